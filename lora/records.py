@@ -1,0 +1,127 @@
+"""What every CSV and run.json holds: columns, types and units, written and read in one place.
+
+A run's `metrics.csv` has one row per epoch and no clock in it, so that the same run gives the same file; times, versions
+and hashes are in its `run.json`. Reading checks columns and types and names the file, row and column of the first wrong
+thing. Uses the csv module only: the Snakefile side and a machine without torch or pandas can read results.
+"""
+
+import csv
+import io
+import json
+import math
+import os
+from pathlib import Path
+
+STATUSES = ("ok", "non_finite")  # of a run's epoch; a run that was never trained has no file
+
+# name: (type, meaning). An empty cell is "does not apply" (NaN when read).
+METRICS_COLUMNS = {
+    "epoch": (int, "passes over the training set so far, from 1"),
+    "step": (int, "optimiser steps so far"),
+    "status": (str, "ok, or non_finite: the loss was NaN or infinite and the run stopped here"),
+    "learning_rate": (float, "after the epoch's last step"),
+    "train_loss": (float, "mean over the epoch's training examples, dropout on"),
+    "eval_loss": (float, "mean over the evaluation set"),
+    "accuracy": (float, "fraction right, 0 to 1"),
+    "f1": (float, "of class 1 for two classes, macro average for more"),
+    "precision": (float, "of class 1 for two classes, macro average for more"),
+    "recall": (float, "of class 1 for two classes, macro average for more"),
+    "matthews": (float, "Matthews correlation, -1 to 1"),
+    "pearson": (float, "Pearson correlation, -1 to 1 (regression)"),
+    "spearman": (float, "Spearman rank correlation, -1 to 1 (regression)"),
+    "accuracy_mismatched": (float, "MNLI's second evaluation set, fraction right"),
+}
+
+RUN_COLUMNS = {  # of runs.csv, before METRICS_COLUMNS: which run a row belongs to
+    "model": (str, "name in config/sources.csv"),
+    "task": (str, "name in config/tasks.csv"),
+    "method": (str, "what is inserted and what trains"),
+    "weights": (str, "weight types adapted, letters of qkvo"),
+    "rank": (int, "LoRA rank r"),
+    "seed": (int, "the run's seed"),
+    "protocol": (str, "name in config/hparams.csv"),
+    "digest": (str, "sha256 of all that decides the run's numbers"),
+    "trainable": (int, "trained parameters without the head, as the paper counts"),
+    "eval_examples": (int, "size of the evaluation set"),
+}
+
+RUNS_COLUMNS = {**RUN_COLUMNS, **METRICS_COLUMNS}
+RUNS_COLUMNS["status"] = (str, "ok, non_finite, or missing: asked for, but no metrics.csv is there")
+
+# The keys of run.json. `settings` is what decided the numbers, the rest is where they came from.
+RUN_JSON_KEYS = (
+    "settings",  # model, task, method, weights, rank, seed, protocol, hparams {..}
+    "digest",  # sha256 over settings, data, base and results_version
+    "results_version",
+    "status",  # ok or non_finite
+    "parameters",  # {"trainable": without the head, "head": trained head, "frozen": the rest}
+    "data",  # {"source": identity, "tokens_sha256":, "train_examples":, "eval_examples":, "train_tokens":}
+    "base",  # {"source": identity, "weights_sha256":}
+    "best",  # {"epoch":, "metric":, "value":}: the epoch whose adapter was kept
+    "speed",  # {"wall_s":, "examples_per_s":, "pack": number of runs in lock-step}
+    "versions",  # python, torch, transformers, lora
+    "device",
+    "commit",
+    "finished",  # UTC, ISO 8601
+)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file or nothing: to a temporary name beside it, flushed to disk, then renamed into place."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "w", encoding="utf-8", newline="") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, value) -> None:
+    """JSON with sorted keys, one whole file or nothing. NaN is refused (ValueError): JSON has none."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def format_value(value) -> str:
+    """A CSV cell: floats so that reading gives the same bits, NaN and None as an empty cell."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def write_csv(path: Path, columns: dict, rows: list[dict]) -> None:
+    """Rows under `columns`; a row with another set of keys raises ValueError."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        if set(row) != set(columns):
+            raise ValueError(f"{path}: a row has columns {sorted(set(row) ^ set(columns))} too many or too few")
+        writer.writerow(format_value(row[name]) for name in columns)
+    write_text(path, text.getvalue())
+
+
+def read_csv(path: Path, columns: dict) -> list[dict]:
+    """Rows as typed dicts; raises ValueError naming file, row and column for anything that is not as `columns` says."""
+    with open(path, encoding="utf-8", newline="") as handle:
+        reader = csv.reader(handle)
+        header = next(reader, [])
+        if header != list(columns):
+            raise ValueError(f"{path}: the header is {','.join(header)!r}; expected {','.join(columns)!r}")
+        rows = []
+        for line in reader:
+            if len(line) != len(columns):
+                raise ValueError(f"{path}, row {len(rows) + 1}: {len(line)} cells; expected {len(columns)}")
+            rows.append({name: _parse(path, len(rows) + 1, name, columns[name][0], text)
+                         for name, text in zip(columns, line, strict=True)})  # fmt: skip
+    return rows
+
+
+def _parse(path: Path, row: int, name: str, kind: type, text: str):
+    if text == "" and kind is not str:
+        return math.nan
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{path}, row {row}, column {name}: {text!r} is not of type {kind.__name__}") from None

@@ -1,0 +1,234 @@
+"""The nouns of the project: what a task, a source, a cell and a run's hyperparameters are, each checked once.
+
+Everything else passes these frozen records around, so a value that exists is a value that was checked. They hold facts
+only: where the facts come from is `grid`, what is done with them is everybody else. This module imports nothing of lora.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+WEIGHT_TYPES = "qkvo"  # in the paper's order (Sec. 4.2: Wq, Wk, Wv, Wo)
+METHODS = ("lora",)
+MODEL_FAMILIES = ("bert", "roberta")
+METRICS = ("accuracy", "f1", "precision", "recall", "matthews", "pearson", "spearman")
+SOURCE_KINDS = ("hub", "file", "pypi")
+
+
+class Problems(ValueError):
+    """Several things wrong with what the user gave, told together: each says what was got, what is allowed, what to do."""
+
+    def __init__(self, title: str, problems: list[str]):
+        self.problems = list(problems)
+        super().__init__("\n".join([title, *(f"  - {problem}" for problem in self.problems)]))
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set with a question: `num_labels` 1 is regression, otherwise classification with that many classes.
+
+    `metric` is the one the table shows and the best epoch is chosen by. The first of `eval_splits` is the one reported;
+    a second one (MNLI mismatched) is recorded beside it. `mirrors` names the GLUE task of the same kind, for demo tasks.
+    """
+
+    name: str
+    title: str
+    dataset: str
+    format: str
+    text_columns: tuple[str, ...]
+    num_labels: int
+    metric: str
+    eval_splits: tuple[str, ...]
+    mirrors: str
+
+    def __post_init__(self):
+        problems = []
+        if self.num_labels < 1:
+            problems.append(f"num_labels is {self.num_labels}; allowed: 1 (regression) or the number of classes")
+        if self.metric not in METRICS:
+            problems.append(f"metric is {self.metric!r}; allowed: {', '.join(METRICS)}")
+        if (self.num_labels == 1) != (self.metric in ("pearson", "spearman")):
+            problems.append(f"metric {self.metric!r} does not fit num_labels {self.num_labels}")
+        if len(self.text_columns) not in (1, 2):
+            problems.append(f"text_columns has {len(self.text_columns)} names; allowed: 1 (sentence) or 2 (sentence pair)")
+        if len(self.eval_splits) not in (1, 2):
+            problems.append(f"eval_splits has {len(self.eval_splits)} names; allowed: 1, or 2 as MNLI has")
+        if problems:
+            raise Problems(f"config/tasks.csv, task {self.name!r}:", problems)
+
+    @property
+    def is_regression(self) -> bool:
+        return self.num_labels == 1
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set or a model comes from. `kind` says how `locator` is read.
+
+    hub: `owner/name` (a model) or `owner/name:config` (a data set), at `revision`. file: a folder. pypi:
+    `package==version#path/inside`, where `revision` is `wheel` or `sdist` and `sha256` is the archive's.
+    """
+
+    name: str
+    role: str
+    kind: str
+    locator: str
+    revision: str
+    sha256: str
+    licence: str
+
+    def __post_init__(self):
+        problems = []
+        if self.role not in ("model", "data"):
+            problems.append(f"role is {self.role!r}; allowed: model, data")
+        if self.kind not in SOURCE_KINDS:
+            problems.append(f"kind is {self.kind!r}; allowed: {', '.join(SOURCE_KINDS)}")
+        if not self.locator:
+            problems.append("locator is empty; give a hub name, a folder or package==version#path")
+        if self.kind == "hub" and len(self.revision) != 40:
+            problems.append(f"revision is {self.revision!r}; a hub source is pinned by a 40-digit commit")
+        if self.kind == "pypi" and self.revision not in ("wheel", "sdist"):
+            problems.append(f"revision is {self.revision!r}; a pypi source says wheel or sdist")
+        if self.kind == "pypi" and len(self.sha256) != 64:
+            problems.append(f"sha256 is {self.sha256!r}; a pypi source is pinned by its archive's 64-digit sha256")
+        if problems:
+            raise Problems(f"source {self.name!r}:", problems)
+
+    @property
+    def identity(self) -> str:
+        """What pins the content, in one line: a parameter of the rules that depend on it."""
+        return " ".join(part for part in (self.kind, self.locator, self.revision, self.sha256) if part)
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """A run without its seed. Its path is its identity, so a cell that two tables need is trained once."""
+
+    model: str
+    task: str
+    method: str
+    weights: str
+    rank: int
+
+    def __post_init__(self):
+        problems = []
+        if self.method not in METHODS:
+            problems.append(f"method is {self.method!r}; allowed: {', '.join(METHODS)}")
+        canonical = "".join(letter for letter in WEIGHT_TYPES if letter in self.weights)
+        if not self.weights or self.weights != canonical:
+            hint = f"; write {canonical!r}" if canonical and set(self.weights) <= set(WEIGHT_TYPES) else ""
+            problems.append(
+                f"weights is {self.weights!r}; allowed: letters of {WEIGHT_TYPES!r}, each once, in that order{hint}"
+            )
+        if self.rank < 1:
+            problems.append(f"rank is {self.rank}; allowed: an integer of at least 1")
+        if problems:
+            raise Problems(f"cell {self.model}/{self.task}:", problems)
+
+    @property
+    def path(self) -> str:
+        return f"{self.model}/{self.task}/{self.method}/{self.weights}/r{self.rank}"
+
+    @classmethod
+    def parse(cls, path: str) -> "Cell":
+        """The cell whose `path` this is; raises ValueError for anything else."""
+        parts = PurePosixPath(path).parts
+        if len(parts) != 5 or not parts[4].startswith("r") or not parts[4][1:].isdecimal():
+            raise ValueError(f"not a cell's path: {path!r}; allowed: model/task/method/weights/r<rank>")
+        return cls(*parts[:4], rank=int(parts[4][1:]))
+
+
+def _setting(unit: str, minimum=None, above=None, maximum=None, choices=None):
+    """A field of Hparams with its unit and the values it may take."""
+    return field(metadata=dict(unit=unit, minimum=minimum, above=above, maximum=maximum, choices=choices))
+
+
+@dataclass(frozen=True)
+class Hparams:
+    """Everything about a run that its protocol decides. No field has a default: `config/hparams.csv` is the one place.
+
+    `alpha` is a number here; in the CSV it may also be `<c>r`, c times the rank. `max_grad_norm` 0 is no clipping.
+    """
+
+    epochs: int = _setting("passes over the training set", minimum=1)
+    learning_rate: float = _setting("peak, after warm-up", above=0)
+    examples_per_step: int = _setting("examples of one run that one optimiser step sees", minimum=1)
+    max_tokens: int = _setting("tokens, with the special ones; longer examples are cut", minimum=4)
+    alpha: float = _setting("LoRA scale is alpha/r; a number, or <c>r for c times the rank", above=0)
+    lora_dropout: float = _setting("probability, on the input of A", minimum=0, maximum=0.9)
+    init_a: str = _setting("how A starts (B is zero)", choices=("kaiming", "gaussian"))
+    init_a_std: float = _setting("standard deviation of a gaussian A", above=0)
+    head: str = _setting("whether the classification head trains", choices=("trained", "frozen"))
+    weight_decay: float = _setting("decoupled, off biases and LayerNorm", minimum=0)
+    warmup_frac: float = _setting("share of all steps", minimum=0, maximum=1)
+    max_grad_norm: float = _setting("per run; 0 is off", minimum=0)
+    adam_beta1: float = _setting("", minimum=0, maximum=1)
+    adam_beta2: float = _setting("", minimum=0, maximum=1)
+    adam_epsilon: float = _setting("", above=0)
+
+    def __post_init__(self):
+        problems = [problem for name in HPARAM_NAMES if (problem := check_setting(name, getattr(self, name)))]
+        if problems:
+            raise Problems("hyperparameters:", problems)
+
+    def as_dict(self) -> dict:
+        return dataclasses.asdict(self)
+
+
+HPARAM_FIELDS = {spec.name: spec for spec in dataclasses.fields(Hparams)}
+HPARAM_NAMES = tuple(HPARAM_FIELDS)
+
+
+def allowed_values(name: str) -> str:
+    """In words: the values hyperparameter `name` may take."""
+    spec = HPARAM_FIELDS[name]
+    limits = spec.metadata
+    if limits["choices"]:
+        return " or ".join(limits["choices"])
+    words = {int: "a whole number", float: "a number"}[spec.type]
+    if limits["minimum"] is not None:
+        words += f" of at least {limits['minimum']}"
+    if limits["above"] is not None:
+        words += f" above {limits['above']}"
+    if limits["maximum"] is not None:
+        words += f", at most {limits['maximum']}"
+    return words
+
+
+def check_setting(name: str, value) -> str | None:
+    """What is wrong with this value of hyperparameter `name`, or None."""
+    spec = HPARAM_FIELDS[name]
+    limits = spec.metadata
+    wrong = f"{name} is {value!r}; allowed: {allowed_values(name)}"
+    if limits["choices"]:
+        return None if value in limits["choices"] else wrong
+    if isinstance(value, bool) or not isinstance(value, (int, spec.type)) or value != value or abs(value) == float("inf"):
+        return wrong
+    if limits["minimum"] is not None and value < limits["minimum"]:
+        return wrong
+    if limits["above"] is not None and value <= limits["above"]:
+        return wrong
+    if limits["maximum"] is not None and value > limits["maximum"]:
+        return wrong
+    return None
+
+
+def parse_setting(name: str, text: str, rank: int):
+    """A hyperparameter from its written form in CSV, config or command line; raises ValueError saying what is allowed."""
+    if name not in HPARAM_FIELDS:
+        raise ValueError(f"no hyperparameter {name!r}; there are: {', '.join(HPARAM_NAMES)}")
+    kind = HPARAM_FIELDS[name].type
+    written = str(text).strip()
+    try:
+        if name == "alpha" and written.endswith("r"):
+            value = float(written[:-1]) * rank
+        elif kind is int:
+            value = int(float(written)) if float(written).is_integer() else float(written)
+        else:
+            value = kind(written)
+    except ValueError:
+        value = written
+    problem = check_setting(name, value)
+    if problem:
+        raise ValueError(problem)
+    return value
