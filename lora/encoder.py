@@ -25,10 +25,12 @@ SITES_PER_LAYER = 8  # dropout sites: attention, attention output, feed-forward 
 class Part:
     """One run's share of a forward pass: its examples' tokens one after another, as numpy arrays.
 
-    `seed` and `step` key the dropout masks, None for evaluation. `first_example` is the place of the first example in
-    the optimiser step, so that a micro-batch drops what the whole step would.
+    `run` is its place in the pack (a finished run has no part in a pass). `seed` and `step` key the dropout masks, None
+    for evaluation. `first_example` is the place of the first example in the optimiser step, so that a micro-batch drops
+    what the whole step would.
     """
 
+    run: int
     ids: np.ndarray
     types: np.ndarray
     lengths: np.ndarray
@@ -41,6 +43,7 @@ class Part:
 class Attend:
     """Where one run's tokens go in its padded attention, and which key places are real."""
 
+    run: int
     tokens: slice
     examples: slice
     longest: int
@@ -50,7 +53,7 @@ class Attend:
 
 @dataclass(frozen=True)
 class Batch:
-    """A forward pass over S runs; `segments` are their token rows, `example_segments` their rows after the last layer."""
+    """A forward pass: `segments` are (run, its token rows), `example_segments` (run, its rows after the last layer)."""
 
     ids_T: Tensor
     types_T: Tensor
@@ -60,12 +63,12 @@ class Batch:
     attend: list[Attend]
 
     @property
-    def segments(self) -> list[slice]:
-        return [part.tokens for part in self.attend]
+    def segments(self) -> list[tuple[int, slice]]:
+        return [(part.run, part.tokens) for part in self.attend]
 
     @property
-    def example_segments(self) -> list[slice]:
-        return [part.examples for part in self.attend]
+    def example_segments(self) -> list[tuple[int, slice]]:
+        return [(part.run, part.examples) for part in self.attend]
 
 
 def batch(parts: list[Part], device) -> Batch:
@@ -80,6 +83,7 @@ def batch(parts: list[Part], device) -> Batch:
         longest = int(lengths.max())
         attend.append(
             Attend(
+                run=part.run,
                 tokens=slice(token_row, token_row + len(part.ids)),
                 examples=slice(example_row, example_row + len(lengths)),
                 longest=longest,
@@ -130,14 +134,14 @@ def _layer(layer, index, config, adapters, lora_dropout, x_TD, step, first_only)
     segments, keys = step.segments, step.keys_T
     attention = layer.attention
 
-    def project(letter: str, linear: nn.Linear, x: Tensor, segments: list[slice], keys: Tensor | None) -> Tensor:
+    def project(letter: str, linear: nn.Linear, x: Tensor, segments: list, keys: Tensor | None) -> Tensor:
         adapter = adapters.get(f"{index}.{letter}")
         out = linear(x)
         if adapter is None:
             return out
         if keys is not None and any(lora_dropout):
             dropped = site + 4 + "qkvo".index(letter)
-            x = torch.cat([layers.drop(x[rows], lora_dropout[run], keys[rows], dropped) for run, rows in enumerate(segments)])
+            x = torch.cat([layers.drop(x[rows], lora_dropout[run], keys[rows], dropped) for run, rows in segments])
         return out + adapter(x, segments)
 
     key_TD = project("k", attention.self.key, x_TD, segments, keys)

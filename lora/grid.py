@@ -82,16 +82,7 @@ class Grid:
 
     def settings(self, cell: Cell, seed: int) -> dict:
         """What run.json holds under `settings`: all that was asked of one run."""
-        return dict(
-            model=cell.model,
-            task=cell.task,
-            method=cell.method,
-            weights=cell.weights,
-            rank=cell.rank,
-            seed=seed,
-            protocol=self.protocol,
-            hparams=self.hparams(cell).as_dict(),
-        )
+        return spec.run_settings(cell, seed, self.protocol, self.hparams(cell))
 
 
 def read_facts(name: str, folder: Path = ROOT / "config") -> list[dict]:

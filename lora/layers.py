@@ -34,9 +34,9 @@ class LoRA(nn.Module):
         self.a = nn.ParameterList(torch.zeros(rank, in_width, **tensor_kind) for rank in ranks)
         self.b = nn.ParameterList(torch.zeros(out_width, rank, **tensor_kind) for rank in ranks)
 
-    def forward(self, x_TI: Tensor, segments: list[slice]) -> Tensor:
-        """The deltas [T, O] of x, each run's rows through its own pair."""
-        return torch.cat([self.delta(run, x_TI[rows]) for run, rows in enumerate(segments)])
+    def forward(self, x_TI: Tensor, segments: list[tuple[int, slice]]) -> Tensor:
+        """The deltas [T, O] of x, each run's rows through its own pair; `segments` are (run, rows), in row order."""
+        return torch.cat([self.delta(run, x_TI[rows]) for run, rows in segments])
 
     def delta(self, run: int, x_TI: Tensor) -> Tensor:
         if self.ranks[run] == 0:
@@ -83,8 +83,8 @@ def token_keys(seed: int, step: int, examples: np.ndarray, positions: np.ndarray
     """A 32-bit key per token, int32 [T]: a function of the run's seed, its step, the example's place in the step and the
     token's place in the example, and of nothing else."""
     start = int.from_bytes(hashlib.blake2b(f"{seed}/{step}".encode(), digest_size=4).digest(), "little")
-    spread = np.uint32(start) + examples.astype(np.uint32) * np.uint32(GOLDEN) + positions.astype(np.uint32) * np.uint32(SPREAD)
-    return mix(torch.from_numpy(spread.view(np.int32))).numpy()
+    spread = examples.astype(np.uint32) * np.uint32(GOLDEN) + positions.astype(np.uint32) * np.uint32(SPREAD)
+    return mix(torch.from_numpy((spread + np.uint32(start)).view(np.int32))).numpy()
 
 
 def keep_mask(row_keys: Tensor, columns: int, dropout: float) -> Tensor:
@@ -92,7 +92,8 @@ def keep_mask(row_keys: Tensor, columns: int, dropout: float) -> Tensor:
 
     One hash serves two columns, 16 bits each, so element (row, column) is the same however many columns are asked for.
     """
-    column_keys = mix(torch.arange(1, (columns + 1) // 2 + 1, dtype=torch.int32, device=row_keys.device) * (GOLDEN - 2**32))
+    pairs = torch.arange(1, (columns + 1) // 2 + 1, dtype=torch.int32, device=row_keys.device)
+    column_keys = mix(pairs * (GOLDEN - 2**32))
     bits = row_keys.unsqueeze(-1) ^ column_keys
     bits.mul_(GOLDEN - 2**32)
     bits.bitwise_xor_((bits >> 15) & 0x1FFFF).mul_(SPREAD - 2**32)

@@ -56,7 +56,7 @@ RUN_JSON_KEYS = (
     "status",  # ok or non_finite
     "parameters",  # {"trainable": without the head, "head": trained head, "frozen": the rest}
     "data",  # {"source": identity, "tokens_sha256":, "train_examples":, "eval_examples":, "train_tokens":}
-    "base",  # {"source": identity, "weights_sha256":}
+    "base",  # {"source": identity, "weights_sha256":, "family": bert or roberta}
     "best",  # {"epoch":, "metric":, "value":}: the epoch whose adapter was kept
     "speed",  # {"wall_s":, "examples_per_s":, "pack": number of runs in lock-step}
     "versions",  # python, torch, transformers, lora

@@ -175,6 +175,11 @@ class Hparams:
         return dataclasses.asdict(self)
 
 
+def run_settings(cell: Cell, seed: int, protocol: str, hparams: Hparams) -> dict:
+    """What run.json holds under `settings`: all that was asked of one run, as plain JSON values."""
+    return dataclasses.asdict(cell) | dict(seed=seed, protocol=protocol, hparams=hparams.as_dict())
+
+
 HPARAM_FIELDS = {spec.name: spec for spec in dataclasses.fields(Hparams)}
 HPARAM_NAMES = tuple(HPARAM_FIELDS)
 

@@ -1,0 +1,197 @@
+"""Put runs into a frozen model: load it, place LoRA pairs by weight letter, add heads, list what trains.
+
+The base model is never changed: pairs live in a dictionary beside it, keyed "<layer>.<letter>", and `encoder` adds their
+output to the frozen layer's. Every initial value comes from a generator of its own, seeded by (run's seed, parameter,
+shape), so it depends neither on the pack nor on the order of creation. Merging is the exception that writes into the
+base, and unmerging puts the saved weight back, bit for bit.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lora import encoder, layers
+from lora.spec import MODEL_FAMILIES, WEIGHT_TYPES, Hparams
+
+
+@dataclass(frozen=True)
+class Member:
+    """What the model must know of one run of a pack."""
+
+    seed: int
+    weights: str
+    rank: int
+    num_labels: int
+    hparams: Hparams
+
+
+def load_base(folder: Path, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """The frozen encoder in a local folder, in evaluation mode; raises ValueError for other families or no weights."""
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder}: no config.json; give a folder with a transformers model")
+    family = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    if family not in MODEL_FAMILIES:
+        raise ValueError(f"{folder}: model family {family!r}; allowed: {', '.join(MODEL_FAMILIES)}")
+    if not list(folder.glob("*.safetensors")):
+        raise ValueError(f"{folder}: no *.safetensors file; pickled weights are not loaded, convert them first")
+    from transformers import BertModel, RobertaModel
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    kind = dict(local_files_only=True, use_safetensors=True, dtype=dtype, attn_implementation="eager")
+    with _quiet(logging):
+        if family == "bert":
+            base = BertModel.from_pretrained(folder, **kind)
+        else:
+            base = RobertaModel.from_pretrained(folder, add_pooling_layer=False, **kind)
+    return base.requires_grad_(False).eval()
+
+
+@contextlib.contextmanager
+def _quiet(logging) -> Iterator[None]:
+    """transformers reports unused weights (a language-model head) at length; they are expected here."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def generator(seed: int, *purpose) -> torch.Generator:
+    """A CPU generator for one purpose of one run; another purpose or shape gives an unrelated stream."""
+    key = json.dumps([seed, *map(str, purpose)]).encode()
+    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(key).digest()[:8], "little") >> 1)
+
+
+def linear_of(base: nn.Module, layer: int, letter: str) -> nn.Linear:
+    """The frozen layer behind a weight letter: q, k, v of self-attention, and o, its output projection."""
+    attention = base.encoder.layer[layer].attention
+    return dict(
+        q=attention.self.query, k=attention.self.key, v=attention.self.value, o=attention.output.dense
+    )[letter]  # fmt: skip
+
+
+class PackedModel(nn.Module):
+    """S runs over one frozen base: a pass gives each run's logits.
+
+    `parameters_of(run)` are that run's own tensors under names that do not mention the pack: "<layer>.<letter>.a" [r, I],
+    "<layer>.<letter>.b" [O, r], "head.dense.weight", "head.dense.bias", "head.out.weight", "head.out.bias".
+    """
+
+    def __init__(self, base: nn.Module, members: list[Member], device="cpu"):
+        super().__init__()
+        self.members = list(members)
+        config = base.config
+        kind = dict(dtype=torch.promote_types(base.dtype, torch.float32))
+        self.adapters = nn.ModuleDict()
+        for layer in range(config.num_hidden_layers):
+            for letter in WEIGHT_TYPES:
+                ranks = [member.rank if letter in member.weights else 0 for member in members]
+                if any(ranks):
+                    linear = linear_of(base, layer, letter)
+                    scales = [member.hparams.alpha / member.rank for member in members]
+                    pair = layers.LoRA(linear.in_features, linear.out_features, ranks, scales, **kind)
+                    self.adapters[f"{layer}_{letter}"] = pair
+        width, dropout = config.hidden_size, getattr(config, "classifier_dropout", None)
+        dropout = config.hidden_dropout_prob if dropout is None else dropout
+        self.heads = nn.ModuleList(
+            layers.Head(width, member.num_labels, dropout, config.model_type == "roberta", **kind) for member in members
+        )
+        for run in range(len(members)):
+            self._start(run, base)
+        self.to(device)
+        self._base = [base.to(device)]  # in a list: the frozen base is not a part of this module's state
+        self._check_counts()
+
+    @property
+    def base(self) -> nn.Module:
+        return self._base[0]
+
+    @property
+    def device(self):
+        return next(self.base.parameters()).device
+
+    @torch.no_grad()
+    def _start(self, run: int, base: nn.Module) -> None:
+        """Initial values: A as its protocol names it, B zero, head normal(0, initializer_range) as transformers does, and
+        BERT's pre-trained pooler as the head's dense layer."""
+        member = self.members[run]
+        for name, parameter in self.parameters_of(run).items():
+            source = generator(member.seed, name, tuple(parameter.shape))
+            if name.endswith(".a") and member.hparams.init_a == "kaiming":
+                # loralib: kaiming_uniform(a=sqrt 5) is U(-1/sqrt I, 1/sqrt I).
+                bound = 1 / math.sqrt(parameter.shape[1])
+                parameter.copy_(torch.empty(parameter.shape).uniform_(-bound, bound, generator=source))
+            elif name.endswith(".a"):
+                parameter.copy_(torch.empty(parameter.shape).normal_(0, member.hparams.init_a_std, generator=source))
+            elif name.endswith("weight"):
+                spread = base.config.initializer_range
+                parameter.copy_(torch.empty(parameter.shape).normal_(0, spread, generator=source))
+            else:
+                parameter.zero_()
+        if getattr(base, "pooler", None) is not None:
+            self.heads[run].dense.weight.copy_(base.pooler.dense.weight)
+            self.heads[run].dense.bias.copy_(base.pooler.dense.bias)
+        if member.hparams.head == "frozen":
+            self.heads[run].requires_grad_(False)
+
+    def parameters_of(self, run: int) -> dict[str, nn.Parameter]:
+        found = {}
+        for name, pair in self.adapters.items():
+            if pair.ranks[run]:
+                place = name.replace("_", ".")
+                found[f"{place}.a"], found[f"{place}.b"] = pair.a[run], pair.b[run]
+        return found | {f"head.{name}": value for name, value in self.heads[run].named_parameters()}
+
+    def _check_counts(self) -> None:
+        depth = self.base.config.num_hidden_layers
+        for run, member in enumerate(self.members):
+            placed = sum(name.endswith(".a") for name in self.parameters_of(run))
+            expected = depth * len(member.weights)
+            if placed != expected:
+                raise AssertionError(f"{placed} LoRA pairs placed for {member.weights!r}; expected {expected}")
+
+    def counts(self, run: int) -> dict[str, int]:
+        """Parameters: `trainable` without the head, as the paper counts (microsoft/LoRA #16), `head`, and `frozen`."""
+        own = self.parameters_of(run)
+        head = sum(value.numel() for name, value in own.items() if name.startswith("head.") and value.requires_grad)
+        adapters = sum(value.numel() for name, value in own.items() if not name.startswith("head."))
+        return dict(trainable=adapters, head=head, frozen=sum(value.numel() for value in self.base.parameters()))
+
+    def forward(self, step: encoder.Batch) -> list[Tensor]:
+        """Logits [N_s, C_s] of each run that has a part in `step`, in the order of its parts."""
+        adapters = {name.replace("_", "."): pair for name, pair in self.adapters.items()}
+        lora_dropout = [member.hparams.lora_dropout for member in self.members]
+        hidden_ND = encoder.encode(self.base, adapters, lora_dropout, step)
+        site = 1 + len(self.base.encoder.layer) * encoder.SITES_PER_LAYER
+        keys_N = None if step.keys_T is None else step.keys_T[step.first_N]
+        return [
+            self.heads[run](hidden_ND[rows], None if keys_N is None else keys_N[rows], site)
+            for run, rows in step.example_segments
+        ]
+
+    @contextlib.contextmanager
+    @torch.no_grad()
+    def merged(self, run: int) -> Iterator[nn.Module]:
+        """The base with one run's deltas added into its weights, W0 + (alpha/r) B A; unmerged on leaving, bit for bit."""
+        saved = {}
+        for name, pair in self.adapters.items():
+            layer, letter = name.split("_")
+            weight = linear_of(self.base, int(layer), letter).weight
+            if pair.ranks[run]:
+                saved[weight] = weight.clone()
+                weight += pair.weight_delta(run).to(weight.dtype)
+        try:
+            yield self.base
+        finally:
+            for weight, before in saved.items():
+                weight.copy_(before)

@@ -1,0 +1,209 @@
+"""One run: what identifies it, what it carries through training, how it is kept and how it is written out.
+
+A run's digest hashes everything that decides its numbers and nothing else, so the same run is recognised wherever and
+with whomever it trains. Its state after each epoch, under that digest, is enough to go on from or, once it is done, to
+write its outputs again without training: Snakemake deletes outputs before a job starts. What a run's numbers stood on
+(versions, hashes, device, commit) goes into run.json.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import platform
+import subprocess
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import lora
+from lora import checkpoint, export, records
+from lora.spec import Hparams, Task
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One run that is wanted: its settings as run.json holds them, and the folder its outputs go to."""
+
+    settings: dict
+    output_dir: Path
+
+    @property
+    def hparams(self) -> Hparams:
+        return Hparams(**self.settings["hparams"])
+
+
+@dataclass(eq=False)
+class Run:
+    """One run under way."""
+
+    asked: Asked
+    hparams: Hparams
+    digest: str
+    place: int = 0  # in the pack
+    step: int = 0
+    epoch: int = 0  # finished epochs
+    rows: list[dict] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_epoch: int = 0
+    wall_s: float = 0.0
+    order: np.ndarray | None = None
+    loss: Tensor | None = None  # summed over the epoch so far
+    optimizer: torch.optim.Optimizer | None = None
+    parameters: dict[str, torch.nn.Parameter] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        return self.epoch >= self.hparams.epochs or bool(self.rows and self.rows[-1]["status"] != "ok")
+
+    @property
+    def seed(self) -> int:
+        return self.asked.settings["seed"]
+
+
+def digest_of(settings: dict, tokens_sha256: str, base_sha256: str) -> str:
+    """sha256 of everything that decides a run's numbers; the protocol's and the model's names do not."""
+    deciding = {key: settings[key] for key in ("method", "weights", "rank", "seed", "hparams")}
+    deciding |= dict(tokens=tokens_sha256, base=base_sha256, results_version=lora.RESULTS_VERSION)
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+
+
+def adamw(run: Run) -> torch.optim.Optimizer:
+    hparams = run.hparams
+    trained = {name: value for name, value in run.parameters.items() if value.requires_grad}
+    groups = [
+        dict(params=[value for name, value in trained.items() if name.endswith("bias")], weight_decay=0.0),
+        dict(params=[value for name, value in trained.items() if not name.endswith("bias")]),
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=hparams.learning_rate,
+        betas=(hparams.adam_beta1, hparams.adam_beta2),
+        eps=hparams.adam_epsilon,
+        weight_decay=hparams.weight_decay,
+        fused=True,
+    )
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"CPU {names[0] if names else platform.processor() or platform.machine()}"
+
+
+def commit() -> str:
+    """The checkout's commit, with -dirty when it has local changes; empty where there is no git."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip() if found.returncode == 0 else ""
+
+
+def record_of(run: Run, sources: dict, tokens: dict, task: Task, model, pack: int) -> dict:
+    """run.json so far; see records.RUN_JSON_KEYS."""
+    import transformers
+
+    train_set = tokens["train"]
+    sizes = dict(
+        train_examples=len(train_set),
+        train_tokens=int(train_set.lengths.sum()),
+        eval_examples=len(tokens[task.eval_splits[0]]),
+    )
+    best = run.rows[run.best_epoch - 1][task.metric] if run.best_epoch else None
+    return dict(
+        settings=run.asked.settings,
+        digest=run.digest,
+        results_version=lora.RESULTS_VERSION,
+        status=run.rows[-1]["status"],
+        parameters=run.counts,
+        data=sources["data"] | sizes,
+        base=sources["base"],
+        best=dict(epoch=run.best_epoch, metric=task.metric, value=None if best is None or math.isnan(best) else best),
+        speed=dict(
+            wall_s=round(run.wall_s, 3),
+            examples_per_s=round(run.epoch * len(train_set) / max(run.wall_s, 1e-9), 1),
+            pack=pack,
+        ),
+        versions=dict(
+            python=platform.python_version(),
+            torch=torch.__version__,
+            transformers=transformers.__version__,
+            lora=lora.__version__,
+        ),
+        device=device_name(model.device),
+        commit=commit(),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def save(run: Run, state_dir: Path, record: dict) -> None:
+    """Keep the run's state: everything to go on from, or, once it is done, everything to write it out again."""
+    tensors = {f"best/{name}": value for name, value in run.best.items()}
+    if not run.done:
+        for name, value in run.parameters.items():
+            tensors[f"now/{name}"] = value
+            for key, moment in run.optimizer.state.get(value, {}).items():
+                tensors[f"adam/{key}/{name}"] = moment
+    rows = [{key: None if value != value else value for key, value in row.items()} for row in run.rows]
+    meta = dict(done=run.done, epoch=run.epoch, step=run.step, rows=rows, best_epoch=run.best_epoch, wall_s=run.wall_s)
+    checkpoint.save(state_dir, run.digest, f"epoch{run.epoch}", tensors, meta | dict(record=record))
+
+
+def _restore(run: Run, meta: dict, tensors: dict[str, Tensor]) -> None:
+    run.epoch, run.step, run.best_epoch, run.wall_s = (meta[key] for key in ("epoch", "step", "best_epoch", "wall_s"))
+    run.rows = [{key: math.nan if value is None else value for key, value in row.items()} for row in meta["rows"]]
+    run.best = {name.removeprefix("best/"): value for name, value in tensors.items() if name.startswith("best/")}
+
+
+def restore_finished(run: Run, state_dir: Path) -> bool:
+    """Write a finished run's outputs from its state; False where it has none."""
+    state = checkpoint.load(state_dir, run.digest)
+    if state is None or not state[1]["done"]:
+        return False
+    tensors, meta = state
+    _restore(run, meta, tensors)
+    write_outputs(run.asked, run.rows, meta["record"] | dict(settings=run.asked.settings), run.best)
+    return True
+
+
+@torch.no_grad()
+def resume(run: Run, state_dir: Path) -> None:
+    """Take a run up where its state left it, at the end of an epoch."""
+    state = checkpoint.load(state_dir, run.digest)
+    if state is None:
+        return
+    tensors, meta = state
+    _restore(run, meta, tensors)
+    for name, value in run.parameters.items():
+        value.copy_(tensors[f"now/{name}"])
+        moments = {key: tensors.get(f"adam/{key}/{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
+        if moments["step"] is not None:
+            run.optimizer.state[value] = {key: moment.to(value.device) for key, moment in moments.items()}
+    log.info("seed %d goes on after epoch %d", run.seed, run.epoch)
+
+
+def write_outputs(asked: Asked, rows: list[dict], record: dict, best: dict[str, Tensor]) -> None:
+    """adapter/, run.json and, last, metrics.csv of a finished run. A run that failed in its first epoch has no adapter
+    tensors worth keeping: its folder holds the configuration and an empty file."""
+    settings, folder = asked.settings, Path(asked.output_dir)
+    hparams = settings["hparams"]
+    export.write_adapter(
+        folder / "adapter", best, record["base"]["family"], settings["model"], settings["weights"], settings["rank"],
+        hparams["alpha"], hparams["lora_dropout"],
+    )  # fmt: skip
+    records.write_json(folder / "run.json", record)
+    records.write_csv(folder / "metrics.csv", records.METRICS_COLUMNS, rows)

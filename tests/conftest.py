@@ -1,0 +1,56 @@
+"""Shared stand-ins: tiny BERT and RoBERTa models with random weights, and a small made data set."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+ROOT = Path(__file__).resolve().parent.parent
+VOCABULARY = 60
+
+
+def make_model(family: str, folder: Path, **changes) -> Path:
+    """A two-layer model folder as `save_pretrained` writes it; wide initial weights, so that every part matters."""
+    import torch
+    import transformers
+
+    torch.manual_seed(7)
+    sizes = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, vocab_size=VOCABULARY)
+    common = sizes | dict(max_position_embeddings=40, initializer_range=0.15) | changes
+    if family == "bert":
+        model = transformers.BertModel(transformers.BertConfig(**common))
+    else:
+        config = transformers.RobertaConfig(type_vocab_size=1, pad_token_id=1, bos_token_id=0, eos_token_id=2, **common)
+        model = transformers.RobertaModel(config, add_pooling_layer=False)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if name.endswith(("bias", "LayerNorm.weight")):
+                value.add_(torch.randn_like(value) * 0.1)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session", params=["bert", "roberta"])
+def family(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def model_dir(family, tmp_path_factory) -> Path:
+    return make_model(family, tmp_path_factory.mktemp("models") / family)
+
+
+@pytest.fixture(scope="session")
+def bert_dir(tmp_path_factory) -> Path:
+    return make_model("bert", tmp_path_factory.mktemp("models") / "bert")
+
+
+def sentences(count: int, seed: int, longest: int = 20, types: bool = True):
+    """Random token rows of unequal length: (ids, types, lengths), as `data.Tokens.gather` gives them."""
+    random = np.random.default_rng(seed)
+    lengths = random.integers(3, longest + 1, count)
+    ids = random.integers(5, VOCABULARY, lengths.sum()).astype(np.int32)
+    halves = np.concatenate([np.arange(length) >= length // 2 for length in lengths])
+    return ids, (halves if types else np.zeros_like(halves)).astype(np.uint8), lengths

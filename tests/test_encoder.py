@@ -1,0 +1,171 @@
+"""The packed, unpadded forward pass against padded transformers and peft, in float64, for both model families."""
+
+import numpy as np
+import peft
+import pytest
+import torch
+import transformers
+from conftest import sentences
+
+from lora import encoder, export, grid, inject
+from lora.spec import Cell
+
+
+def member(seed=0, weights="qv", rank=4, num_labels=3, **changes) -> inject.Member:
+    rows = grid.read_facts("hparams.csv")
+    hparams = grid.resolve(rows, "course", Cell("m", "sst2", "lora", weights, rank), {"alpha": 6, **changes})
+    return inject.Member(seed, weights, rank, num_labels, hparams)
+
+
+def packed(model_dir, *members) -> inject.PackedModel:
+    model = inject.PackedModel(inject.load_base(model_dir, torch.float64), list(members))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if ".b." in name:
+                value.normal_(0, 0.3)
+    return model
+
+
+def padded(ids, types, lengths, pad):
+    """The same sentences as a padded batch for transformers."""
+    longest, starts = lengths.max(), np.cumsum(lengths) - lengths
+    out = dict(input_ids=np.full((len(lengths), longest), pad), token_type_ids=np.zeros((len(lengths), longest), int))
+    mask = np.arange(longest) < lengths[:, None]
+    for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+        out["input_ids"][row, :length] = ids[start : start + length]
+        out["token_type_ids"][row, :length] = types[start : start + length]
+    return {name: torch.from_numpy(value) for name, value in (out | {"attention_mask": mask.astype(int)}).items()}
+
+
+def peft_twin(model_dir, model, run, tmp_path):
+    """The run as peft sees it: its exported adapter loaded onto transformers' own classification model."""
+    member = model.members[run]
+    tensors = model.parameters_of(run)
+    family = model.base.config.model_type
+    export.write_adapter(
+        tmp_path, tensors, family, "tiny", member.weights, member.rank, member.hparams.alpha, member.hparams.lora_dropout
+    )
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(
+        model_dir, num_labels=member.num_labels, dtype=torch.float64, attn_implementation="eager"
+    )
+    return peft.PeftModel.from_pretrained(theirs, tmp_path, is_trainable=True)
+
+
+@pytest.mark.filterwarnings("ignore:.*newly initialized.*")
+def test_exported_adapter_gives_same_logits_in_peft(model_dir, family, tmp_path):
+    """Two runs of other rank, weights and labels in one pass: each equals its own peft model on padded sentences."""
+    model = packed(model_dir, member(0, "qv", 4), member(1, "qkvo", 2, num_labels=2))
+    batches = [sentences(5, 1, types=family == "bert"), sentences(7, 2, types=family == "bert")]
+    step = encoder.batch([encoder.Part(run, *batch) for run, batch in enumerate(batches)], "cpu")
+    pad = model.base.config.pad_token_id
+    for run, (batch, logits) in enumerate(zip(batches, model(step), strict=True)):
+        theirs = peft_twin(model_dir, model, run, tmp_path / str(run)).eval()
+        wanted = theirs(**padded(*batch, pad)).logits
+        assert (logits - wanted).abs().max() < 1e-12
+
+
+def test_gradients_match_peft(model_dir, family, tmp_path):
+    model = packed(model_dir, member(0, "qkvo", 3))
+    batch = sentences(6, 3, types=family == "bert")
+    step = encoder.batch([encoder.Part(0, *batch)], "cpu")
+    theirs = peft_twin(model_dir, model, 0, tmp_path).eval()
+    model(step)[0].pow(2).sum().backward()
+    theirs(**padded(*batch, model.base.config.pad_token_id)).logits.pow(2).sum().backward()
+    wanted = {name.replace(".default", ""): value for name, value in theirs.named_parameters() if value.requires_grad}
+    for name, value in model.parameters_of(0).items():
+        twin = export.peft_name(name, family)
+        if twin not in wanted:  # peft wraps a module to save one level deeper
+            twin = next(key for key in wanted if key.replace(".modules_to_save", "") == twin)
+        assert (value.grad - wanted[twin].grad).abs().max() < 1e-11, name
+
+
+def test_only_adapter_and_head_train(model_dir):
+    model = packed(model_dir, member(0, "qv", 4))
+    step = encoder.batch([encoder.Part(0, *sentences(4, 1, types=False))], "cpu")
+    model(step)[0].sum().backward()
+    assert all(value.grad is None and not value.requires_grad for value in model.base.parameters())
+    assert all(value.grad is not None for value in model.parameters_of(0).values())
+
+
+def test_sentences_never_attend_to_each_other(model_dir):
+    """Changing one sentence moves its own logits and no other's bit."""
+    model = packed(model_dir, member())
+    ids, types, lengths = sentences(4, 5, types=False)
+    other = ids.copy()
+    other[lengths[0] + 1] = (other[lengths[0] + 1] + 1) % 50 + 5
+    step = [encoder.batch([encoder.Part(0, rows, types, lengths)], "cpu") for rows in (ids, other)]
+    before, after = (model(one)[0] for one in step)
+    moved = (before != after).any(dim=1)
+    assert moved.tolist() == [False, True, False, False]
+
+
+def test_attention_dropout_drops_at_its_rate(model_dir):
+    """With dropout on, the mean over many masks tends to the undropped attention (checked on the attention itself)."""
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 400, 4, 5, 8, dtype=torch.float64)
+    real = torch.ones(400, 1, 1, 5, dtype=torch.bool)
+    rows = torch.from_numpy(encoder.layers.token_keys(0, 0, np.repeat(np.arange(400), 5), np.tile(np.arange(5), 400)))
+    one = torch.ones(400, 4, 5, 8, dtype=torch.float64)
+    kept = encoder._attend(query, key, one, real, 0.3, rows.view(400, 5), 1)
+    assert abs(kept.mean().item() - 1) < 0.01 and kept.std() > 0.1
+    assert torch.allclose(encoder._attend(query, key, value, real, 0.3, None, 1),
+                          torch.softmax(query @ key.mT / 8**0.5, -1) @ value)  # fmt: skip
+
+
+def test_merge_and_unmerge(model_dir):
+    """Merged into the base, the run needs no adapter; afterwards the base is what it was, bit for bit."""
+    model = packed(model_dir, member(0, "qkvo", 4))
+    step = encoder.batch([encoder.Part(0, *sentences(5, 1, types=False))], "cpu")
+    before = {name: value.clone() for name, value in model.base.state_dict().items()}
+    wanted = encoder.encode(model.base, {name.replace("_", "."): pair for name, pair in model.adapters.items()}, [0.0], step)
+    with model.merged(0) as base:
+        assert (encoder.encode(base, {}, [0.0], step) - wanted).abs().max() < 1e-12
+        assert not torch.equal(base.encoder.layer[0].attention.self.query.weight, before["encoder.layer.0.attention.self.query.weight"])
+    assert all(torch.equal(value, before[name]) for name, value in model.base.state_dict().items())
+
+
+@pytest.mark.parametrize("layers, width, heads, wanted", [(12, 768, 12, 294_912), (24, 1024, 16, 786_432)])
+def test_counts_are_the_papers(layers, width, heads, wanted):
+    """RoBERTa-base r=8 on q and v: 294,912 (the paper's 0.3M); large 786,432 (0.8M); the head is counted apart."""
+    config = transformers.RobertaConfig(
+        hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=4 * width,
+        vocab_size=50265, max_position_embeddings=514, type_vocab_size=1, pad_token_id=1,
+    )  # fmt: skip
+    with torch.device("meta"):
+        base = transformers.RobertaModel(config, add_pooling_layer=False)
+    model = inject.PackedModel(base, [member(0, "qv", 8, num_labels=2), member(0, "qv", 8, num_labels=3)], "meta")
+    assert [model.counts(run)["trainable"] for run in (0, 1)] == [wanted, wanted]
+    if width == 768:
+        assert [model.counts(run)["head"] for run in (0, 1)] == [592_130, 592_899]
+        assert model.counts(0)["frozen"] == 124_055_040  # RoBERTa-base without pooler and language-model head
+
+
+def test_initial_values_depend_on_seed_name_and_shape_only(model_dir):
+    alone = inject.PackedModel(inject.load_base(model_dir), [member(3)])
+    beside = inject.PackedModel(inject.load_base(model_dir), [member(9, "qkvo", 8), member(3)])
+    mine, same = alone.parameters_of(0), beside.parameters_of(1)
+    assert all(torch.equal(mine[name], same[name]) for name in mine)
+    rank_8 = beside.parameters_of(0)
+    assert not torch.equal(rank_8["0.q.a"][:4], mine["0.q.a"])
+    assert (mine["0.q.b"] == 0).all()
+
+
+@pytest.mark.parametrize("init_a, spread", [("kaiming", 1 / np.sqrt(3 * 32)), ("gaussian", 0.02)])
+def test_a_starts_as_named(model_dir, init_a, spread):
+    model = inject.PackedModel(inject.load_base(model_dir), [member(0, "qkvo", 32, init_a=init_a)])
+    values = torch.cat([value.flatten() for name, value in model.parameters_of(0).items() if name.endswith(".a")])
+    assert abs(values.std().item() / spread - 1) < 0.03
+
+
+def test_a_model_of_another_family_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(ValueError, match="model family 'gpt2'; allowed: bert, roberta"):
+        inject.load_base(tmp_path)
+
+
+def test_pickled_weights_are_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(ValueError, match="safetensors"):
+        inject.load_base(tmp_path)
