@@ -1,0 +1,34 @@
+# LoRA (Hu et al. 2021) on GLUE: config -> cells -> fetch -> prepare -> train -> collect -> tables -> figures -> report.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config/config.yaml"
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+
+
+pathvars:
+    results=config["results"],
+
+
+# Tables from existing runs must not know how to train, or Snakemake could decide to (timestamps after a clone).
+if config["runs"] == "train":
+
+    include: "workflow/rules/fetch.smk"
+    include: "workflow/rules/prepare.smk"
+    include: "workflow/rules/train.smk"
+
+
+include: "workflow/rules/tables.smk"
+include: "workflow/rules/figures.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.tables.input,
+        rules.figures.input,

@@ -1,0 +1,69 @@
+"""State is whole, checked and one's own, or not used."""
+
+import json
+import logging
+
+import pytest
+import torch
+
+from lora import checkpoint
+
+DIGEST = "ab" * 32
+
+
+@pytest.fixture
+def saved(tmp_path):
+    checkpoint.save(tmp_path, DIGEST, "epoch1", {"a": torch.arange(4.0)}, dict(epoch=1))
+    return tmp_path
+
+
+def test_what_is_saved_comes_back(saved):
+    tensors, meta = checkpoint.load(saved, DIGEST)
+    assert torch.equal(tensors["a"], torch.arange(4.0)) and meta == {"epoch": 1}
+
+
+def test_a_newer_state_replaces_the_older(saved):
+    checkpoint.save(saved, DIGEST, "epoch2", {"a": torch.zeros(2)}, dict(epoch=2))
+    assert checkpoint.load(saved, DIGEST)[1] == {"epoch": 2}
+    assert [path.name for path in checkpoint.folder_of(saved, DIGEST).glob("*.safetensors")] == ["epoch2.safetensors"]
+
+
+def test_no_state_is_no_state(tmp_path):
+    assert checkpoint.load(tmp_path, DIGEST) is None
+
+
+def test_foreign_state_is_refused(saved, caplog):
+    """A folder with our name but another run's digest inside (a copied or renamed folder) is not used."""
+    foreign = DIGEST[:16] + "cd" * 24
+    with caplog.at_level(logging.WARNING):
+        assert checkpoint.load(saved, foreign) is None
+    assert "belongs to another run" in caplog.text
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "json", "empty", "keys"])
+def test_damaged_state_is_refused(saved, caplog, damage):
+    folder = checkpoint.folder_of(saved, DIGEST)
+    tensors, state = folder / "epoch1.safetensors", folder / "state.json"
+    if damage == "flip":
+        whole = bytearray(tensors.read_bytes())
+        whole[-1] ^= 1
+        tensors.write_bytes(whole)
+    elif damage == "cut":
+        tensors.write_bytes(tensors.read_bytes()[:-3])
+    elif damage == "keys":
+        state.write_text(json.dumps({"digest": DIGEST}))
+    else:
+        state.write_text(state.read_text()[:40] if damage == "json" else "")
+    with caplog.at_level(logging.WARNING):
+        assert checkpoint.load(saved, DIGEST) is None
+    assert "not used" in caplog.text
+
+
+def test_a_save_that_fails_leaves_the_state_before(saved, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.safetensors.torch, "save_file", full)
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.save(saved, DIGEST, "epoch2", {"a": torch.zeros(2)}, dict(epoch=2))
+    assert checkpoint.load(saved, DIGEST)[1] == {"epoch": 1}

@@ -1,0 +1,160 @@
+"""Config to cells: what is accepted, what is refused and in which words, and that the Snakefile side stays light."""
+
+import copy
+import subprocess
+import sys
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from lora import grid
+from lora.__main__ import _config
+from lora.spec import Cell, Problems
+
+DEFAULT = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+
+
+def changed(**changes) -> dict:
+    config = copy.deepcopy(DEFAULT)
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        place = config
+        for parent in parents:
+            place = place[parent]
+        place[last] = value
+    return config
+
+
+def test_default_grid_is_the_courses():
+    loaded = grid.load(DEFAULT)
+    assert [cell.task for cell in loaded.tables["table2"].cells] == ["sst2", "mrpc", "qqp"]
+    assert len(loaded.tables["table6"].cells) == 15 and len(loaded.cells) == 18
+    mrpc = loaded.hparams(Cell("roberta-base", "mrpc", "lora", "qv", 8))
+    assert (mrpc.learning_rate, mrpc.alpha, mrpc.epochs, mrpc.examples_per_step, mrpc.max_tokens) == (4e-4, 16, 3, 16, 128)
+
+
+def test_a_cell_that_two_tables_need_is_one_cell():
+    loaded = grid.load(changed(tables__table2__tasks=["mnli"]))
+    assert len(loaded.tables["table2"].cells) + len(loaded.tables["table6"].cells) == 16
+    assert len(loaded.cells) == 15
+
+
+@pytest.mark.parametrize("name", ["demo.yaml", "config.yaml"])
+def test_every_shipped_config_is_valid(name):
+    assert grid.load(_config(str(ROOT / "config" / name))).cells
+
+
+def test_cell_and_path_are_each_other():
+    for cell in grid.load(DEFAULT).cells:
+        assert Cell.parse(cell.path) == cell
+    for wrong in ("a/b/lora/qv", "a/b/lora/qv/8", "a/b/lora/vq/r8", "a/b/lora/qv/r0"):
+        with pytest.raises(ValueError):
+            Cell.parse(wrong)
+
+
+def test_all_problems_are_told_at_once():
+    config = changed(
+        seeds=[1, 1], device="gpu", tables__table6__ranks=[0, 4], tables__table2__task=["sst2"], overrides={"alpha": [1]}
+    )
+    del config["pack"]
+    with pytest.raises(Problems) as caught:
+        grid.load(config)
+    text = str(caught.value)
+    for part in (
+        "missing key 'pack'",
+        "seeds: got [1, 1]; allowed: each only once",
+        'device: got "gpu"; allowed: "auto" or "cpu" or "cuda"',
+        "tables.table6.ranks[0]: got 0; allowed: at least 1",
+        "tables.table2: unknown key 'task' (did you mean 'tasks'?); allowed: models, tasks, method, weights, ranks",
+        "overrides.alpha: got [1]",
+    ):
+        assert part in text, text
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(tables__table2__tasks=["sst-2"]), "got 'sst-2'; allowed: .*did you mean 'sst2'"),
+        (dict(tables__table2__models=["roberta"]), "tables.table2.models: got 'roberta'; allowed: bert-base-uncased"),
+        (dict(tables__table2__models=["glue-sst2"]), "models: got 'glue-sst2'"),
+        (dict(tables__table6__weights=["vq"]), "weights is 'vq'; .*write 'qv'"),
+        (dict(tables__table6__weights=["qx"]), "weights is 'qx'; allowed: letters of 'qkvo'"),
+        (dict(protocol="papre"), "protocol: got 'papre'; allowed: .*did you mean 'paper'"),
+        (dict(overrides={"learning_rte": 1}), "did you mean 'learning_rate'"),
+        (dict(overrides={"learning_rate": "fast"}), "learning_rate is 'fast'; allowed: a number above 0"),
+        (dict(overrides={"epochs": 2.5}), "epochs is 2.5; allowed: a whole number of at least 1"),
+        (dict(overrides={"head": "melted"}), "head is 'melted'; allowed: trained or frozen"),
+        (dict(tables={"table2": None, "table6": None}), "no table is asked for"),
+        (dict(sources={"mine": {"kind": "file", "locator": "x"}}), "role is ''; allowed: model, data"),
+        (dict(sources={"mine": {"role": "model", "kind": "hub", "locator": "a/b"}}), "pinned by a 40-digit commit"),
+        (dict(protocol="paper", tables__table2__tasks=["movie-polarity"], tables__table6=None), "no row for protocol 'paper'"),
+    ],
+)
+def test_what_is_refused_is_said(changes, message):
+    with pytest.raises(Problems, match=message):
+        grid.load(changed(**changes))
+
+
+def test_sources_and_overrides_from_the_config():
+    loaded = grid.load(changed(sources={"glue-mrpc": {"kind": "file", "locator": "glue"}}, overrides={"alpha": "2r"}))
+    assert loaded.sources["glue-mrpc"].kind == "file" and loaded.sources["glue-mrpc"].role == "data"
+    assert loaded.hparams(Cell("roberta-base", "mnli", "lora", "qv", 64)).alpha == 128
+
+
+def test_the_most_specific_row_wins_and_a_tie_is_an_error():
+    cell = Cell("m", "t", "lora", "q", 1)
+
+    def row(value, method="*", model="*", task="*"):
+        return dict(protocol="p", method=method, model=model, task=task, name="epochs", value=value, source="")
+
+    others = {name: value for name, value in DEMO_VALUES.items() if name != "epochs"}
+    assert grid.resolve([row(3), row(5, task="t"), row(9, task="u")], "p", cell, others).epochs == 5
+    with pytest.raises(Problems, match="equally specific rows say 5, 6"):
+        grid.resolve([row("5", task="t"), row("6", model="m")], "p", cell, others)
+
+
+DEMO_VALUES = dict(
+    epochs=3, learning_rate=1e-3, examples_per_step=16, max_tokens=128, alpha=8, lora_dropout=0, init_a="kaiming",
+    init_a_std=0.02, head="trained", weight_decay=0.1, warmup_frac=0.06, max_grad_norm=1, adam_beta1=0.9,
+    adam_beta2=0.999, adam_epsilon=1e-8,
+)  # fmt: skip
+
+
+def test_paper_protocol_is_table_9():
+    """Spot checks against Table 9 of the paper: RoBERTa-base CoLA and large RTE."""
+    rows = grid.read_facts("hparams.csv")
+    cola = grid.resolve(rows, "paper", Cell("roberta-base", "cola", "lora", "qv", 8), {})
+    assert (cola.examples_per_step, cola.epochs, cola.learning_rate, cola.alpha, cola.max_tokens) == (32, 80, 4e-4, 8, 512)
+    rte = grid.resolve(rows, "paper", Cell("roberta-large", "rte", "lora", "qv", 8), {})
+    assert (rte.examples_per_step, rte.epochs, rte.learning_rate, rte.alpha, rte.max_tokens) == (8, 20, 4e-4, 16, 512)
+
+
+def test_every_fact_has_a_source():
+    for name in grid.FACTS:
+        for row in grid.read_facts(name):
+            assert row["source"], (name, row)
+
+
+def test_a_broken_fact_table_names_its_lines(tmp_path):
+    (tmp_path / "tasks.csv").write_text(",".join(grid.FACTS["tasks.csv"]) + "\nsst2,SST-2\n")
+    with pytest.raises(Problems, match="line 2 has 2 cells; expected 10"):
+        grid.read_facts("tasks.csv", tmp_path)
+    (tmp_path / "sources.csv").write_text("name,kind\n")
+    with pytest.raises(Problems, match="the header is 'name,kind'"):
+        grid.read_facts("sources.csv", tmp_path)
+
+
+def imports(code: str, forbidden: tuple[str, ...]) -> list[str]:
+    """Which of `forbidden` are loaded after running `code` in a new Python."""
+    probe = f"{code}\nimport sys\nprint(*[name for name in {forbidden!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_grid_imports_no_torch():
+    assert imports("import lora.grid", ("torch", "pandas", "transformers", "numpy")) == []
+
+
+def test_the_import_test_can_fail():
+    assert imports("import lora.layers", ("torch",)) == ["torch"]

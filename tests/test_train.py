@@ -1,0 +1,282 @@
+"""The loop: packed equals solo, resumed equals uninterrupted, and the parts of a step against torch and transformers."""
+
+import dataclasses
+import json
+import logging
+import shutil
+
+import numpy as np
+import peft
+import pytest
+import torch
+import transformers
+from conftest import sentences
+from test_encoder import padded, peft_twin
+
+from lora import data, encoder, grid, inject, layers, records, runs, spec, train
+from lora.spec import Cell, Task
+
+TASK = Task("toy", "Toy", "toy", "glue", ("sentence",), 2, "accuracy", ("validation",), "")
+OVERRIDES = dict(epochs=3, examples_per_step=8, max_tokens=20, learning_rate=3e-3, alpha=6, lora_dropout=0.2)
+
+
+def make_tokens(folder, train_examples=42, seed=0):
+    """A prepared data set as `data.prepare` writes it: random sentences whose label is whether token 7 is among them."""
+    arrays, splits = {}, {}
+    for split, count in (("train", train_examples), ("validation", 30)):
+        ids, types, lengths = sentences(count, seed + len(split), types=False)
+        starts = np.cumsum(lengths) - lengths
+        marked = np.random.default_rng(seed + 1).random(count) < 0.5
+        ids[starts + 1] = np.where(marked, 7, 8)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        labels = marked.astype(np.float32)
+        arrays |= {f"{split}.ids": ids, f"{split}.types": types, f"{split}.offsets": offsets, f"{split}.labels": labels}
+        splits[split] = dict(examples=count, tokens=int(lengths.sum()))
+    folder.mkdir(parents=True)
+    from safetensors.numpy import save_file
+
+    save_file(arrays, folder / "tokens.safetensors")
+    facts = dict(task="toy", max_tokens=20, num_labels=2, splits=splits, sha256=f"{seed}" * 64, source="toy", tokenizer_sha256="")
+    records.write_json(folder / "tokens.json", facts)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tokens_dir(tmp_path_factory):
+    return make_tokens(tmp_path_factory.mktemp("tokens") / "toy")
+
+
+def asked(folder, seed, weights="qv", rank=4, **changes) -> runs.Asked:
+    cell = Cell("tiny", "toy", "lora", weights, rank)
+    hparams = grid.resolve(grid.read_facts("hparams.csv"), "course", cell, OVERRIDES | changes)
+    return runs.Asked(spec.run_settings(cell, seed, "course", hparams), folder / f"{weights}{rank}seed{seed}")
+
+
+def go(wanted, model_dir, tokens_dir, state_dir, **options):
+    train.train(wanted, TASK, model_dir, tokens_dir, state_dir, device="cpu", **options)
+
+
+def rows_of(one: runs.Asked) -> bytes:
+    return (one.output_dir / "metrics.csv").read_bytes()
+
+
+def adapter_of(one: runs.Asked) -> bytes:
+    return (one.output_dir / "adapter/adapter_model.safetensors").read_bytes()
+
+
+def test_pack_equals_its_runs_alone(model_dir, tokens_dir, tmp_path):
+    """Dropout on, other ranks, weights and learning rates, two orders: the same bits in every row and adapter."""
+
+    def wanted(folder):
+        return [asked(folder, 0), asked(folder, 1, "qkvo", 2, learning_rate=1e-3), asked(folder, 2, "k", 1)]
+
+    for one in wanted(tmp_path / "solo"):
+        go([one], model_dir, tokens_dir, tmp_path / "solo-state" / str(one.settings["seed"]))
+    go(wanted(tmp_path / "pack"), model_dir, tokens_dir, tmp_path / "pack-state")
+    go(wanted(tmp_path / "turned")[::-1], model_dir, tokens_dir, tmp_path / "turned-state")
+    for solo, pack, turned in zip(*map(wanted, (tmp_path / "solo", tmp_path / "pack", tmp_path / "turned")), strict=True):
+        assert rows_of(solo) == rows_of(pack) == rows_of(turned)
+        assert adapter_of(solo) == adapter_of(pack) == adapter_of(turned)
+    assert rows_of(pack) != rows_of(wanted(tmp_path / "pack")[0])
+
+
+def test_training_learns(bert_dir, tokens_dir, tmp_path):
+    one = asked(tmp_path, 0, learning_rate=2e-2, epochs=12, lora_dropout=0)
+    go([one], bert_dir, tokens_dir, tmp_path / "state")
+    rows = records.read_csv(one.output_dir / "metrics.csv", records.METRICS_COLUMNS)
+    assert rows[-1]["train_loss"] < 0.5 * rows[0]["train_loss"] and max(row["accuracy"] for row in rows) > 0.9
+
+
+class Killed(Exception):
+    pass
+
+
+def test_resume_equals_uninterrupted(model_dir, tokens_dir, tmp_path, monkeypatch):
+    """Stopped after an epoch, gone on in another pack: the same rows and adapters, to the bit."""
+    whole = [asked(tmp_path / "whole", seed) for seed in (0, 1)]
+    go(whole, model_dir, tokens_dir, tmp_path / "whole-state")
+    parts = [asked(tmp_path / "parts", seed) for seed in (0, 1)]
+    seen = []
+
+    def stop(*arguments):
+        if seen.count(1) == 2:
+            raise Killed
+        seen.append(1)
+        return end_epoch(*arguments)
+
+    end_epoch = train._end_epoch
+    monkeypatch.setattr(train, "_end_epoch", stop)
+    with pytest.raises(Killed):
+        go(parts, model_dir, tokens_dir, tmp_path / "state")
+    monkeypatch.setattr(train, "_end_epoch", end_epoch)
+    assert not parts[0].output_dir.exists()
+    go(parts[:1], model_dir, tokens_dir, tmp_path / "state")
+    go(parts[1:], model_dir, tokens_dir, tmp_path / "state")
+    for one, other in zip(whole, parts, strict=True):
+        assert rows_of(one) == rows_of(other) and adapter_of(one) == adapter_of(other)
+
+
+def test_a_finished_run_is_never_trained_again(bert_dir, tokens_dir, tmp_path, monkeypatch):
+    """Deleted outputs come back from state; a new seed trains alone."""
+    first = [asked(tmp_path, seed) for seed in (0, 1)]
+    go(first, bert_dir, tokens_dir, tmp_path / "state")
+    before = [rows_of(one) + adapter_of(one) for one in first]
+    for one in first:
+        shutil.rmtree(one.output_dir)
+    trained = []
+    loop = train._loop
+    monkeypatch.setattr(train, "_loop", lambda model, pack, *rest: (trained.extend(run.seed for run in pack), loop(model, pack, *rest)))
+    go([*first, asked(tmp_path, 2)], bert_dir, tokens_dir, tmp_path / "state")
+    assert trained == [2]
+    assert before == [rows_of(one) + adapter_of(one) for one in first]
+
+
+def test_another_setting_is_another_run(bert_dir, tokens_dir, tmp_path):
+    """The digest moves with everything that decides numbers, and not with names or the protocol's name."""
+    settings = asked(tmp_path, 0).settings
+    base = runs.digest_of(settings, "t", "b")
+    for key, value in dict(seed=1, rank=5, weights="q", method="ft").items():
+        assert runs.digest_of(settings | {key: value}, "t", "b") != base
+    for name in spec.HPARAM_NAMES:
+        assert runs.digest_of(settings | {"hparams": settings["hparams"] | {name: -1}}, "t", "b") != base
+    assert runs.digest_of(settings, "T", "b") != base and runs.digest_of(settings, "t", "B") != base
+    assert runs.digest_of(settings | dict(protocol="other", model="renamed", task="renamed"), "t", "b") == base
+
+
+def test_micro_batches_change_nothing_beyond_rounding(bert_dir, tokens_dir, tmp_path):
+    whole, small = asked(tmp_path / "a", 0, epochs=1), asked(tmp_path / "b", 0, epochs=1)
+    go([whole], bert_dir, tokens_dir, tmp_path / "sa")
+    go([small], bert_dir, tokens_dir, tmp_path / "sb", micro_batch=3)
+    one, other = (records.read_csv(each.output_dir / "metrics.csv", records.METRICS_COLUMNS)[0] for each in (whole, small))
+    assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-5)
+    assert one["eval_loss"] == pytest.approx(other["eval_loss"], rel=1e-4)
+
+
+def test_a_run_that_diverges_is_a_row_with_a_status(bert_dir, tokens_dir, tmp_path):
+    """Its neighbour trains on, to the same bits as alone."""
+    good, bad = asked(tmp_path, 0), asked(tmp_path, 1, learning_rate=1e30, max_grad_norm=0)
+    go([good, bad], bert_dir, tokens_dir, tmp_path / "state")
+    rows = records.read_csv(bad.output_dir / "metrics.csv", records.METRICS_COLUMNS)
+    assert rows[-1]["status"] == "non_finite" and np.isnan(rows[-1]["accuracy"])
+    assert json.loads((bad.output_dir / "run.json").read_text())["status"] == "non_finite"
+    alone = asked(tmp_path / "alone", 0)
+    go([alone], bert_dir, tokens_dir, tmp_path / "alone-state")
+    assert rows_of(good) == rows_of(alone)
+
+
+def test_run_json_has_its_keys_and_no_paths(bert_dir, tokens_dir, tmp_path):
+    one = asked(tmp_path, 0)
+    go([one], bert_dir, tokens_dir, tmp_path / "state")
+    text = (one.output_dir / "run.json").read_text()
+    assert tuple(sorted(json.loads(text))) == tuple(sorted(records.RUN_JSON_KEYS))
+    assert str(tmp_path) not in text
+
+
+def test_frozen_head_stays(bert_dir, tokens_dir, tmp_path):
+    base = inject.load_base(bert_dir)
+    one = asked(tmp_path, 0, head="frozen")
+    start = inject.PackedModel(base, [inject.Member(0, "qv", 4, 2, one.hparams)]).parameters_of(0)
+    start = {name: value.detach().clone() for name, value in start.items()}
+    go([one], bert_dir, tokens_dir, tmp_path / "state")
+    from safetensors.torch import load_file
+
+    saved = load_file(one.output_dir / "adapter/adapter_model.safetensors")
+    assert torch.equal(saved["base_model.model.classifier.weight"], start["head.out.weight"])
+    assert json.loads((one.output_dir / "run.json").read_text())["parameters"]["head"] == 0
+
+
+def test_what_does_not_fit_is_said_before_training(bert_dir, tokens_dir, tmp_path):
+    with pytest.raises(spec.Problems) as caught:
+        go([asked(tmp_path, 0, rank=33, max_tokens=64)], bert_dir, tokens_dir, tmp_path / "state")
+    assert "rank is 33; at most the model's width, 32" in str(caught.value)
+    assert "the prepared tokens have 20" in str(caught.value) and "takes at most 40" in str(caught.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_cuda_without_a_gpu_is_refused_and_auto_says_cpu(caplog):
+    with pytest.raises(ValueError, match="sees no GPU"):
+        train.pick_device("cuda")
+    with caplog.at_level(logging.INFO):
+        assert train.pick_device("auto").type == "cpu"
+    assert "no GPU found" in caplog.text
+
+
+@pytest.mark.parametrize("total, frac", [(10, 0.06), (100, 0.06), (237, 0.1), (20, 0.0), (5, 1.0)])
+def test_learning_rate_is_transformers_linear_schedule(total, frac):
+    hparams = dataclasses.replace(asked_hparams(), warmup_frac=frac, learning_rate=0.5)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+    warmup = transformers.TrainingArguments(output_dir="x", warmup_steps=frac or 0).get_warmup_steps(total)
+    theirs = transformers.get_linear_schedule_with_warmup(optimizer, warmup, total)
+    for step in range(total):
+        assert train.learning_rate(step, total, hparams) == pytest.approx(theirs.get_last_lr()[0], abs=1e-15)
+        optimizer.step()
+        theirs.step()
+
+
+def asked_hparams():
+    return grid.resolve(grid.read_facts("hparams.csv"), "course", Cell("m", "sst2", "lora", "qv", 4), {})
+
+
+def test_five_steps_match_peft_and_torch_adamw(model_dir, family, tokens_dir, tmp_path):
+    """Float64, dropout 0: our steps against padded transformers + peft, torch AdamW, transformers' schedule and clipping."""
+    one = asked(tmp_path, 0, lora_dropout=0, max_grad_norm=0.5, epochs=1)
+    base = inject.load_base(model_dir, torch.float64)
+    base.config.hidden_dropout_prob = base.config.attention_probs_dropout_prob = 0.0
+    model = inject.PackedModel(base, [inject.Member(0, "qv", 4, 2, one.hparams)])
+    for head in model.heads:
+        head.dropout = 0.0
+    theirs = peft_twin(model_dir, model, 0, tmp_path / "twin").eval()  # eval: no dropout; gradients flow all the same
+    wanted = {name: value for name, value in theirs.named_parameters() if value.requires_grad}
+    decay = [value for name, value in wanted.items() if not name.endswith("bias")]
+    rest = [value for name, value in wanted.items() if name.endswith("bias")]
+    optimizer = torch.optim.AdamW([dict(params=decay, weight_decay=0.1), dict(params=rest, weight_decay=0.0)], lr=3e-3)
+    train_set = data.load(tokens_dir)["train"]
+    run = runs.Run(one, one.hparams, "digest", parameters=model.parameters_of(0))
+    run.optimizer, run.order = runs.adamw(run), data.epoch_order(0, 0, len(train_set))
+    run.loss = torch.zeros((), dtype=torch.float64)
+    total = data.steps_per_epoch(len(train_set), 8)
+    schedule = transformers.get_linear_schedule_with_warmup(optimizer, 1, total)
+    for step in range(5):
+        ids, types, lengths, labels = train_set.gather(run.order[step * 8 : step * 8 + 8])
+        inputs = padded(ids, types, lengths, base.config.pad_token_id)
+        torch.nn.functional.cross_entropy(theirs(**inputs).logits, torch.from_numpy(labels).long()).backward()
+        torch.nn.utils.clip_grad_norm_(wanted.values(), 0.5)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        train._step(model, [run], train_set, 0)
+    ours = sum(value.detach().abs().sum() for value in model.parameters_of(0).values())
+    assert abs(ours - sum(value.detach().abs().sum() for value in wanted.values())) < 1e-10
+    step = encoder.batch([encoder.Part(0, ids, types, lengths)], "cpu")
+    assert (model(step)[0] - theirs(**inputs).logits).abs().max() < 1e-10
+
+
+def test_predictions_come_back_in_order(bert_dir, tokens_dir, monkeypatch):
+    """Evaluation goes by length in chunks; each example's logits are those it gets alone."""
+    validation = data.load(tokens_dir)["validation"]
+    hparams = asked_hparams()
+    model = inject.PackedModel(inject.load_base(bert_dir), [inject.Member(seed, "qv", 4, 2, hparams) for seed in (0, 1)])
+    monkeypatch.setattr(train, "EVAL_TOKENS", 50)
+    both = train.predict(model, [0, 1], validation)
+    for index in (0, 13, 29):
+        ids, types, lengths, _ = validation.gather(np.array([index]))
+        alone = model(encoder.batch([encoder.Part(1, ids, types, lengths)], "cpu"))[0]
+        assert np.allclose(both[1][index], alone.detach().numpy()[0], atol=1e-5)
+
+
+def test_loss_of_the_last_short_step_is_its_own_mean():
+    """42 examples in steps of 8: the last step has 2, and its gradient is their mean's."""
+    assert data.steps_per_epoch(42, 8) == 6
+    logits = torch.randn(2, 2, requires_grad=True)
+    (layers.loss_sum(logits, torch.tensor([0.0, 1.0])) / 2).backward()
+    ours = logits.grad.clone()
+    logits.grad = None
+    torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1])).backward()
+    assert torch.allclose(ours, logits.grad)
+
+
+def test_peft_can_go_on_training_our_adapter(bert_dir, tokens_dir, tmp_path):
+    one = asked(tmp_path, 0)
+    go([one], bert_dir, tokens_dir, tmp_path / "state")
+    config = peft.PeftConfig.from_pretrained(one.output_dir / "adapter")
+    assert (config.r, config.lora_alpha, config.task_type) == (4, 6, "SEQ_CLS")
