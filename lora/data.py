@@ -1,149 +1,229 @@
-"""Tokens: made once per model, task and length, memory-mapped ever after, and handed out in each run's own order.
+"""Text to tokens, once for each model, task and length; then batches of real tokens, unpadded, in a run's own order.
 
-Texts are tokenised with the model's own fast tokenizer file, cut at `max_tokens` (longest text first, as the paper's
-script does) and stored without padding: one flat row of ids per split and the offsets of its examples. The order of an
-epoch is a pure function of (seed, epoch, size): i.i.d., no grouping by length, and nothing to save for a resume. The
-`tokenizers` library is used directly, since transformers' wrapper takes seconds to load and gives the same ids (a test
-compares them). No torch here.
+Tokenising costs more than reading arrays back, and every run of a task needs the same tokens, so they are written once,
+flat: all examples' token ids one after another with the offsets between them. The arrays are memory-mapped, and a batch
+is one gather. The tokenizer is read from the model folder's `tokenizer.json` with `tokenizers`, which loads in
+milliseconds and gives the ids that `transformers` gives (a test compares them for BERT and RoBERTa); the cost is that a
+model folder without that file is refused.
+
+It does not pad, make tensors, or sort by length: an epoch's order is a plain shuffle, as in the paper's scripts.
 """
 
 import hashlib
 import json
-import logging
-import os
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from lora import readers, records
+from lora.readers import Examples, read
+from lora.records import write_json
 from lora.spec import Task
 
-log = logging.getLogger(__name__)
+ARRAYS, FACTS = "tokens.safetensors", "tokens.json"
+CHUNK = 10_000  # examples tokenised at a time: an encoding takes some 100 bytes a token until it is an array
+PARTS = {"ids": np.int32, "offsets": np.int64, "types": np.uint8, "labels": np.float32}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tokens:
-    """One split: `ids` int32 [T] and token `types` uint8 [T] of all examples, `offsets` int64 [n+1], `labels` float32 [n]."""
+    """One split's examples. ids, types [total tokens] int32, uint8: token and segment of every real token, special ones
+    included; offsets [n + 1] int64: example i is `offsets[i]:offsets[i + 1]`; labels [n] float32."""
 
     ids: np.ndarray
-    types: np.ndarray
     offsets: np.ndarray
+    types: np.ndarray
     labels: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    @cached_property
+    @property
     def lengths(self) -> np.ndarray:
-        """Real tokens per example, int64 [n]."""
+        """Tokens of each example, [n] int64."""
         return np.diff(self.offsets)
 
     def gather(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """(ids, types, lengths, labels) of the chosen examples, their tokens one after another."""
-        lengths = self.lengths[indices]
-        starts = np.cumsum(lengths) - lengths
-        where = np.arange(lengths.sum()) + np.repeat(self.offsets[indices] - starts, lengths)
-        return self.ids[where], self.types[where], lengths, self.labels[indices]
+        """ids, types, lengths and labels of the examples at `indices`, in that order, their tokens one after another.
+
+        ids and types have shape [lengths.sum()], lengths and labels [len(indices)].
+        """
+        indices = np.asarray(indices, dtype=np.int64)
+        starts = self.offsets[indices]
+        lengths = self.offsets[indices + 1] - starts
+        ends = np.cumsum(lengths)
+        # token t of the batch stands at its example's start plus its place within the example
+        at = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
+        return self.ids[at], self.types[at], lengths, self.labels[indices]
 
 
 def epoch_order(seed: int, epoch: int, examples: int) -> np.ndarray:
-    """The order in which a run sees its examples in an epoch, each once."""
-    return np.random.default_rng([seed, epoch, examples]).permutation(examples)
+    """The order a run sees its training examples in: each once, [examples] int64; a function of its arguments alone.
+
+    The shuffle is of single examples, without buckets of like length.
+    """
+    return np.random.default_rng(np.random.SeedSequence([seed, epoch])).permutation(examples)
 
 
 def steps_per_epoch(examples: int, per_step: int) -> int:
-    """Optimiser steps of an epoch; a last short step counts."""
+    """Optimiser steps of an epoch; the last may see fewer examples."""
     return -(-examples // per_step)
 
 
-def _tokenizer(model_dir: Path, max_tokens: int):
-    from tokenizers import Tokenizer
+def prepare(task: Task, source_folder: Path, model_folder: Path, max_tokens: int, destination: Path) -> dict:
+    """Tokenise the task's splits into `destination`: tokens.safetensors and, last, tokens.json, which is returned.
 
-    path = Path(model_dir) / "tokenizer.json"
-    if not path.is_file():
-        raise ValueError(f"{model_dir}: no tokenizer.json; give a model folder with its fast tokenizer")
-    tokenizer = Tokenizer.from_file(str(path))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(max_tokens, strategy="longest_first")
-    return tokenizer, hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _tokenise(tokenizer, examples: readers.Examples) -> tuple[Tokens, int]:
-    """Tokens of a split and how many of its examples were cut."""
-    pairs = examples.first if examples.second is None else list(zip(examples.first, examples.second, strict=True))
-    encoded = tokenizer.encode_batch(pairs)
-    lengths = [len(one.ids) for one in encoded]
-    tokens = Tokens(
-        ids=np.concatenate([one.ids for one in encoded]).astype(np.int32),
-        types=np.concatenate([one.type_ids for one in encoded]).astype(np.uint8),
-        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        labels=np.array(examples.labels, dtype=np.float32),
-    )
-    return tokens, sum(bool(one.overflowing) for one in encoded)
-
-
-def prepare(task: Task, source_dir: Path, model_dir: Path, max_tokens: int, destination: Path) -> None:
-    """Tokenise the training and evaluation splits of `task` into tokens.safetensors and, last, tokens.json.
-
-    Raises ValueError for a source or model folder that cannot be read.
+    Examples longer than `max_tokens`, special tokens included, are cut; of a pair the longer text is cut first. Raises
+    ValueError for data or a model folder that does not fit, and then writes nothing.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
-    destination = Path(destination)
-    tokenizer, tokenizer_sha256 = _tokenizer(model_dir, max_tokens)
-    arrays, splits, digest = {}, {}, hashlib.sha256()
-    for split, examples in readers.read(task, source_dir).items():
-        tokens, cut = _tokenise(tokenizer, examples)
-        for name in ("ids", "types", "offsets", "labels"):
-            arrays[f"{split}.{name}"] = array = getattr(tokens, name)
-            digest.update(f"{split}.{name} {array.dtype} {array.shape}".encode() + array.tobytes())
-        splits[split] = dict(examples=len(tokens), tokens=len(tokens.ids), cut=cut) | _labels(task, tokens.labels)
-        log.info("%s %s: %d examples, %d tokens, %d cut at %d", task.name, split, len(tokens), len(tokens.ids), cut, max_tokens)
+    source_folder, model_folder, destination = Path(source_folder), Path(model_folder), Path(destination)
+    tokenizer = _tokenizer(model_folder, max_tokens)
+    arrays, splits = {}, {}
+    for name, examples in read(task, source_folder).items():
+        parts, truncated = _tokenise(tokenizer, examples)
+        arrays |= {f"{name}.{part}": array for part, array in parts.items()}
+        splits[name] = _summary(task, parts, truncated)
+    _check_vocabulary(model_folder, arrays)
+    facts = {
+        "task": task.name,
+        "max_tokens": max_tokens,
+        "num_labels": task.num_labels,
+        "splits": splits,
+        "sha256": arrays_sha256(arrays),
+        "source": _identity(source_folder),
+        "tokenizer_sha256": hashlib.sha256((model_folder / "tokenizer.json").read_bytes()).hexdigest(),
+    }
     destination.mkdir(parents=True, exist_ok=True)
-    temporary = destination / f".tokens.{os.getpid()}.tmp"
-    save_file(arrays, temporary)
-    os.replace(temporary, destination / "tokens.safetensors")
-    facts = dict(
-        task=task.name,
-        max_tokens=max_tokens,
-        num_labels=task.num_labels,
-        splits=splits,
-        sha256=digest.hexdigest(),
-        source=_source_of(source_dir),
-        tokenizer_sha256=tokenizer_sha256,
-    )
-    records.write_json(destination / "tokens.json", facts)
-
-
-def _labels(task: Task, labels: np.ndarray) -> dict:
-    if task.is_regression:
-        return dict(label_mean=float(labels.mean(dtype=np.float64)))
-    return dict(label_counts=np.bincount(labels.astype(int), minlength=task.num_labels).tolist())
-
-
-def _source_of(folder: Path) -> str:
-    """What the fetched data is, from its manifest; a folder that was not fetched by us is called that."""
-    manifest = Path(folder) / "fetched.json"
-    if not manifest.is_file():
-        return "a local folder"
-    fetched = json.loads(manifest.read_text(encoding="utf-8"))
-    return " ".join(fetched[key] for key in ("kind", "locator", "revision") if fetched[key])
+    (destination / FACTS).unlink(missing_ok=True)
+    temporary = destination / f".{ARRAYS}.tmp"
+    temporary.write_bytes(save(arrays))
+    temporary.replace(destination / ARRAYS)
+    write_json(destination / FACTS, facts)
+    return facts
 
 
 def load(folder: Path) -> dict[str, Tokens]:
-    """The splits that `prepare` wrote, memory-mapped; raises ValueError when file and facts do not agree."""
-    from safetensors.numpy import load_file
+    """Every split of a prepared folder, as read-only arrays mapped from the file.
 
+    Raises ValueError if the folder is not whole, its arrays do not fit together, or they are not those that
+    `tokens.json` has the hash of.
+    """
     folder = Path(folder)
-    facts = json.loads((folder / "tokens.json").read_text(encoding="utf-8"))
-    arrays = load_file(folder / "tokens.safetensors")
-    splits = {}
-    for split, wanted in facts["splits"].items():
-        tokens = Tokens(**{name: arrays[f"{split}.{name}"] for name in ("ids", "types", "offsets", "labels")})
-        got = (len(tokens), len(tokens.ids), len(tokens.types), len(tokens.offsets) - 1, int(tokens.offsets[-1]))
-        if got != (wanted["examples"], *[wanted["tokens"]] * 2, wanted["examples"], wanted["tokens"]):
-            raise ValueError(f"{folder}: split {split} of tokens.safetensors does not have the sizes of tokens.json; prepare again")
-        splits[split] = tokens
+    if not (folder / FACTS).is_file():
+        raise ValueError(
+            f"{folder} has no {FACTS}: tokens were not prepared there, or not to the end; prepare them again"
+        )
+    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    try:
+        arrays = _mapped(folder / ARRAYS)
+        splits = {name: Tokens(**{part: arrays[f"{name}.{part}"] for part in PARTS}) for name in facts["splits"]}
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{folder / ARRAYS} cannot be read ({error}); prepare it again") from None
+    for name, tokens in splits.items():
+        _check_shapes(folder, name, tokens)
+    if arrays_sha256(arrays) != facts["sha256"]:
+        raise ValueError(f"{folder}: the arrays are not those {FACTS} was written for; prepare them again")
     return splits
+
+
+def arrays_sha256(arrays: dict[str, np.ndarray]) -> str:
+    """One hash of named arrays: names, types, shapes and bytes in the names' order, however they lie in a file."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array)
+    return digest.hexdigest()
+
+
+def _tokenizer(model_folder: Path, max_tokens: int):
+    """The model folder's fast tokenizer, cutting at `max_tokens` and not padding."""
+    from tokenizers import Tokenizer
+
+    path = model_folder / "tokenizer.json"
+    if not path.is_file():
+        raise ValueError(
+            f"{model_folder} has no tokenizer.json; transformers writes one: "
+            "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
+        )
+    longest = _model_config(model_folder).get("max_position_embeddings", max_tokens)
+    if _model_config(model_folder).get("model_type") == "roberta":
+        longest -= 2  # its positions are counted from padding_idx + 1
+    if not 4 <= max_tokens <= longest:
+        raise ValueError(f"max_tokens is {max_tokens}; allowed: 4 to {longest}, the positions of {model_folder.name}")
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.enable_truncation(max_tokens, strategy="longest_first")
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _model_config(model_folder: Path) -> dict:
+    path = model_folder / "config.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _tokenise(tokenizer, examples: Examples) -> tuple[dict[str, np.ndarray], int]:
+    """The arrays of one split, and how many of its examples were cut."""
+    ids, types, lengths, truncated = [], [], [], 0
+    for start in range(0, len(examples), CHUNK):
+        texts = examples.first[start : start + CHUNK]
+        if examples.second is not None:
+            texts = list(zip(texts, examples.second[start : start + CHUNK], strict=True))
+        encodings = tokenizer.encode_batch_fast(texts)
+        truncated += sum(bool(encoding.overflowing) for encoding in encodings)
+        lengths += [len(encoding) for encoding in encodings]
+        ids.append(np.array([token for encoding in encodings for token in encoding.ids], dtype=PARTS["ids"]))
+        types.append(np.array([kind for encoding in encodings for kind in encoding.type_ids], dtype=PARTS["types"]))
+    parts = {
+        "ids": np.concatenate(ids),
+        "offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(PARTS["offsets"]),
+        "types": np.concatenate(types),
+        "labels": np.array(examples.labels, dtype=PARTS["labels"]),
+    }
+    return parts, truncated
+
+
+def _summary(task: Task, parts: dict[str, np.ndarray], truncated: int) -> dict:
+    labels = parts["labels"]
+    told = {"examples": len(labels), "tokens": len(parts["ids"]), "truncated": truncated}
+    if task.is_regression:
+        return told | {"label_mean": float(labels.mean(dtype=np.float64))}
+    return told | {"label_counts": {str(label): int((labels == label).sum()) for label in range(task.num_labels)}}
+
+
+def _check_vocabulary(model_folder: Path, arrays: dict[str, np.ndarray]) -> None:
+    size = _model_config(model_folder).get("vocab_size")
+    highest = max(int(array.max()) for name, array in arrays.items() if name.endswith(".ids"))
+    if size is not None and highest >= size:
+        raise ValueError(f"{model_folder}: tokenizer.json gives token {highest}; allowed by config.json: below {size}")
+
+
+def _identity(source_folder: Path) -> str:
+    """What `fetch` says the data are; of a folder that was not fetched, only that."""
+    manifest = source_folder / "fetched.json"
+    return json.loads(manifest.read_text(encoding="utf-8"))["identity"] if manifest.is_file() else "local folder"
+
+
+def _mapped(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file without reading them: its header gives each one's place."""
+    whole = np.memmap(path, dtype=np.uint8, mode="r")
+    start = 8 + int.from_bytes(whole[:8].tobytes(), "little")
+    header = json.loads(whole[8:start].tobytes())
+    arrays = {}
+    for name, entry in header.items():
+        first, last = (start + at for at in entry["data_offsets"])
+        if last > len(whole):
+            raise ValueError(f"it is cut off: {name} ends at byte {last}, the file at {len(whole)}")
+        arrays[name] = whole[first:last].view(PARTS[name.rpartition(".")[2]]).reshape(entry["shape"])
+    return arrays
+
+
+def _check_shapes(folder: Path, name: str, tokens: Tokens) -> None:
+    count, total = len(tokens.labels), len(tokens.ids)
+    fits = tokens.offsets.shape == (count + 1,) and tokens.types.shape == (total,) and tokens.labels.shape == (count,)
+    if not fits or tokens.offsets[0] != 0 or tokens.offsets[-1] != total or (np.diff(tokens.offsets) < 1).any():
+        raise ValueError(
+            f"{folder}, split {name}: offsets, ids, types and labels do not fit together; prepare it again"
+        )

@@ -136,7 +136,7 @@ def _layer(layer, index, config, adapters, lora_dropout, x_TD, step, first_only)
 
     def project(letter: str, linear: nn.Linear, x: Tensor, segments: list, keys: Tensor | None) -> Tensor:
         adapter = adapters.get(f"{index}.{letter}")
-        out = linear(x)
+        out = layers.frozen(linear, x)
         if adapter is None:
             return out
         if keys is not None and any(lora_dropout):
@@ -155,7 +155,8 @@ def _layer(layer, index, config, adapters, lora_dropout, x_TD, step, first_only)
     out = project("o", attention.output.dense, context, segments, keys)
     out = layers.drop(out, config.hidden_dropout_prob, keys, site + 1)
     x_TD = attention.output.LayerNorm(out + x_TD)
-    out = layer.output.dense(layer.intermediate.intermediate_act_fn(layer.intermediate.dense(x_TD)))
+    inner = layer.intermediate.intermediate_act_fn(layers.frozen(layer.intermediate.dense, x_TD))
+    out = layers.frozen(layer.output.dense, inner)
     out = layers.drop(out, config.hidden_dropout_prob, keys, site + 2)
     return layer.output.LayerNorm(out + x_TD)
 

@@ -1,7 +1,7 @@
 """Bytes from where a source says they are, checked, then in place all at once.
 
-Everything the runs depend on from outside comes through `fetch`, pinned by a commit or a hash, so that the jobs after it
-need no network and a folder with `fetched.json` in it is whole. A download lands in a temporary folder beside the
+Everything the runs depend on from outside comes through `fetch`, pinned by a commit or a hash, so that the jobs after
+it need no network and a folder with `fetched.json` in it is whole. A download lands in a temporary folder beside the
 destination; what fails a check is deleted, and a file is hashed before anything in it is opened. Model folders get
 safetensors, the configuration and the tokenizer, never pickles. The cost of copying instead of linking into the hub's
 cache is disk space; what it buys is a folder that can be carried to a machine without network.
@@ -80,14 +80,14 @@ def read_manifest(folder: Path) -> dict:
 
 
 def verify(folder: Path) -> dict:
-    """The manifest of a fetched folder whose files are all there with the hashes it gives; otherwise raises FetchError."""
+    """A fetched folder's manifest, if its files are all there with the hashes it gives; otherwise raises FetchError."""
     manifest = read_manifest(folder)
     expected, found = manifest["files"], _hashed(Path(folder))
     wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     if wrong:
         raise FetchError(
-            f"source {manifest['name']}: {len(wrong)} of its files in {folder} are missing, added or changed since they "
-            f"were fetched, {wrong[0]} first; delete the folder and fetch it again"
+            f"source {manifest['name']}: {len(wrong)} of its files in {folder} are missing, added or changed since "
+            f"they were fetched, {wrong[0]} first; delete the folder and fetch it again"
         )
     return manifest
 
@@ -142,7 +142,8 @@ def _kept(source: Source, destination: Path) -> dict | None:
 def _check_content(source: Source, files: dict[str, dict]) -> None:
     if not files:
         raise FetchError(f"source {source.name}: {source.locator} holds no file that is wanted")
-    if source.role == "model" and ("config.json" not in files or not any(name.endswith(".safetensors") for name in files)):
+    is_model = "config.json" in files and any(name.endswith(".safetensors") for name in files)
+    if source.role == "model" and not is_model:
         raise FetchError(
             f"source {source.name}: {source.locator} is no model folder; expected config.json and *.safetensors, "
             f"got {', '.join(sorted(files))}"
@@ -184,17 +185,21 @@ def _from_folder(source: Source, content: Path, work: Path) -> None:
 
 def _from_hub(source: Source, content: Path, work: Path) -> None:
     """A model's snapshot, or a data set as `save_to_disk` writes it."""
+    from datasets.exceptions import DatasetsError
+    from huggingface_hub.errors import HTTPError  # of whichever HTTP library its release builds on
+
     name, _, configuration = source.locator.partition(":")
     try:
         if source.role == "model":
             from huggingface_hub import snapshot_download
 
-            _copy(source, Path(snapshot_download(name, revision=source.revision, allow_patterns=list(MODEL_FILES))), content)
+            snapshot = snapshot_download(name, revision=source.revision, allow_patterns=list(MODEL_FILES))
+            _copy(source, Path(snapshot), content)
         else:
             from datasets import load_dataset
 
             load_dataset(name, configuration or None, revision=source.revision).save_to_disk(str(content))
-    except (OSError, ValueError) as error:  # what the two libraries raise without a network or a cache
+    except (OSError, ValueError, HTTPError, DatasetsError) as error:  # no network, no cache, no such revision
         folder = f"results/sources/{source.name}"
         raise FetchError(
             f"source {source.name}: {source.locator} at {source.revision} could not be had from the Hugging Face hub\n"
@@ -243,7 +248,8 @@ def _pip_download(source: Source, requirement: str, work: Path) -> Path:
         )
     archives = sorted(folder.iterdir())
     if len(archives) != 1:
-        raise FetchError(f"source {source.name}: pip downloaded {[path.name for path in archives]}; expected one archive")
+        names = [path.name for path in archives]
+        raise FetchError(f"source {source.name}: pip downloaded {names}; expected one archive")
     _compare(source, f"the archive of {requirement}", file_sha256(archives[0]))
     return archives[0]
 
@@ -265,7 +271,7 @@ def _unpack(source: Source, archive: Path, member: str, target: Path) -> None:
                     entry.name = _below_top(entry.name, wanted)
                     if _belongs(entry.name, wanted):
                         opened.extract(entry, target, filter="data")
-    except (tarfile.TarError, zipfile.BadZipFile, OSError, ValueError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
         raise FetchError(f"source {source.name}: {archive.name} was not unpacked: {_first_line(error)}") from None
     if not (target / member).exists():
         raise FetchError(f"source {source.name}: {archive.name} has no {member!r} in it")
@@ -276,8 +282,8 @@ def _belongs(name: str, wanted: PurePosixPath) -> bool:
 
 
 def _below_top(name: str, wanted: PurePosixPath) -> str:
-    parts = PurePosixPath(name).parts
-    return name if _belongs(name, wanted) or len(parts) < 2 or parts[0] in ("/", "..") else str(PurePosixPath(*parts[1:]))
+    below = PurePosixPath(*PurePosixPath(name).parts[1:])
+    return str(below) if not _belongs(name, wanted) and _belongs(str(below), wanted) else name
 
 
 def _refuse_zip_escape(entry: zipfile.ZipInfo) -> None:

@@ -2,7 +2,7 @@
 
 They go through the `evaluate` library, but as metrics whose code lies here: `evaluate.load` fetches a script from the
 network, and the script calls the same scikit-learn and scipy functions. `evaluate`'s own `__init__` imports
-`transformers.pipelines` for evaluators that nobody asks for here, most of its 2.5 to 4 seconds in every training job, so
+`transformers.pipelines` for evaluators that nobody asks for here, most of its 2.5 to 4 seconds in every job, so
 `_metric_base` loads only the submodule that holds `Metric`. The cost: it leans on the library's file layout; a test
 checks that the class is the one `import evaluate` gives.
 

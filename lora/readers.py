@@ -6,8 +6,8 @@ came from. Nothing is skipped or repaired: whatever cannot be read raises a Valu
 allowed. The price is that QQP's official train file, which has a few broken lines, must be mended by hand or taken from
 the hub, where they are left out. An empty text cell is text; test splits, which have no labels, are never read.
 
-The demo's four tasks stand in for GLUE where only a package index can be reached. They are made of sentences that people
-rated from -4 to 4 for Hutto and Gilbert (ICWSM 2014). They are no GLUE tasks: their scores compare with nothing printed.
+The demo's four tasks stand in for GLUE where only a package index can be reached. They are made of sentences rated from
+-4 to 4 for Hutto and Gilbert (ICWSM 2014), and are no GLUE tasks: their scores compare with nothing published.
 """
 
 import hashlib
@@ -24,8 +24,8 @@ MIN_WORDS = 3  # shorter snippets ("!", "great player.") say too little
 
 @dataclass(frozen=True)
 class DemoTask:
-    """How a demo task is made of rated sentences. `thresholds` cut the mean rating into classes (None: the label is the
-    rating); sentences rated within `gap` of one are left out. `pairs`: made of neighbours in an article, not ratings."""
+    """How a demo task is made of rated sentences. `thresholds` cut the mean rating into classes (None: the label is
+    the rating); sentences closer than `gap` to one are left out. `pairs`: neighbours in an article, not ratings."""
 
     file: str
     thresholds: tuple[float, ...] | None = None
