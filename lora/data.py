@@ -112,9 +112,7 @@ def load(folder: Path) -> dict[str, Tokens]:
     """
     folder = Path(folder)
     if not (folder / FACTS).is_file():
-        raise ValueError(
-            f"{folder} has no {FACTS}: tokens were not prepared there, or not to the end; prepare them again"
-        )
+        raise ValueError(f"{folder} has no {FACTS}: tokens were not prepared there, or not to the end; prepare them again")
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     try:
         arrays = _mapped(folder / ARRAYS)
@@ -224,6 +222,4 @@ def _check_shapes(folder: Path, name: str, tokens: Tokens) -> None:
     count, total = len(tokens.labels), len(tokens.ids)
     fits = tokens.offsets.shape == (count + 1,) and tokens.types.shape == (total,) and tokens.labels.shape == (count,)
     if not fits or tokens.offsets[0] != 0 or tokens.offsets[-1] != total or (np.diff(tokens.offsets) < 1).any():
-        raise ValueError(
-            f"{folder}, split {name}: offsets, ids, types and labels do not fit together; prepare it again"
-        )
+        raise ValueError(f"{folder}, split {name}: offsets, ids, types and labels do not fit together; prepare it again")

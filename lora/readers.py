@@ -65,9 +65,7 @@ OFFICIAL = {
     "mrpc": Layout("MRPC", ("#1 String", "#2 String"), "Quality"),
     "stsb": Layout("STS-B", ("sentence1", "sentence2"), "score", limits=(0.0, 5.0)),
     "qqp": Layout("QQP", ("question1", "question2"), "is_duplicate"),
-    "mnli": Layout(
-        "MNLI", ("sentence1", "sentence2"), "gold_label", {"entailment": 0, "neutral": 1, "contradiction": 2}
-    ),
+    "mnli": Layout("MNLI", ("sentence1", "sentence2"), "gold_label", {"entailment": 0, "neutral": 1, "contradiction": 2}),
     "qnli": Layout("QNLI", ("question", "sentence"), names=ENTAILMENT),
     "rte": Layout("RTE", ("sentence1", "sentence2"), names=ENTAILMENT),
 }
@@ -149,7 +147,10 @@ def _read_saved(task: Task, folder: Path) -> dict[str, Examples]:
     """A data set that `datasets` saved with `save_to_disk`."""
     from datasets import load_from_disk
 
-    saved = load_from_disk(str(folder))
+    try:
+        saved = load_from_disk(str(folder))
+    except (OSError, ValueError, KeyError, IndexError) as error:  # IndexError: a split that was saved without examples
+        raise ValueError(f"{folder} is no data set that datasets can load ({error}); save or fetch it again") from None
     splits = {}
     for split in ("train", *task.eval_splits):
         if split not in saved:

@@ -65,6 +65,110 @@ RUN_JSON_KEYS = (
     "finished",  # UTC, ISO 8601
 )
 
+# Of the tables. Statistics, values and differences are in per cent: an accuracy or a correlation times 100.
+PUBLISHED_COLUMNS = {  # config/published.csv, as far as a table shows it: <table>_published.csv
+    "relation": (str, "same (a cell of ours: compared), context (same model and task), reference (never compared)"),
+    "column": (str, "the column of the table it stands in: a task, or r<rank> in table 6"),
+    "table": (str, "table of the origin"),
+    "model": (str, "model of the origin"),
+    "method": (str, "method of the origin"),
+    "trainable": (str, "trained parameters as the origin prints them"),
+    "task": (str, "task of the origin; average is the printed mean of the eight"),
+    "weights": (str, "weight types adapted, letters of qkvo"),
+    "rank": (int, "LoRA rank r"),
+    "metric": (str, "a metric of METRICS_COLUMNS, or average"),
+    "value": (float, "per cent, as published"),
+    "spread": (float, "per cent, as published"),
+    "spread_kind": (str, "std, or unspecified"),
+    "statistic": (str, "median, mean, single or unknown"),
+    "selection": (str, "best or last epoch, or unknown"),
+    "n_seeds": (int, "runs behind it"),
+    "ours": (float, "per cent: our figure by the same statistic and selection; only where relation is same"),
+    "difference": (float, "per cent: ours minus value; only where relation is same"),
+    "source": (str, "where it was published"),
+    "note": (str, "what to mind"),
+}
+
+TABLE_COLUMNS = {  # <table>.csv: one row per cell of the table
+    "row": (str, "row of the table"),
+    "column": (str, "column of the table: a task, or r<rank> in table 6; <task>-mm is MNLI mismatched"),
+    "model": (str, "name in config/sources.csv"),
+    "task": (str, "name in config/tasks.csv; average is the mean over the eight GLUE tasks"),
+    "task_title": (str, "the task as the table prints it"),
+    "method": (str, "what is inserted and what trains"),
+    "weights": (str, "weight types adapted, letters of qkvo"),
+    "rank": (int, "LoRA rank r"),
+    "metric": (str, "a metric of METRICS_COLUMNS, or average"),
+    "trainable": (int, "trained parameters without the head"),
+    "eval_examples": (int, "size of the evaluation set"),
+    "n": (int, "runs behind the statistics: finished, with a metric that is defined"),
+    "n_expected": (int, "runs asked for: the seeds"),
+    "n_failed": (int, "runs that stopped non-finite, or whose metric is undefined in every epoch"),
+    "n_missing": (int, "runs asked for that are not there"),
+    "best_median": (float, "per cent, over each run's best epoch"),
+    "best_mean": (float, "per cent, over each run's best epoch"),
+    "best_std": (float, "per cent, n-1, over each run's best epoch; empty for one run"),
+    "best_min": (float, "per cent, over each run's best epoch"),
+    "best_max": (float, "per cent, over each run's best epoch"),
+    "last_mean": (float, "per cent, over each run's last epoch; empty when it is undefined in one of them"),
+    "last_median": (float, "per cent, over each run's last epoch; empty when it is undefined in one of them"),
+    "last_std": (float, "per cent, n-1, over each run's last epoch; empty for one run"),
+    "published": (float, "per cent: the first published figure of the same model, task, method, weights and rank"),
+    "published_spread": (float, "per cent"),
+    "published_spread_kind": (str, "std, or unspecified"),
+    "published_statistic": (str, "median, mean, single or unknown"),
+    "published_selection": (str, "best or last epoch, or unknown"),
+    "published_source": (str, "where it was published"),
+    "difference": (float, "per cent: ours minus published, by the published figure's statistic and selection"),
+    "note": (str, "what to mind about the published figure"),
+}
+
+BEST_COLUMNS = {  # <table>_best.csv: one row per run
+    **{name: TABLE_COLUMNS[name] for name in ("model", "task", "task_title", "method", "weights", "rank")},
+    "seed": RUN_COLUMNS["seed"],
+    "metric": (str, "the task's metric"),
+    "trainable": RUN_COLUMNS["trainable"],
+    "status": (str, "ok, non_finite, undefined (the metric, in every epoch), or missing"),
+    "best_epoch": (int, "the epoch with the highest metric, the earliest of equals"),
+    "best_value": (float, "per cent, at that epoch"),
+    "last_epoch": (int, "the last epoch"),
+    "last_value": (float, "per cent, at that epoch"),
+}
+
+CURVES_COLUMNS = {  # <table>_curves.csv: one row per cell and epoch, over its finished runs
+    **{name: BEST_COLUMNS[name] for name in ("model", "task", "task_title", "method", "weights", "rank", "metric")},
+    "epoch": METRICS_COLUMNS["epoch"],
+    "n": (int, "runs behind the row"),
+    "n_expected": (int, "runs asked for: the seeds"),
+    **{
+        f"{what}_{statistic}": (float, f"{statistic} over runs; {unit}")
+        for what, unit in (("metric", "per cent"), ("train_loss", "nats or squares"), ("eval_loss", "nats or squares"))
+        for statistic in ("mean", "min", "max")
+    },
+}
+
+PROVENANCE_COLUMNS = {  # provenance.csv: one row per run asked for; hashes are cut to 12 digits
+    **{name: RUN_COLUMNS[name] for name in ("model", "task", "method", "weights", "rank", "seed")},
+    "status": (str, "ok, non_finite or missing"),
+    "digest": RUN_COLUMNS["digest"],
+    "results_version": (int, "of the code that trained it"),
+    "data_source": (str, "what pins the data set"),
+    "tokens_sha256": (str, "of the tokens it trained on"),
+    "train_examples": (int, "size of the training set"),
+    "base_source": (str, "what pins the base model"),
+    "weights_sha256": (str, "of the base model's weights"),
+    "python": (str, "version"),
+    "torch": (str, "version"),
+    "transformers": (str, "version"),
+    "lora": (str, "version of this package"),
+    "device": (str, "what it trained on"),
+    "commit": (str, "of the checkout that trained it"),
+    "finished": (str, "UTC, ISO 8601"),
+    "wall_s": (float, "seconds of training, shared by the runs of its pack"),
+    "examples_per_s": (float, "training examples of this run per second"),
+    "pack": (int, "runs trained in lock-step with it, itself included"),
+}
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a whole file or nothing: to a temporary name beside it, flushed to disk, then renamed into place."""

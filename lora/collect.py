@@ -1,0 +1,149 @@
+"""From run folders to one CSV, and to the record of what every run stood on.
+
+`collect` gathers the `metrics.csv` of every run a grid asks for into one `runs.csv`. A run that is not there is one row
+with status `missing`, so that nothing is left out in silence. On a cluster a queued job reads the config when it starts,
+so what was asked for and what was trained can differ: every run.json is compared with the grid, and all differences are
+told at once. The cost is that changing one setting makes every older run unusable until it is retrained or the config is
+put back; that is the point. It neither trains nor chooses an epoch (`tables` does).
+"""
+
+import json
+import math
+from pathlib import Path
+
+import yaml
+
+import lora
+from lora import records, render
+from lora.layout import Listing
+from lora.spec import Cell, Problems
+
+ADVICE = "retrain these runs (delete their folders), or use the config they were trained with"
+
+
+def collect(grid, runs_dir: Path, output: Path) -> None:
+    """Write `output` (records.RUNS_COLUMNS): one row per epoch of every run of `grid`, in the grid's order.
+
+    Raises Problems that name every run whose run.json says other settings or another results_version than the grid asks
+    for, or whose metrics.csv does not hold the epochs it should.
+    """
+    rows, problems = [], []
+    for cell, seed, folder in runs_of(grid, runs_dir):
+        if not (folder / "metrics.csv").is_file():
+            rows.append(_row(grid, cell, seed, None, dict(status="missing")))
+            continue
+        name = f"{cell.path}/seed{seed}"
+        record = _read_record(folder)
+        if record is None:
+            problems.append(f"{name}: metrics.csv is there without run.json, so nothing says what it is")
+            continue
+        found = differences(record, grid.settings(cell, seed))
+        epochs = records.read_csv(folder / "metrics.csv", records.METRICS_COLUMNS)
+        found += [] if found else _wrong_epochs(epochs, grid.hparams(cell).epochs, record)
+        problems += [f"{name}: {difference}" for difference in found]
+        rows += [_row(grid, cell, seed, record, epoch) for epoch in epochs]
+    if problems:
+        raise Problems(f"Runs in {runs_dir} are not what the config asks for; {ADVICE}:", problems)
+    records.write_csv(output, records.RUNS_COLUMNS, rows)
+
+
+def runs_of(grid, runs_dir: Path):
+    """Every run of the grid: its cell, seed and folder."""
+    for cell in grid.cells:
+        for seed in grid.seeds:
+            yield cell, seed, Path(runs_dir) / cell.path / f"seed{seed}"
+
+
+def differences(record: dict, asked: dict) -> list[str]:
+    """What a run.json says was trained that is not what is asked, one line per setting; and another results_version."""
+    trained = _flat(record.get("settings", {})) | dict(results_version=record.get("results_version"))
+    wanted = _flat(json.loads(json.dumps(asked))) | dict(results_version=lora.RESULTS_VERSION)
+    return [
+        f"{key} was trained as {trained.get(key)!r}, asked for is {wanted.get(key)!r}"
+        for key in [*wanted, *(key for key in trained if key not in wanted)]
+        if trained.get(key) != wanted.get(key)
+    ]
+
+
+def _flat(settings: dict) -> dict:
+    hparams = settings.get("hparams", {})
+    return {key: settings[key] for key in settings if key != "hparams"} | {f"hparams.{key}": hparams[key] for key in hparams}
+
+
+def _wrong_epochs(epochs: list[dict], asked: int, record: dict) -> list[str]:
+    """A finished run has every epoch, all ok; a failed one stops at its first non-finite epoch."""
+    numbers, statuses = [row["epoch"] for row in epochs], [row["status"] for row in epochs]
+    if numbers != list(range(1, len(numbers) + 1)) or any(status != "ok" for status in statuses[:-1]):
+        return [f"metrics.csv has epochs {numbers} with status {statuses}; expected 1, 2, ..., ok up to the last"]
+    last = statuses[-1] if statuses else "missing"
+    if last not in records.STATUSES or last != record.get("status"):
+        return [f"metrics.csv ends with status {last!r}, run.json says {record.get('status')!r}"]
+    if last == "ok" and len(epochs) != asked:
+        return [f"metrics.csv has {len(epochs)} epochs, asked for is {asked}"]
+    return []
+
+
+def _row(grid, cell: Cell, seed: int, record: dict | None, epoch: dict) -> dict:
+    record = record or {}
+    return dict(
+        dict.fromkeys(records.METRICS_COLUMNS, math.nan),
+        model=cell.model,
+        task=cell.task,
+        method=cell.method,
+        weights=cell.weights,
+        rank=cell.rank,
+        seed=seed,
+        protocol=grid.protocol,
+        digest=record.get("digest", ""),
+        trainable=record.get("parameters", {}).get("trainable", math.nan),
+        eval_examples=record.get("data", {}).get("eval_examples", math.nan),
+        **{},
+    ) | {name: epoch[name] for name in records.METRICS_COLUMNS if name in epoch}
+
+
+def _read_record(folder: Path) -> dict | None:
+    path = folder / "run.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def provenance(grid, runs_dir: Path) -> list[dict]:
+    """Rows of records.PROVENANCE_COLUMNS: what every run of the grid stood on, in the grid's order."""
+    return [_provenance(cell, seed, _read_record(folder)) for cell, seed, folder in runs_of(grid, runs_dir)]
+
+
+def _provenance(cell: Cell, seed: int, record: dict | None) -> dict:
+    row = {name: "" if kind is str else math.nan for name, (kind, _) in records.PROVENANCE_COLUMNS.items()}
+    row |= dict(model=cell.model, task=cell.task, method=cell.method, weights=cell.weights, rank=cell.rank, seed=seed)
+    if record is None:
+        return row | dict(status="missing")
+    data, base, versions = record["data"], record["base"], record["versions"]
+    row |= {name: record[name] for name in ("status", "results_version", "device", "commit", "finished")}
+    row |= {name: versions[name] for name in ("python", "torch", "transformers", "lora")}
+    row |= {name: record["speed"][name] for name in ("wall_s", "examples_per_s", "pack")}
+    return row | dict(
+        digest=record["digest"][:12],
+        data_source=data["source"],
+        tokens_sha256=data["tokens_sha256"][:12],
+        train_examples=data["train_examples"],
+        base_source=base["source"],
+        weights_sha256=base["weights_sha256"][:12],
+    )
+
+
+def write_provenance(grid, config: dict, runs_dir: Path, folder: Path) -> None:
+    """Write provenance.csv and provenance.html into `folder`: the runs' rows, and the merged config as it was used."""
+    rows = provenance(grid, runs_dir)
+    folder = Path(folder)
+    records.write_csv(folder / "provenance.csv", records.PROVENANCE_COLUMNS, rows)
+    missing = sum(row["status"] == "missing" for row in rows)
+    listing = Listing(
+        title="What every run stood on",
+        caption=f"{len(rows)} runs asked for, {missing} missing. Hashes are cut to their first 12 digits; the full ones "
+        "are in each run's run.json.",
+        columns=tuple(records.PROVENANCE_COLUMNS),
+        numeric=tuple(kind is not str for kind, _ in records.PROVENANCE_COLUMNS.values()),
+        rows=tuple(tuple(records.format_value(row[name]) for name in records.PROVENANCE_COLUMNS) for row in rows),
+        text_title="The merged config",
+        text=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
+    )
+    records.write_text(folder / "provenance.html", render.listing_to_html(listing))
