@@ -5,6 +5,8 @@ min_version("9.27")
 
 
 configfile: "config/config.yaml"
+
+
 report: "workflow/report/workflow.rst"
 
 

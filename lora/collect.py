@@ -85,20 +85,14 @@ def _wrong_epochs(epochs: list[dict], asked: int, record: dict) -> list[str]:
 
 def _row(grid, cell: Cell, seed: int, record: dict | None, epoch: dict) -> dict:
     record = record or {}
-    return dict(
-        dict.fromkeys(records.METRICS_COLUMNS, math.nan),
-        model=cell.model,
-        task=cell.task,
-        method=cell.method,
-        weights=cell.weights,
-        rank=cell.rank,
-        seed=seed,
+    row = dict.fromkeys(records.METRICS_COLUMNS, math.nan) | epoch
+    row |= dict(model=cell.model, task=cell.task, method=cell.method, weights=cell.weights, rank=cell.rank, seed=seed)
+    return row | dict(
         protocol=grid.protocol,
         digest=record.get("digest", ""),
         trainable=record.get("parameters", {}).get("trainable", math.nan),
         eval_examples=record.get("data", {}).get("eval_examples", math.nan),
-        **{},
-    ) | {name: epoch[name] for name in records.METRICS_COLUMNS if name in epoch}
+    )
 
 
 def _read_record(folder: Path) -> dict | None:

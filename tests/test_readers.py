@@ -177,7 +177,7 @@ def test_demo_splits_are_disjoint_fixed_and_rated_as_documented(tmp_path, name):
     lines = made_sentences(2000)
     splits = read(TASKS[name], rated(tmp_path, name, lines))
     demo = DEMO_TASKS[name]
-    assert {split: len(examples) for split, examples in splits.items()} == {"train": 1000, "validation": 500}
+    assert {split: len(examples) for split, examples in splits.items()} == {"train": demo.train, "validation": demo.evaluation}
     texts = [normalised(text) for examples in splits.values() for text in examples.first]
     assert len(set(texts)) == len(texts)
     rating = {}
@@ -201,9 +201,9 @@ def test_demo_splits_are_disjoint_fixed_and_rated_as_documented(tmp_path, name):
 
 def test_demo_pairs_are_neighbours_or_of_two_articles_and_share_nothing(tmp_path):
     lines = [f"{a}_{s}\t0.1\tArticle {a} says thing number {s}" for a in range(600) for s in range(1, 10) if s != 4]
-    splits = read(TASKS["same-article"], rated(tmp_path, "same-article", lines))
+    splits, demo = read(TASKS["same-article"], rated(tmp_path, "same-article", lines)), DEMO_TASKS["same-article"]
     where = {line.split("\t")[2]: tuple(map(int, line.split("\t")[0].split("_"))) for line in lines}
-    assert len(splits["train"]) == 1000 and len(splits["validation"]) == 500
+    assert len(splits["train"]) == demo.train and len(splits["validation"]) == demo.evaluation
     used, articles = [], []
     for examples in splits.values():
         assert Counter(examples.labels) == {0.0: len(examples) / 2, 1.0: len(examples) / 2}
@@ -226,7 +226,7 @@ def test_demo_pairs_are_neighbours_or_of_two_articles_and_share_nothing(tmp_path
             "line 2: rating '4.5'; allowed: a number from -4 to 4",
         ),
         ("tweet-intensity", ["1\tnan\tone two three"], "rating 'nan'"),
-        ("tweet-intensity", made_sentences(100), r"80 sentences; 500 \+ 1000 are needed"),
+        ("tweet-intensity", made_sentences(100), r"80 sentences; 400 \+ 600 are needed"),
         ("same-article", ["7\t0.5\tone two three"], "id '7'; expected <article>_<sentence>"),
         ("same-article", ["7_1\t0.5\tone two three"], "too few articles"),
     ],

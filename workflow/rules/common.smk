@@ -14,8 +14,14 @@ from snakemake.resources import Resource
 
 # Rules call `python -m lora`: this checkout's package and, unless Snakemake deploys software itself, the Python that runs
 # Snakemake, whether or not its environment is activated.
-_path = "" if workflow.deployment_settings.deployment_method else f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"; '
-shell.prefix(f'set -euo pipefail; export PYTHONPATH={shlex.quote(workflow.basedir)}:"${{{{PYTHONPATH:-}}}}"; {_path}')
+_path = (
+    ""
+    if workflow.deployment_settings.deployment_method
+    else f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"; '
+)
+shell.prefix(
+    f'set -euo pipefail; export PYTHONPATH={shlex.quote(workflow.basedir)}:"${{{{PYTHONPATH:-}}}}"; {_path}'
+)
 
 try:
     GRID = lora_grid.load(config)
@@ -43,7 +49,11 @@ wildcard_constraints:
 
 def per_run(name):
     """Pattern of a run's file: of every seed of the cell when seeds train together."""
-    return expand(RUN + name, seed=GRID.seeds, allow_missing=True) if PACKED else RUN + name
+    return (
+        expand(RUN + name, seed=GRID.seeds, allow_missing=True)
+        if PACKED
+        else RUN + name
+    )
 
 
 def per_job(name):
@@ -52,8 +62,21 @@ def per_job(name):
     return (folder.replace("/seed{seed}", "") if PACKED else folder) + name
 
 
+def job_folder(wildcards):
+    """Where a training job writes: the folder of its cell, or of its run."""
+    return f"{config['results']}/runs/{cell_of(wildcards).path}" + (
+        "" if PACKED else f"/seed{wildcards.seed}"
+    )
+
+
 def cell_of(wildcards):
-    return Cell(wildcards.model, wildcards.task, wildcards.method, wildcards.weights, int(wildcards.rank))
+    return Cell(
+        wildcards.model,
+        wildcards.task,
+        wildcards.method,
+        wildcards.weights,
+        int(wildcards.rank),
+    )
 
 
 def tokens_of(wildcards):
@@ -64,7 +87,9 @@ def tokens_of(wildcards):
 
 def dataset_of(wildcards):
     """The fetched source of a task."""
-    return f"{config['results']}/sources/{GRID.tasks[wildcards.task].dataset}/fetched.json"
+    return (
+        f"{config['results']}/sources/{GRID.tasks[wildcards.task].dataset}/fetched.json"
+    )
 
 
 def source_arguments(wildcards):
@@ -87,12 +112,16 @@ def task_facts(wildcards):
 def train_arguments(wildcards):
     """A cell's resolved settings as command line arguments."""
     cell = cell_of(wildcards)
-    arguments = [f"--{axis}={value}" for axis, value in dataclasses.asdict(cell).items()]
+    arguments = [
+        f"--{axis}={value}" for axis, value in dataclasses.asdict(cell).items()
+    ]
     arguments += [f"--protocol={GRID.protocol}"]
     for name, value in GRID.hparams(cell).as_dict().items():
         arguments.append(f"--{name.replace('_', '-')}={value}")
     seeds = GRID.seeds if PACKED else [wildcards.seed]
-    return arguments + (["--seeds", *map(str, seeds)] if PACKED else [f"--seed={wildcards.seed}"])
+    return arguments + (
+        ["--seeds", *map(str, seeds)] if PACKED else [f"--seed={wildcards.seed}"]
+    )
 
 
 def grid_runs(wildcards):
@@ -103,9 +132,23 @@ def grid_runs(wildcards):
         for seed in GRID.seeds
         for name in ("metrics.csv", "run.json")
     ]
-    return [name for name in files if Path(name).exists()] if config["runs"] == "partial" else files
+    return (
+        [name for name in files if Path(name).exists()]
+        if config["runs"] == "partial"
+        else files
+    )
 
 
 def config_text(wildcards):
     """The whole merged config, for the verbs that need the grid."""
     return json.dumps(config, sort_keys=True)
+
+
+def figure_names():
+    """The figures of the tables that are asked for."""
+    of_table = dict(table2=["table2"], table6=["rank_curves"])
+    return [
+        *(name for table in GRID.tables for name in of_table[table]),
+        "learning_curves",
+        "parameters",
+    ]

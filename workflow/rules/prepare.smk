@@ -6,15 +6,15 @@ rule prepare:
     output:
         "<results>/tokens/{model}/{task}/t{max_tokens}/tokens.json",
         "<results>/tokens/{model}/{task}/t{max_tokens}/tokens.safetensors",
+    log:
+        "<results>/logs/prepare/{model}/{task}/t{max_tokens}.log",
+    conda:
+        "../../envs/train.yaml"
     params:
         task=task_facts,
         model=subpath(input.model, parent=True),
         data=subpath(input.data, parent=True),
         folder=subpath(output[0], parent=True),
-    log:
-        "<results>/logs/prepare/{model}/{task}/t{max_tokens}.log",
-    conda:
-        "../../envs/train.yaml"
     shell:
         "python -m lora prepare --task {wildcards.task:q} --max-tokens {wildcards.max_tokens} --data-dir {params.data:q}"
         " --model-dir {params.model:q} --output-dir {params.folder:q} --log {log:q}"

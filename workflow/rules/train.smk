@@ -9,16 +9,6 @@ rule train:
         record=per_run("run.json"),
         adapter=per_run("adapter/adapter_model.safetensors"),
         adapter_config=per_run("adapter/adapter_config.json"),
-    params:
-        settings=train_arguments,
-        pinned=pinned,
-        results_version=RESULTS_VERSION,
-        model=subpath(input.model, parent=True),
-        tokens=subpath(input.tokens, parent=True),
-        folder=subpath(output.metrics[0], ancestor=2) if PACKED else subpath(output.metrics, parent=True),
-        state=f"{config['results']}/state",
-        device=config["device"],
-        micro_batch=config["micro_batch"],
     log:
         per_job("train.log"),
     conda:
@@ -26,6 +16,16 @@ rule train:
     threads: config["threads"]
     resources:
         gpu=0 if config["device"] == "cpu" else 1,
+    params:
+        settings=train_arguments,
+        pinned=pinned,
+        results_version=RESULTS_VERSION,
+        model=subpath(input.model, parent=True),
+        tokens=subpath(input.tokens, parent=True),
+        folder=job_folder,
+        state=f"{config['results']}/state",
+        device=config["device"],
+        micro_batch=config["micro_batch"],
     shell:
         "python -m lora train {params.settings:q} --model-dir {params.model:q} --tokens-dir {params.tokens:q}"
         " --output-dir {params.folder:q} --state-dir {params.state:q} --device {params.device}"

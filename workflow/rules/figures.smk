@@ -1,0 +1,28 @@
+# Table CSVs to pictures: plots compute nothing.
+rule figure:
+    input:
+        expand("<results>/tables/{table}.csv", table=GRID.tables),
+    output:
+        report(
+            "<results>/figures/{figure}.svg",
+            caption="../report/{figure}.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+        "<results>/figures/{figure}.png",
+    log:
+        "<results>/logs/figures/{figure}.log",
+    localrule: True
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        tables=subpath(input[0], parent=True),
+        stem=subpath(output[0], strip_suffix=".svg"),
+    shell:
+        "python -m lora plot {wildcards.figure} --tables-dir {params.tables:q} --output {params.stem:q} --log {log:q}"
+
+
+rule figures:
+    input:
+        expand("<results>/figures/{figure}.svg", figure=figure_names()),
+    localrule: True

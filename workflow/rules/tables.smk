@@ -1,0 +1,87 @@
+# Rows to tables. Nothing here knows how a run is trained, and nothing here imports torch.
+rule collect:
+    input:
+        grid_runs,
+    output:
+        "<results>/tables/runs.csv",
+    log:
+        "<results>/logs/tables/collect.log",
+    localrule: True
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        config=config_text,
+        runs=f"{config['results']}/runs",
+    shell:
+        "python -m lora collect --config {params.config:q} --runs-dir {params.runs:q} --output {output:q} --log {log:q}"
+
+
+rule table:
+    input:
+        "<results>/tables/runs.csv",
+    output:
+        report(
+            "<results>/tables/{table}.html",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "{table}", "what": "page"},
+        ),
+        report(
+            "<results>/tables/{table}.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "{table}", "what": "every figure (CSV)"},
+        ),
+        multiext(
+            "<results>/tables/{table}",
+            ".md",
+            ".tex",
+            "_published.csv",
+            "_best.csv",
+            "_curves.csv",
+        ),
+    log:
+        "<results>/logs/tables/{table}.log",
+    wildcard_constraints:
+        table="table[0-9]+",
+    localrule: True
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        config=config_text,
+        folder=subpath(output[0], parent=True),
+    shell:
+        "python -m lora table {wildcards.table} --config {params.config:q} --runs {input:q} --output-dir {params.folder:q}"
+        " --log {log:q}"
+
+
+rule provenance:
+    input:
+        grid_runs,
+    output:
+        report(
+            "<results>/tables/provenance.html",
+            caption="../report/provenance.rst",
+            category="Provenance",
+            labels={"table": "provenance", "what": "page"},
+        ),
+        "<results>/tables/provenance.csv",
+    log:
+        "<results>/logs/tables/provenance.log",
+    localrule: True
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        config=config_text,
+        runs=f"{config['results']}/runs",
+        folder=subpath(output[0], parent=True),
+    shell:
+        "python -m lora provenance --config {params.config:q} --runs-dir {params.runs:q} --output-dir {params.folder:q}"
+        " --log {log:q}"
+
+
+rule tables:
+    input:
+        expand("<results>/tables/{table}.html", table=GRID.tables),
+        "<results>/tables/provenance.html",
+    localrule: True
