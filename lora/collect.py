@@ -15,7 +15,7 @@ import yaml
 
 import lora
 from lora import records, render
-from lora.layout import Listing
+from lora.page import Listing
 from lora.spec import Cell, Problems
 
 ADVICE = "retrain these runs (delete their folders), or use the config they were trained with"

@@ -77,7 +77,7 @@ PUBLISHED_COLUMNS = {  # config/published.csv, as far as a table shows it: <tabl
     "weights": (str, "weight types adapted, letters of qkvo"),
     "rank": (int, "LoRA rank r"),
     "metric": (str, "a metric of METRICS_COLUMNS, or average"),
-    "value": (float, "per cent, as published"),
+    "value": (str, "per cent, as printed"),
     "spread": (float, "per cent, as published"),
     "spread_kind": (str, "std, or unspecified"),
     "statistic": (str, "median, mean, single or unknown"),

@@ -15,6 +15,7 @@ import pandas as pd
 
 from lora import layout, records, render
 from lora.collect import collect, write_provenance
+from lora.page import Page
 from lora.spec import Cell, Problems
 
 __all__ = ["Made", "collect", "make", "statistics", "write", "write_provenance"]
@@ -38,7 +39,7 @@ class Made:
     published: list[dict]
     best: list[dict]
     curves: list[dict]
-    page: layout.Page
+    page: Page
 
 
 def make(grid, runs_csv: Path, name: str) -> Made:
@@ -87,9 +88,7 @@ def statistics(values: pd.Series) -> dict[str, float]:
 
     The median of an even count is the mean of the middle two.
     """
-    return {
-        name: round(float(getattr(values, name)(skipna=False)), 6) for name in ("median", "mean", "std", "min", "max")
-    }
+    return {name: round(float(getattr(values, name)(skipna=False)), 6) for name in ("median", "mean", "std", "min", "max")}
 
 
 def _key(cell: Cell, seed: int) -> tuple:
@@ -132,7 +131,8 @@ def _run(cell: Cell, task, seed: int, rows: pd.DataFrame) -> tuple[dict, pd.Data
 
 def _cell(name: str, cell: Cell, title: str, metric: str, of_cell: list) -> dict:
     """A cell's line of the long CSV, without what is published."""
-    done = pd.DataFrame([run for run, _ in of_cell if run["status"] == "ok"], columns=["best_value", "last_value"], dtype=float)
+    finished = [run for run, _ in of_cell if run["status"] == "ok"]
+    done = pd.DataFrame(finished, columns=["best_value", "last_value"], dtype=float)
     best, last = statistics(done["best_value"]), statistics(done["last_value"])
     examples = pd.concat([rows["eval_examples"] for _, rows in of_cell]).dropna()
     trainable = [run["trainable"] for run, _ in of_cell if run["trainable"] == run["trainable"]]
@@ -243,7 +243,7 @@ def _beside(row: dict, published: list[dict]) -> dict:
     if fact is None:
         return row | dict.fromkeys(words, "")
     return row | dict(
-        published=fact["value"],
+        published=float(fact["value"]),
         published_spread=fact["spread"],
         difference=fact["difference"],
         note=fact["note"],

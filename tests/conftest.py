@@ -54,3 +54,35 @@ def sentences(count: int, seed: int, longest: int = 20, types: bool = True):
     ids = random.integers(5, VOCABULARY, lengths.sum()).astype(np.int32)
     halves = np.concatenate([np.arange(length) >= length // 2 for length in lengths])
     return ids, (halves if types else np.zeros_like(halves)).astype(np.uint8), lengths
+
+
+WORDS = [f"word{number}" for number in range(VOCABULARY - 5)]
+
+
+def make_tokenizer(folder: Path) -> None:
+    """A word-level tokenizer.json with BERT's special tokens, for a model of VOCABULARY tokens."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def make_glue(folder: Path, train: int = 40, dev: int = 24) -> Path:
+    """A folder with SST-2 and STS-B in the official layout: the label is whether word0 is there, or how many word0."""
+    random = np.random.default_rng(3)
+    for name, count in (("train", train), ("dev", dev)):
+        single, pair = ["sentence\tlabel"], ["index\tsentence1\tsentence2\tscore"]
+        for index in range(count):
+            words = list(random.choice(WORDS[1:], 6))
+            label = index % 2
+            single.append(f"{' '.join((['word0'] if label else []) + words)}\t{label}")
+            pair.append(f"{index}\t{' '.join(words)}\t{' '.join(['word0'] * (index % 6) + words)}\t{index % 6}.0")
+        for task, lines in (("SST-2", single), ("STS-B", pair)):
+            (folder / task).mkdir(parents=True, exist_ok=True)
+            (folder / task / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+    return folder

@@ -88,7 +88,10 @@ def test_all_problems_are_told_at_once():
         (dict(tables={"table2": None, "table6": None}), "no table is asked for"),
         (dict(sources={"mine": {"kind": "file", "locator": "x"}}), "role is ''; allowed: model, data"),
         (dict(sources={"mine": {"role": "model", "kind": "hub", "locator": "a/b"}}), "pinned by a 40-digit commit"),
-        (dict(protocol="paper", tables__table2__tasks=["movie-polarity"], tables__table6=None), "no row for protocol 'paper'"),
+        (
+            dict(protocol="paper", tables__table2__tasks=["movie-polarity"], tables__table6=None),
+            "no row for protocol 'paper'",
+        ),
     ],
 )
 def test_what_is_refused_is_said(changes, message):

@@ -36,7 +36,8 @@ def make_tokens(folder, train_examples=42, seed=0):
     from safetensors.numpy import save_file
 
     save_file(arrays, folder / "tokens.safetensors")
-    facts = dict(task="toy", max_tokens=20, num_labels=2, splits=splits, sha256=data.arrays_sha256(arrays), source="toy", tokenizer_sha256="")
+    facts = dict(task="toy", max_tokens=20, num_labels=2, splits=splits, source="toy", tokenizer_sha256="")
+    facts["sha256"] = data.arrays_sha256(arrays)
     records.write_json(folder / "tokens.json", facts)
     return folder
 
@@ -123,9 +124,13 @@ def test_a_finished_run_is_never_trained_again(bert_dir, tokens_dir, tmp_path, m
     before = [rows_of(one) + adapter_of(one) for one in first]
     for one in first:
         shutil.rmtree(one.output_dir)
-    trained = []
-    loop = train._loop
-    monkeypatch.setattr(train, "_loop", lambda model, pack, *rest: (trained.extend(run.seed for run in pack), loop(model, pack, *rest)))
+    trained, loop = [], train._loop
+
+    def watched(model, pack, *rest):
+        trained.extend(run.seed for run in pack)
+        loop(model, pack, *rest)
+
+    monkeypatch.setattr(train, "_loop", watched)
     go([*first, asked(tmp_path, 2)], bert_dir, tokens_dir, tmp_path / "state")
     assert trained == [2]
     assert before == [rows_of(one) + adapter_of(one) for one in first]

@@ -1,0 +1,96 @@
+"""Made run folders in the shape of a real grid: the figures are drawn from a seeded generator and mean nothing."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+import lora
+from lora import grid, records
+
+ROOT = Path(__file__).resolve().parent.parent
+PARAMETERS = {"minilm": (6, 384), "roberta-base": (12, 768), "roberta-large": (24, 1024)}  # layers, width
+EVAL_EXAMPLES = {"sst2": 872, "mrpc": 408, "qqp": 40430, "mnli": 9815}
+
+
+def load(**changes) -> grid.Grid:
+    """The default grid, or with a config file's name under `config` that file laid over it, with changes to its keys."""
+    config = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+    name = changes.pop("config", None)
+    if name:
+        config |= yaml.safe_load((ROOT / "config" / name).read_text(encoding="utf-8"))
+    return grid.load(config | changes)
+
+
+def table(models, tasks, weights=("qv",), ranks=(8,)) -> dict:
+    """A table as the config writes it."""
+    return dict(models=list(models), tasks=list(tasks), method="lora", weights=list(weights), ranks=list(ranks))
+
+
+def epochs(values: list[float], metric: str = "accuracy", failed: bool = False, **others) -> list[dict]:
+    """Rows of a metrics.csv whose metric has these values, epoch by epoch; `failed` ends it with a non-finite epoch."""
+    rows = []
+    for epoch, value in enumerate(values, start=1):
+        row = dict.fromkeys(records.METRICS_COLUMNS, math.nan) | {metric: value}
+        row |= dict(epoch=epoch, step=10 * epoch, status="ok", learning_rate=1e-4, train_loss=0.7 / epoch, eval_loss=0.6)
+        rows.append(row | {key: series[epoch - 1] for key, series in others.items()})
+    if failed:
+        rows[-1] |= dict(status="non_finite", train_loss=math.nan, eval_loss=math.nan) | {metric: math.nan}
+    return rows
+
+
+def write_run(asked, cell, seed: int, runs_dir: Path, rows: list[dict], **changes) -> Path:
+    """A run folder as training leaves it; `changes` replace keys of its run.json."""
+    folder = Path(runs_dir) / cell.path / f"seed{seed}"
+    layers, width = PARAMETERS[cell.model]
+    record = dict(
+        settings=asked.settings(cell, seed),
+        digest=f"{1000 * cell.rank + seed:064x}",
+        results_version=lora.RESULTS_VERSION,
+        status=rows[-1]["status"],
+        parameters=dict(trainable=2 * layers * len(cell.weights) * width * cell.rank, head=1000, frozen=10**6),
+        data=dict(
+            source=f"pypi {cell.task}==1",
+            tokens_sha256="ab" * 32,
+            train_examples=3000,
+            eval_examples=EVAL_EXAMPLES.get(cell.task, 600),
+            train_tokens=90000,
+        ),
+        base=dict(source=f"pypi {cell.model}==1", family="bert", weights_sha256="cd" * 32),
+        best=dict(epoch=1, metric="accuracy", value=0.9),
+        speed=dict(wall_s=61.5, examples_per_s=410.0, pack=len(asked.seeds)),
+        versions=dict(python="3.11.9", torch="2.13.0", transformers="5.23.0", lora="0.1.0"),
+        device="CPU",
+        commit="0123456789ab",
+        finished="2026-01-02T03:04:05+00:00",
+    )
+    records.write_json(folder / "run.json", record | changes)
+    records.write_csv(folder / "metrics.csv", records.METRICS_COLUMNS, rows)
+    return folder
+
+
+def make_runs(asked, runs_dir: Path, level: dict | None = None, missing=(), failed=()) -> None:
+    """Every run of a grid; `missing` and `failed` are (task, weights, rank, seed)."""
+    level = dict(dict(sst2=0.951, mrpc=0.89, qqp=0.908, mnli=0.872), **(level or {}))
+    for cell in asked.cells:
+        task, count = asked.tasks[cell.task], asked.hparams(cell).epochs
+        start = level.get(cell.task, 0.8) - {"q": 0.03}.get(cell.weights, 0.0) + 0.003 * math.log2(cell.rank)
+        for seed in asked.seeds:
+            key = (cell.task, cell.weights, cell.rank, seed)
+            if key in missing:
+                continue
+            random = np.random.default_rng([seed, cell.rank, len(cell.weights), sum(map(ord, cell.task))])
+            values = start - 0.08 * np.exp(-np.arange(count)) + random.normal(0, 0.004) + random.normal(0, 0.002, count)
+            losses = dict(
+                train_loss=(0.7 * np.exp(-0.4 * np.arange(count)) + random.normal(0, 0.01, count) + 0.1).tolist(),
+                eval_loss=(
+                    0.4 - 0.05 * np.arange(count) + 0.012 * np.arange(count) ** 2 + random.normal(0, 0.01, count)
+                ).tolist(),
+            )
+            if len(task.eval_splits) > 1:
+                losses["accuracy_mismatched"] = (values - 0.006).tolist()
+            rows = epochs(values.clip(0, 1).tolist(), task.metric, **losses)
+            if key in failed:
+                rows = epochs(values.tolist(), task.metric, failed=True)
+            write_run(asked, cell, seed, runs_dir, rows)

@@ -1,0 +1,203 @@
+"""The workflow as users run it: dry runs, a small grid end to end, more seeds, and tables from existing runs."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, make_glue, make_model, make_tokenizer
+
+REFERENCE = ROOT / "results/reference"
+
+
+def snakemake(*arguments, cwd=ROOT, env=None, check=True):
+    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--cores", "2", *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, **(env or {})})
+    output = done.stdout + done.stderr
+    assert not check or done.returncode == 0, output[-4000:]
+    return output if check else (done.returncode, output)
+
+
+def trained(output: str) -> int:
+    return output.count("rule train:")
+
+
+@pytest.mark.parametrize("name, cells", [("config.yaml", 18), ("demo.yaml", 12)])
+def test_a_dry_run_shows_the_grid_and_downloads_nothing(tmp_path, name, cells):
+    output = snakemake("-n", "--configfile", ROOT / "config" / name, "--directory", tmp_path)
+    assert trained(output) == cells
+    assert not (tmp_path / "results").exists()
+
+
+def test_lint_and_format():
+    assert "Congratulations" in snakemake("--lint")
+    subprocess.run([Path(sys.executable).parent / "snakefmt", "--check", "Snakefile", "workflow"], cwd=ROOT, check=True,
+                   capture_output=True)  # fmt: skip
+
+
+def test_a_wrong_config_stops_before_any_job_with_all_its_problems(tmp_path):
+    config = tmp_path / "wrong.yaml"
+    config.write_text("seeds: [1, 1]\nprotocl: demo\ntables: {table2: {tasks: [sst3]}}\n")
+    code, output = snakemake("-n", "--configfile", config, "--directory", tmp_path, check=False)
+    assert code != 0 and "Traceback" not in output
+    assert "seeds: got [1, 1]" in output and "did you mean 'protocol'" in output
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A config over local folders only: a tiny model, two tasks in the official TSV layout, and where it runs."""
+    folder = tmp_path_factory.mktemp("small grid")  # a space in the path, on purpose
+    make_tokenizer(make_model("bert", folder / "tiny"))
+    make_glue(folder / "glue")
+    config = dict(
+        protocol="course",
+        seeds=[0, 1],
+        device="cpu",
+        threads=1,
+        overrides=dict(max_tokens=20, epochs=2, learning_rate=3e-3, alpha="2r"),
+        sources={
+            "tiny": dict(role="model", kind="file", locator=str(folder / "tiny")),
+            "glue-sst2": dict(kind="file", locator=str(folder / "glue")),
+            "glue-stsb": dict(kind="file", locator=str(folder / "glue")),
+        },
+        tables=dict(
+            table2=dict(models=["tiny"], tasks=["sst2", "stsb"], method="lora", weights=["qv"], ranks=[2]),
+            table6=dict(models=["tiny"], tasks=["sst2"], method="lora", weights=["qv"], ranks=[1, 2]),
+        ),
+    )
+    return folder, config
+
+
+def write_config(folder: Path, config: dict, **changes) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config | changes))
+    return path
+
+
+def run_files(folder: Path) -> dict[str, bytes]:
+    found = sorted((folder / "results/runs").rglob("metrics.csv"))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+@pytest.fixture(scope="module")
+def ran(small):
+    folder, config = small
+    output = snakemake("--configfile", write_config(folder, config), "--directory", folder)
+    return folder, config, output
+
+
+def test_a_small_grid_end_to_end(ran):
+    """Three cells (one in both tables), tables, figures; run again, there is nothing to do."""
+    folder, config, output = ran
+    assert trained(output) == 3 and len(run_files(folder)) == 6
+    for name in ("table2.html", "table2.md", "table2.tex", "table2.csv", "table6.html", "provenance.html"):
+        assert (folder / "results/tables" / name).stat().st_size > 200
+    assert all((folder / f"results/figures/{name}.svg").exists() for name in ("table2", "rank_curves", "learning_curves"))
+    assert "Nothing to be done" in snakemake("--configfile", folder / "config.yaml", "--directory", folder)
+
+
+def test_another_seed_trains_alone(ran):
+    """The cell's job runs again, but the runs that were there come back from state, to the byte."""
+    folder, config, _ = ran
+    before = run_files(folder)
+    path = write_config(folder, config, seeds=[0, 1, 5])
+    snakemake("--configfile", path, "--directory", folder)
+    after = run_files(folder)
+    assert {name: after[name] for name in before} == before and len(after) == 9
+    log = next((folder / "results/logs/train").rglob("train.log")).read_text()
+    assert log.count("finished already") == 2 and "1 runs in lock-step" in log
+
+
+def test_one_run_per_job_gives_the_same_rows(ran, tmp_path_factory):
+    folder, config, _ = ran
+    other = tmp_path_factory.mktemp("unpacked")
+    output = snakemake("--configfile", write_config(other, config, pack=[]), "--directory", other)
+    assert trained(output) == 6
+    rows = run_files(folder)
+    assert all(content == rows[name] for name, content in run_files(other).items())
+
+
+def copy_of(folder: Path, target: Path) -> Path:
+    """What git or rsync would bring: runs alone, with all timestamps turned around."""
+    shutil.copytree(folder / "results/runs", target / "results/runs")
+    for age, path in enumerate(sorted((target / "results/runs").rglob("*"))):
+        os.utime(path, (1_000_000 + age, 1_000_000 + age))
+    return target
+
+
+def test_tables_from_existing_runs_without_torch_or_training(ran, tmp_path):
+    folder, config, _ = ran
+    copy = copy_of(folder, tmp_path / "copy")
+    (tmp_path / "no").mkdir()
+    for name in ("torch", "transformers", "datasets"):
+        (tmp_path / "no" / f"{name}.py").write_text("raise ImportError('not here')")
+    path = write_config(copy, config, runs="existing", seeds=[0, 1])
+    output = snakemake("--configfile", path, "--directory", copy, env={"PYTHONPATH": str(tmp_path / "no")})
+    assert trained(output) == 0 and "rule fetch" not in output
+    assert (copy / "results/tables/table2.html").exists()
+
+
+def test_a_missing_run_is_named(ran, tmp_path):
+    folder, config, _ = ran
+    copy = copy_of(folder, tmp_path / "copy")
+    gone = copy / "results/runs/tiny/stsb/lora/qv/r2/seed1"
+    shutil.rmtree(gone)
+    code, output = snakemake(
+        "--configfile", write_config(copy, config, runs="existing", seeds=[0, 1]), "--directory", copy, check=False
+    )
+    assert code != 0 and "results/runs/tiny/stsb/lora/qv/r2/seed1/metrics.csv" in output
+    assert len(run_files(copy)) >= 5
+    snakemake("--configfile", write_config(copy, config, runs="partial", seeds=[0, 1]), "--directory", copy)
+    assert "PARTIAL" in (copy / "results/tables/table2.md").read_text().upper()
+
+
+def test_a_run_with_other_settings_is_refused_by_the_tables(ran, tmp_path):
+    folder, config, _ = ran
+    copy = copy_of(folder, tmp_path / "copy")
+    record = copy / "results/runs/tiny/sst2/lora/qv/r2/seed0/run.json"
+    facts = json.loads(record.read_text())
+    facts["settings"]["hparams"]["learning_rate"] = 0.5
+    record.write_text(json.dumps(facts))
+    path = write_config(copy, config, runs="existing", seeds=[0, 1])
+    code, output = snakemake("--configfile", path, "--directory", copy, check=False)
+    assert code != 0 and "learning_rate" in output and "seed0" in output
+
+
+def test_train_works_without_snakemake(small, tmp_path):
+    """One run by the command line alone, over local folders."""
+    folder, _ = small
+    lora = [sys.executable, "-m", "lora"]
+    tokens = tmp_path / "tokens"
+    subprocess.run([*lora, "prepare", "--task", "sst2", "--data-dir", folder / "glue", "--model-dir", folder / "tiny",
+                    "--max-tokens", "16", "--output-dir", tokens], check=True, cwd=ROOT, capture_output=True)  # fmt: skip
+    subprocess.run([*lora, "train", "--task", "sst2", "--rank", "8", "--alpha", "16", "--weights", "qv", "--seed", "0",
+                    "--max-tokens", "16", "--epochs", "1", "--output-dir", tmp_path / "out", "--model-dir", folder / "tiny",
+                    "--tokens-dir", tokens], check=True, cwd=ROOT, capture_output=True)  # fmt: skip
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {".state", "metrics.csv", "run.json", "adapter"}
+    settings = json.loads((tmp_path / "out/run.json").read_text())["settings"]
+    assert settings["hparams"]["alpha"] == 16 and settings["rank"] == 8
+
+
+def test_a_users_mistake_is_one_message(tmp_path):
+    command = [sys.executable, "-m", "lora", "train", "--task", "sst-2", "--rank", "8", "--weights", "qv", "--seed", "0",
+               "--output-dir", tmp_path]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "no task 'sst-2'; allowed: mnli, sst2" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not (REFERENCE / "runs").is_dir(), reason="no reference runs here")
+def test_reference_tables_are_made_in_seconds(tmp_path):
+    shutil.copytree(REFERENCE / "runs", tmp_path / "results/reference/runs")
+    existing = ["--configfile", ROOT / "config/demo.yaml", "--directory", tmp_path]
+    existing += ["--config", "runs=existing", "results=results/reference"]
+    output = snakemake(*existing)
+    assert trained(output) == 0
+    cells = (tmp_path / "results/reference/tables/table2.csv").read_text().splitlines()
+    assert len(cells) == 1 + 4
+    snakemake(*existing, "--report", tmp_path / "report.html")
+    assert (tmp_path / "report.html").stat().st_size > 1_000_000
