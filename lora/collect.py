@@ -138,6 +138,6 @@ def write_provenance(grid, config: dict, runs_dir: Path, folder: Path) -> None:
         numeric=tuple(kind is not str for kind, _ in records.PROVENANCE_COLUMNS.values()),
         rows=tuple(tuple(records.format_value(row[name]) for name in records.PROVENANCE_COLUMNS) for row in rows),
         text_title="The merged config",
-        text=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
+        text=yaml.safe_dump(config, sort_keys=False, allow_unicode=True, default_flow_style=None),
     )
     records.write_text(folder / "provenance.html", render.listing_to_html(listing))

@@ -145,8 +145,9 @@ def _document(title: str, body: list[str]) -> str:
     return "\n".join([*head, *body, "</main>", "</body>", "</html>", ""])
 
 
-def _headings(columns) -> str:
-    names = "".join(f'<th scope="col">{markup(name)}</th>' for name in columns)
+def _headings(columns, numeric=()) -> str:
+    sides = ["" if number else ' class="text"' for number in numeric or [True] * len(columns)]
+    names = "".join(f'<th scope="col"{side}>{markup(name)}</th>' for name, side in zip(columns, sides, strict=True))
     return f"<thead><tr>{names}</tr></thead>"
 
 
@@ -178,7 +179,7 @@ def listing_to_html(listing: Listing) -> str:
     """A self-contained page of one plain table and a text below it."""
     body = [f"<h1>{markup(listing.title)}</h1>", f"<h2>{markup(listing.text_title)}</h2>"]
     body += [f"<pre>{html.escape(listing.text)}</pre>", "<h2>Runs</h2>", '<div class="scroll">', '<table class="details">']
-    body += [f"<caption>{markup(listing.caption)}</caption>", _headings(listing.columns), "<tbody>"]
+    body += [f"<caption>{markup(listing.caption)}</caption>", _headings(listing.columns, listing.numeric), "<tbody>"]
     for row in listing.rows:
         pairs = zip(row, listing.numeric, strict=True)
         cells = (

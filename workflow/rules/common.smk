@@ -57,16 +57,15 @@ def per_run(name):
 
 
 def per_job(name):
-    """Pattern of a training job's file, in the folder of its cell or its run."""
-    folder = RUN.replace("<results>/runs", "<results>/logs/train")
-    return (folder.replace("/seed{seed}", "") if PACKED else folder) + name
+    """Pattern of a training job's log, in a folder of its cell or its run."""
+    cell = "<results>/logs/train/{model}/{task}/{method}/{weights}/r{rank}"
+    return "/".join([cell, name] if PACKED else [cell, "seed{seed}", name])
 
 
 def job_folder(wildcards):
     """Where a training job writes: the folder of its cell, or of its run."""
-    return f"{config['results']}/runs/{cell_of(wildcards).path}" + (
-        "" if PACKED else f"/seed{wildcards.seed}"
-    )
+    cell = f"{config['results']}/runs/{cell_of(wildcards).path}"
+    return cell if PACKED else f"{cell}/seed{wildcards.seed}"
 
 
 def cell_of(wildcards):
