@@ -12,7 +12,7 @@ from lora import records, spec
 # Each module may import only what stands below it.
 ORDER = [
     "__main__", "train", "runs", "inject", "encoder", "export", "checkpoint", "layers", "tables", "collect", "plots",
-    "render", "layout", "data", "metrics", "fetch", "readers", "grid", "progress", "records", "spec",
+    "render", "layout", "footnotes", "page", "data", "metrics", "fetch", "readers", "grid", "progress", "records", "spec",
 ]  # fmt: skip
 TORCH = {"train", "runs", "inject", "encoder", "export", "checkpoint", "layers"}
 MODULES = {path.stem: path for path in (ROOT / "lora").glob("*.py") if path.stem != "__init__"}

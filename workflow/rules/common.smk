@@ -58,14 +58,14 @@ def per_run(name):
 
 def per_job(name):
     """Pattern of a training job's log, in a folder of its cell or its run."""
-    cell = "<results>/logs/train/{model}/{task}/{method}/{weights}/r{rank}"
-    return "/".join([cell, name] if PACKED else [cell, "seed{seed}", name])
+    cell = Path("<results>/logs/train/{model}/{task}/{method}/{weights}/r{rank}")
+    return str(cell / name if PACKED else cell / "seed{seed}" / name)
 
 
 def job_folder(wildcards):
     """Where a training job writes: the folder of its cell, or of its run."""
-    cell = f"{config['results']}/runs/{cell_of(wildcards).path}"
-    return cell if PACKED else f"{cell}/seed{wildcards.seed}"
+    cell = Path(config["results"]) / "runs" / cell_of(wildcards).path
+    return str(cell if PACKED else cell / f"seed{wildcards.seed}")
 
 
 def cell_of(wildcards):
