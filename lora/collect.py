@@ -120,7 +120,7 @@ def _provenance(cell: Cell, seed: int, record: dict | None) -> dict:
         tokens_sha256=data["tokens_sha256"][:12],
         train_examples=data["train_examples"],
         base_source=base["source"],
-        weights_sha256=base["weights_sha256"][:12],
+        base_sha256=base["base_sha256"][:12],
     )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lora.fetch import identity_of
 from lora.readers import Examples, read
 from lora.records import write_json
 from lora.spec import Task
@@ -92,7 +93,7 @@ def prepare(task: Task, source_folder: Path, model_folder: Path, max_tokens: int
         "num_labels": task.num_labels,
         "splits": splits,
         "sha256": arrays_sha256(arrays),
-        "source": _identity(source_folder),
+        "source": identity_of(source_folder),
         "tokenizer_sha256": hashlib.sha256((model_folder / "tokenizer.json").read_bytes()).hexdigest(),
     }
     destination.mkdir(parents=True, exist_ok=True)
@@ -196,12 +197,6 @@ def _check_vocabulary(model_folder: Path, arrays: dict[str, np.ndarray]) -> None
     highest = max(int(array.max()) for name, array in arrays.items() if name.endswith(".ids"))
     if size is not None and highest >= size:
         raise ValueError(f"{model_folder}: tokenizer.json gives token {highest}; allowed by config.json: below {size}")
-
-
-def _identity(source_folder: Path) -> str:
-    """What `fetch` says the data are; of a folder that was not fetched, only that."""
-    manifest = source_folder / "fetched.json"
-    return json.loads(manifest.read_text(encoding="utf-8"))["identity"] if manifest.is_file() else "local folder"
 
 
 def _mapped(path: Path) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ pip and huggingface_hub use the user's own settings.
 import fnmatch
 import hashlib
 import json
+import logging
 import re
 import shutil
 import stat
@@ -98,19 +99,23 @@ def tree_sha256(files: dict[str, dict]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def weights_sha256(folder: Path) -> str:
-    """The sha256 of a model folder's safetensors file; of several, their tree hash. Raises FetchError if it has none.
+def base_sha256(folder: Path) -> str:
+    """The tree hash of what decides a model's numbers: its config.json and safetensors files, as they are now.
 
-    Taken from `fetched.json` where there is one, otherwise from the files.
+    A fetched folder is verified first. Raises FetchError for a folder without them, or changed since it was fetched.
     """
     folder = Path(folder)
     if (folder / MANIFEST).is_file():
-        files = {name: entry for name, entry in read_manifest(folder)["files"].items() if name.endswith(".safetensors")}
-    else:
-        files = {path.name: {"sha256": file_sha256(path)} for path in sorted(folder.glob("*.safetensors"))}
-    if not files:
-        raise FetchError(f"{folder} holds no *.safetensors; a model folder has its weights in that format")
-    return tree_sha256(files) if len(files) > 1 else next(iter(files.values()))["sha256"]
+        verify(folder)
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights or not (folder / "config.json").is_file():
+        raise FetchError(f"{folder} has no config.json with *.safetensors; a model folder has its weights in that format")
+    return tree_sha256({path.name: {"sha256": file_sha256(path)} for path in (*weights, folder / "config.json")})
+
+
+def identity_of(folder: Path) -> str:
+    """What pins the content of a fetched folder; of a folder that was not fetched, only that."""
+    return read_manifest(folder)["identity"] if (Path(folder) / MANIFEST).is_file() else "local folder"
 
 
 def file_sha256(path: Path) -> str:
@@ -190,6 +195,8 @@ def _from_hub(source: Source, content: Path, work: Path) -> None:
 
     name, _, configuration = source.locator.partition(":")
     try:
+        for library in ("huggingface_hub", "datasets"):
+            logging.getLogger(library).setLevel(logging.ERROR)  # every retry is logged twice; the error below says it once
         if source.role == "model":
             from huggingface_hub import snapshot_download
 

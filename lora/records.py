@@ -56,7 +56,7 @@ RUN_JSON_KEYS = (
     "status",  # ok or non_finite
     "parameters",  # {"trainable": without the head, "head": trained head, "frozen": the rest}
     "data",  # {"source": identity, "tokens_sha256":, "train_examples":, "eval_examples":, "train_tokens":}
-    "base",  # {"source": identity, "weights_sha256":, "family": bert or roberta}
+    "base",  # {"source": identity, "base_sha256":, "family": bert or roberta}
     "best",  # {"epoch":, "metric":, "value":}: the epoch whose adapter was kept
     "speed",  # {"wall_s":, "examples_per_s":, "pack": number of runs in lock-step}
     "versions",  # python, torch, transformers, lora
@@ -156,7 +156,7 @@ PROVENANCE_COLUMNS = {  # provenance.csv: one row per run asked for; hashes are 
     "tokens_sha256": (str, "of the tokens it trained on"),
     "train_examples": (int, "size of the training set"),
     "base_source": (str, "what pins the base model"),
-    "weights_sha256": (str, "of the base model's weights"),
+    "base_sha256": (str, "of the base model: its config and weights"),
     "python": (str, "version"),
     "torch": (str, "version"),
     "transformers": (str, "version"),

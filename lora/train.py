@@ -53,7 +53,7 @@ def train(asked: list[Asked], task: Task, model_dir: Path, tokens_dir: Path, sta
     Raises ValueError for inputs that do not fit together, before any training.
     """
     prepared = json.loads((Path(tokens_dir) / "tokens.json").read_text(encoding="utf-8"))
-    base_sha256 = fetch.weights_sha256(Path(model_dir))
+    base_sha256 = fetch.base_sha256(Path(model_dir))
     pack = [Run(one, one.hparams, runs.digest_of(one.settings, prepared["sha256"], base_sha256)) for one in asked]
     finished = [run for run in pack if runs.restore_finished(run, state_dir)]
     for run in finished:
@@ -76,17 +76,9 @@ def train(asked: list[Asked], task: Task, model_dir: Path, tokens_dir: Path, sta
         runs.resume(run, state_dir)
     sources = dict(
         data=dict(source=prepared["source"], tokens_sha256=prepared["sha256"]),
-        base=dict(source=_source_of(model_dir), weights_sha256=base_sha256, family=base.config.model_type),
+        base=dict(source=fetch.identity_of(model_dir), base_sha256=base_sha256, family=base.config.model_type),
     )
     _loop(model, left, task, tokens, state_dir, micro_batch, sources)
-
-
-def _source_of(model_dir: Path) -> str:
-    manifest = Path(model_dir) / "fetched.json"
-    if not manifest.is_file():
-        return f"folder {Path(model_dir).name}"
-    fetched = json.loads(manifest.read_text(encoding="utf-8"))
-    return " ".join(fetched[key] for key in ("kind", "locator", "revision") if fetched[key])
 
 
 def _check_fits(pack: list[Run], base, prepared: dict) -> None:

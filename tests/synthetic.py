@@ -57,7 +57,7 @@ def write_run(asked, cell, seed: int, runs_dir: Path, rows: list[dict], **change
             eval_examples=EVAL_EXAMPLES.get(cell.task, 600),
             train_tokens=90000,
         ),
-        base=dict(source=f"pypi {cell.model}==1", family="bert", weights_sha256="cd" * 32),
+        base=dict(source=f"pypi {cell.model}==1", family="bert", base_sha256="cd" * 32),
         best=dict(epoch=1, metric="accuracy", value=0.9),
         speed=dict(wall_s=61.5, examples_per_s=410.0, pack=len(asked.seeds)),
         versions=dict(python="3.11.9", torch="2.13.0", transformers="5.23.0", lora="0.1.0"),

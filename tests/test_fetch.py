@@ -105,15 +105,19 @@ def test_a_tree_hash_is_checked_and_a_wrong_one_leaves_what_was_there(texts, tmp
 def test_a_model_folder_gives_no_pickles_and_its_weights_hash(model, tmp_path):
     manifest = fetch.fetch(source(role="model", locator=str(model)), tmp_path / "out")
     assert sorted(manifest["files"]) == ["config.json", "model.safetensors", "tokenizer.json", "vocab.txt"]
-    expected = sha256(b"model.safetensors")
-    assert fetch.weights_sha256(tmp_path / "out") == fetch.weights_sha256(model) == expected
+    config = sha256((model / "config.json").read_bytes())
+    lines = f"config.json {config}\nmodel.safetensors {sha256(b'model.safetensors')}\n"
+    assert fetch.base_sha256(tmp_path / "out") == fetch.base_sha256(model) == sha256(lines.encode())
     (model / "second.safetensors").write_bytes(b"2")
-    lines = f"model.safetensors {expected}\nsecond.safetensors {sha256(b'2')}\n"
-    assert fetch.weights_sha256(model) == sha256(lines.encode())
+    lines += f"second.safetensors {sha256(b'2')}\n"
+    assert fetch.base_sha256(model) == sha256(lines.encode())
+    (tmp_path / "out" / "config.json").write_text("{ }")
+    with pytest.raises(FetchError, match="changed since they were fetched, config.json first"):
+        fetch.base_sha256(tmp_path / "out")
     for name in ("model.safetensors", "second.safetensors"):
         (model / name).unlink()
-    with pytest.raises(FetchError, match="holds no .*safetensors"):
-        fetch.weights_sha256(model)
+    with pytest.raises(FetchError, match="has no config.json with .*safetensors"):
+        fetch.base_sha256(model)
     with pytest.raises(FetchError, match="is no model folder; expected config.json"):
         fetch.fetch(source(role="model", locator=str(model)), tmp_path / "out2")
     with pytest.raises(FetchError, match="source thing: there is no folder"):
@@ -269,7 +273,7 @@ def test_a_wheel_gives_the_folder_inside_it(index, tmp_path):
     digest = make_wheel(index, members)
     manifest = fetch.fetch(pypi("wheel", digest, "thing/model", role="model"), tmp_path / "out")
     assert sorted(manifest["files"]) == ["a.safetensors", "config.json"]
-    assert fetch.weights_sha256(tmp_path / "out") == sha256(b"w")
+    assert fetch.verify(tmp_path / "out") == manifest
     with pytest.raises(FetchError, match="has no 'thing/absent' in it"):
         fetch.fetch(pypi("wheel", digest, "thing/absent"), tmp_path / "out2")
     with pytest.raises(FetchError, match="is a file; expected a folder"):
