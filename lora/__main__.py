@@ -115,14 +115,15 @@ def _inputs(cell: spec.Cell, task: spec.Task, hparams: spec.Hparams, arguments) 
     from lora import data, fetch
 
     sources = grid.read_sources()
-    if cell.model not in sources:
-        raise ValueError(f"no model {cell.model!r} in config/sources.csv; give --model-dir and --tokens-dir, or add a row")
+    if arguments.model_dir is None and cell.model not in sources:
+        raise ValueError(f"no model {cell.model!r} in config/sources.csv; give --model-dir, or add a row")
     model_dir = arguments.model_dir or arguments.cache_dir / "sources" / cell.model
-    data_dir = arguments.cache_dir / "sources" / task.dataset
+    data_dir = arguments.data_dir or arguments.cache_dir / "sources" / task.dataset
     tokens_dir = arguments.cache_dir / "tokens" / cell.model / task.name / f"t{hparams.max_tokens}"
     if arguments.model_dir is None:
         fetch.fetch(sources[cell.model], model_dir)
-    fetch.fetch(sources[task.dataset], data_dir)
+    if arguments.data_dir is None:
+        fetch.fetch(sources[task.dataset], data_dir)
     data.prepare(task, data_dir, model_dir, hparams.max_tokens, tokens_dir)
     return model_dir, tokens_dir
 
@@ -218,6 +219,7 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument("--output-dir", type=Path, required=True)
     train.add_argument("--state-dir", type=Path, help="where state is kept between jobs (default OUTPUT_DIR/.state)")
     train.add_argument("--model-dir", type=Path, help="a local model folder; fetched when not given")
+    train.add_argument("--data-dir", type=Path, help="a local folder with the task's data; fetched when not given")
     train.add_argument("--tokens-dir", type=Path, help="what prepare wrote; prepared when not given")
     train.add_argument("--cache-dir", type=Path, default=Path(defaults["results"]), help="for what is fetched and prepared")
     train.add_argument("--device", choices=["auto", "cpu", "cuda"], default=defaults["device"])

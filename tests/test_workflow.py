@@ -170,13 +170,10 @@ def test_a_run_with_other_settings_is_refused_by_the_tables(ran, tmp_path):
 def test_train_works_without_snakemake(small, tmp_path):
     """One run by the command line alone, over local folders."""
     folder, _ = small
-    lora = [sys.executable, "-m", "lora"]
-    tokens = tmp_path / "tokens"
-    subprocess.run([*lora, "prepare", "--task", "sst2", "--data-dir", folder / "glue", "--model-dir", folder / "tiny",
-                    "--max-tokens", "16", "--output-dir", tokens], check=True, cwd=ROOT, capture_output=True)  # fmt: skip
-    subprocess.run([*lora, "train", "--task", "sst2", "--rank", "8", "--alpha", "16", "--weights", "qv", "--seed", "0",
-                    "--max-tokens", "16", "--epochs", "1", "--output-dir", tmp_path / "out", "--model-dir", folder / "tiny",
-                    "--tokens-dir", tokens], check=True, cwd=ROOT, capture_output=True)  # fmt: skip
+    command = [sys.executable, "-m", "lora", "train", "--task", "sst2", "--rank", "8", "--alpha", "16", "--weights", "qv"]
+    command += ["--seed", "0", "--max-tokens", "16", "--epochs", "1", "--output-dir", tmp_path / "out"]
+    command += ["--model-dir", folder / "tiny", "--data-dir", folder / "glue", "--cache-dir", tmp_path / "cache"]
+    subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {".state", "metrics.csv", "run.json", "adapter"}
     settings = json.loads((tmp_path / "out/run.json").read_text())["settings"]
     assert settings["hparams"]["alpha"] == 16 and settings["rank"] == 8
