@@ -68,9 +68,10 @@ class Run:
         return self.asked.settings["seed"]
 
 
-def digest_of(settings: dict, tokens_sha256: str, base_sha256: str) -> str:
-    """sha256 of everything that decides a run's numbers; the protocol's and the model's names do not."""
+def digest_of(settings: dict, task: Task, tokens_sha256: str, base_sha256: str) -> str:
+    """sha256 of everything that decides a run's numbers and its adapter; the names of protocol, model and task do not."""
     deciding = {key: settings[key] for key in ("method", "weights", "rank", "seed", "hparams")}
+    deciding |= dict(num_labels=task.num_labels, metric=task.metric, eval_splits=task.eval_splits)
     deciding |= dict(tokens=tokens_sha256, base=base_sha256, results_version=lora.RESULTS_VERSION)
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 

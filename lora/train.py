@@ -54,7 +54,7 @@ def train(asked: list[Asked], task: Task, model_dir: Path, tokens_dir: Path, sta
     """
     prepared = json.loads((Path(tokens_dir) / "tokens.json").read_text(encoding="utf-8"))
     base_sha256 = fetch.base_sha256(Path(model_dir))
-    pack = [Run(one, one.hparams, runs.digest_of(one.settings, prepared["sha256"], base_sha256)) for one in asked]
+    pack = [Run(one, one.hparams, runs.digest_of(one.settings, task, prepared["sha256"], base_sha256)) for one in asked]
     finished = [run for run in pack if runs.restore_finished(run, state_dir)]
     for run in finished:
         log.info("seed %d is finished already: written from its state", run.seed)

@@ -139,13 +139,14 @@ def test_a_finished_run_is_never_trained_again(bert_dir, tokens_dir, tmp_path, m
 def test_another_setting_is_another_run(bert_dir, tokens_dir, tmp_path):
     """The digest moves with everything that decides numbers, and not with names or the protocol's name."""
     settings = asked(tmp_path, 0).settings
-    base = runs.digest_of(settings, "t", "b")
+    base = runs.digest_of(settings, TASK, "t", "b")
     for key, value in dict(seed=1, rank=5, weights="q", method="ft").items():
-        assert runs.digest_of(settings | {key: value}, "t", "b") != base
+        assert runs.digest_of(settings | {key: value}, TASK, "t", "b") != base
     for name in spec.HPARAM_NAMES:
-        assert runs.digest_of(settings | {"hparams": settings["hparams"] | {name: -1}}, "t", "b") != base
-    assert runs.digest_of(settings, "T", "b") != base and runs.digest_of(settings, "t", "B") != base
-    assert runs.digest_of(settings | dict(protocol="other", model="renamed", task="renamed"), "t", "b") == base
+        assert runs.digest_of(settings | {"hparams": settings["hparams"] | {name: -1}}, TASK, "t", "b") != base
+    assert runs.digest_of(settings, TASK, "T", "b") != base and runs.digest_of(settings, TASK, "t", "B") != base
+    assert runs.digest_of(settings, dataclasses.replace(TASK, metric="f1"), "t", "b") != base
+    assert runs.digest_of(settings | dict(protocol="other", model="renamed", task="renamed"), TASK, "t", "b") == base
 
 
 def test_micro_batches_change_nothing_beyond_rounding(bert_dir, tokens_dir, tmp_path):
