@@ -226,7 +226,7 @@ def test_demo_pairs_are_neighbours_or_of_two_articles_and_share_nothing(tmp_path
             "line 2: rating '4.5'; allowed: a number from -4 to 4",
         ),
         ("tweet-intensity", ["1\tnan\tone two three"], "rating 'nan'"),
-        ("tweet-intensity", made_sentences(100), r"80 sentences; 400 \+ 600 are needed"),
+        ("tweet-intensity", made_sentences(100), r"80 sentences; 400 \+ 500 are needed"),
         ("same-article", ["7\t0.5\tone two three"], "id '7'; expected <article>_<sentence>"),
         ("same-article", ["7_1\t0.5\tone two three"], "too few articles"),
     ],

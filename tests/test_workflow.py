@@ -196,5 +196,9 @@ def test_reference_tables_are_made_in_seconds(tmp_path):
     assert trained(output) == 0
     cells = (tmp_path / "results/reference/tables/table2.csv").read_text().splitlines()
     assert len(cells) == 1 + 4
+    pages = "".join((tmp_path / f"results/reference/tables/{name}.md").read_text() for name in ("table2", "table6"))
+    shown = (ROOT / "README.md").read_text().split("<!-- tables: begin -->")[1].split("<!-- tables: end -->")[0]
+    assert [line for line in shown.splitlines() if line.startswith("|") and line not in pages.splitlines()] == []
+    assert shown.count("|") > 50
     snakemake(*existing, "--report", tmp_path / "report.html")
     assert (tmp_path / "report.html").stat().st_size > 1_000_000
