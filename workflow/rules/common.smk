@@ -79,12 +79,9 @@ def cell_of(wildcards):
 
 
 def tokens_of(wildcards):
-    """The prepared data of a cell: facts and arrays; examples are cut at its protocol's max_tokens."""
+    """The prepared data of a cell; examples are cut at its protocol's max_tokens."""
     max_tokens = GRID.hparams(cell_of(wildcards)).max_tokens
-    folder = (
-        f"{config['results']}/tokens/{wildcards.model}/{wildcards.task}/t{max_tokens}"
-    )
-    return multiext(f"{folder}/tokens", ".json", ".safetensors")
+    return f"{config['results']}/tokens/{wildcards.model}/{wildcards.task}/t{max_tokens}/tokens.safetensors"
 
 
 def dataset_of(wildcards):

@@ -21,7 +21,7 @@ rule train:
         pinned=pinned,
         results_version=RESULTS_VERSION,
         model=subpath(input.model, parent=True),
-        tokens=subpath(input.tokens[0], parent=True),
+        tokens=subpath(input.tokens, parent=True),
         folder=job_folder,
         state=f"{config['results']}/state",
         device=config["device"],
