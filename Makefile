@@ -5,9 +5,8 @@ BIN := .venv/bin
 .PHONY: demo test lint tables reference clean
 .DEFAULT_GOAL := demo
 
-# The greedy scheduler starts jobs with the largest inputs, here the longest, first.
 demo: .venv/.ready
-	$(BIN)/snakemake --cores all --scheduler greedy --configfile config/demo.yaml
+	$(BIN)/snakemake --cores all --configfile config/demo.yaml
 	$(BIN)/snakemake --cores 1 --configfile config/demo.yaml --report results/demo/report.html --quiet
 	@cat results/demo/tables/table2.md results/demo/tables/table6.md
 	@echo "Tables: results/demo/tables  Plots: results/demo/figures  Report: results/demo/report.html"
