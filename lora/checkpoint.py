@@ -6,7 +6,6 @@ setting, data set, model or version looks elsewhere. State that is damaged or ca
 message, never used. It lies beside the declared outputs, which Snakemake deletes before a job starts.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -18,11 +17,6 @@ from torch import Tensor
 from lora import records
 
 log = logging.getLogger(__name__)
-
-
-def file_sha256(path: Path) -> str:
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def folder_of(state_dir: Path, digest: str) -> Path:
@@ -45,7 +39,9 @@ def save(state_dir: Path, digest: str, name: str, tensors: dict[str, Tensor], me
     folder = folder_of(state_dir, digest)
     path = folder / f"{name}.safetensors"
     save_tensors(path, tensors)
-    records.write_json(folder / "state.json", dict(digest=digest, file=path.name, sha256=file_sha256(path), meta=meta))
+    records.write_json(
+        folder / "state.json", dict(digest=digest, file=path.name, sha256=records.file_sha256(path), meta=meta)
+    )
     for old in folder.glob("*.safetensors"):
         if old != path:
             old.unlink()
@@ -62,7 +58,7 @@ def load(state_dir: Path, digest: str) -> tuple[dict[str, Tensor], dict] | None:
             )
             return None
         path = folder / state["file"]
-        if file_sha256(path) != state["sha256"]:
+        if records.file_sha256(path) != state["sha256"]:
             log.warning("state file %s does not have the sha256 it was written with: not used, training starts anew", path)
             return None
         return safetensors.torch.load_file(path), state["meta"]

@@ -24,7 +24,7 @@ import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from lora.records import write_json
+from lora.records import file_sha256, write_json
 from lora.spec import Source
 
 MANIFEST = "fetched.json"
@@ -116,12 +116,6 @@ def base_sha256(folder: Path) -> str:
 def identity_of(folder: Path) -> str:
     """What pins the content of a fetched folder; of a folder that was not fetched, only that."""
     return read_manifest(folder)["identity"] if (Path(folder) / MANIFEST).is_file() else "local folder"
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _hashed(folder: Path) -> dict[str, dict]:

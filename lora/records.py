@@ -6,6 +6,7 @@ thing. Uses the csv module only: the Snakefile side and a machine without torch 
 """
 
 import csv
+import hashlib
 import io
 import json
 import math
@@ -168,6 +169,12 @@ PROVENANCE_COLUMNS = {  # provenance.csv: one row per run asked for; hashes are 
     "examples_per_s": (float, "training examples of this run per second"),
     "pack": (int, "runs trained in lock-step with it, itself included"),
 }
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:
