@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint tables reference clean
+.PHONY: demo test lint tables reference bench clean
 .DEFAULT_GOAL := demo
 
 demo: .venv/.ready
@@ -16,6 +16,10 @@ tables: .venv/.ready
 	$(BIN)/snakemake --cores 1 --configfile config/demo.yaml --config runs=existing results=results/reference
 	$(BIN)/snakemake --cores 1 --configfile config/demo.yaml --config runs=existing results=results/reference \
 		--report results/reference/report.html --quiet
+
+# Ways of training timed side by side; see benchmarks/README.md.
+bench: .venv/.ready
+	$(BIN)/python benchmarks/run.py
 
 test: .venv/.ready
 	$(BIN)/python -m pytest

@@ -1,0 +1,71 @@
+"""Do bf16 and fp32 give the same figures? Two results folders of one grid, cell by cell, against the spread over seeds.
+
+    snakemake --cores all --configfile config/demo.yaml --config precision=fp32 results=results/demo-fp32
+    snakemake --cores all --configfile config/demo.yaml --config precision=bf16 results=results/demo-bf16
+    python benchmarks/precision.py results/demo-fp32 results/demo-bf16
+
+A seed has the same first values, order of examples and dropout masks in both, so runs are compared seed by seed. What to
+look at is the difference beside the standard deviation over seeds, and whether the differences of all cells lean to one
+side (paired t-test over all runs). It trains nothing.
+"""
+
+import argparse
+import csv
+import statistics
+from pathlib import Path
+
+CELL = ("model", "task_title", "weights", "rank")
+
+
+def read(results: Path, value: str) -> dict[tuple, dict[int, float]]:
+    """Figures in per cent, by cell and seed, of all `<table>_best.csv` of a results folder."""
+    found: dict[tuple, dict[int, float]] = {}
+    for path in sorted((results / "tables").glob("*_best.csv")):
+        with open(path, encoding="utf-8", newline="") as handle:
+            for row in csv.DictReader(handle):
+                found.setdefault(tuple(row[name] for name in CELL), {})[int(row["seed"])] = float(row[value])
+    if not found:
+        raise SystemExit(
+            f"{results}/tables holds no *_best.csv; make the tables there first (snakemake ... results={results})"
+        )
+    return found
+
+
+def compare(first: dict, second: dict, names: tuple[str, str]) -> str:
+    """A Markdown table of the cells that both have, and a line that sums them up."""
+    from scipy import stats
+
+    lines = [
+        f"| task | weights | rank | seeds | {names[0]} | {names[1]} | difference | std over seeds |",
+        "|:--|:--|--:|--:|--:|--:|--:|--:|",
+    ]
+    pairs = []
+    for cell in [cell for cell in first if cell in second]:
+        seeds = sorted(first[cell].keys() & second[cell].keys())
+        one, other = ([values[cell][seed] for seed in seeds] for values in (first, second))
+        spread = statistics.mean([statistics.variance(one), statistics.variance(other)]) ** 0.5
+        difference = statistics.mean(other) - statistics.mean(one)
+        figures = [f"{statistics.mean(one):.2f}", f"{statistics.mean(other):.2f}", f"{difference:+.2f}", f"{spread:.2f}"]
+        lines.append(f"| {' | '.join([*cell[1:], str(len(seeds)), *figures])} |")
+        pairs += zip(one, other, strict=True)
+    differences = [other - one for one, other in pairs]
+    test = stats.ttest_rel([other for _, other in pairs], [one for one, _ in pairs])
+    lines.append(
+        f"\n{len(pairs)} pairs of runs: mean difference {statistics.mean(differences):+.3f}, standard deviation "
+        f"of a difference {statistics.stdev(differences):.3f}; paired t-test p = {test.pvalue:.2f}."
+    )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("first", type=Path, help="a results folder with its tables")
+    parser.add_argument("second", type=Path, help="another, of the same grid")
+    parser.add_argument("--value", choices=["best_value", "last_value"], default="last_value")
+    arguments = parser.parse_args()
+    folders = arguments.first, arguments.second
+    print(compare(*(read(folder, arguments.value) for folder in folders), tuple(folder.name for folder in folders)))
+
+
+if __name__ == "__main__":
+    main()

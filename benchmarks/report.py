@@ -1,0 +1,173 @@
+"""Rows of measurements to Markdown tables.
+
+A row is one measurement: what was asked for and what ways.py answered, in the columns below. Figures are medians over the
+repeats that worked; ratios are taken within each repeat first, where both ways met the machine in the same mood, and the
+median is of them. Nothing is measured here.
+"""
+
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+from shapes import EXAMPLES_PER_STEP, LENGTHS, draw_lengths
+
+# Units: seconds (of start-up, first step, and all steps after the first), GiB, GFLOP/s of large matrix products.
+# examples and tokens are those of the timed steps, of all runs together; flops_per_token is of shapes.training_flops.
+COLUMNS = (
+    "table model lengths way pack rank steps repeat threads status precision startup_s first_step_s train_s examples tokens "
+    "flops_per_token peak_rss_gib peak_cuda_gib gemm_fp32 gemm_bf16"
+).split()
+WAYS = {
+    "course": "course: Trainer, fp32, padded to 128, LoRA layer of one's own",
+    "peft": "peft: Trainer, padded to the longest of the batch",
+    "peft_grouped": "peft_grouped: the same, batches of like length",
+    "ours": "ours: lora, one run",
+    "ours_pack5": "ours_pack5: lora, a pack of five seeds",
+}
+
+
+def examples_per_s(row: dict) -> float:
+    return row["examples"] / row["train_s"]
+
+
+def tokens_per_s(row: dict) -> float:
+    return row["tokens"] / row["train_s"]
+
+
+def step_ms(row: dict) -> float:
+    return 1000 * row["train_s"] / (row["steps"] - 1)
+
+
+def share(row: dict) -> float:
+    """Useful operations a second over those of a large matrix product in the same precision, of the same repeat; NaN where
+    the product was not measured."""
+    product = row.get(f"gemm_{row['precision']}")
+    return tokens_per_s(row) * row["flops_per_token"] / 1e9 / product if product else float("nan")
+
+
+def ratio(above: list[dict], below: list[dict], value: Callable[[dict], float]) -> float | None:
+    """Median over the repeats that both have of value(above) / value(below)."""
+    found = {row["repeat"]: value(row) for row in below}
+    ratios = [value(row) / found[row["repeat"]] for row in above if row["repeat"] in found]
+    return median(ratios) if ratios else None
+
+
+def figure(value: float | None, unit: str = "") -> str:
+    """Three digits, or a dash for no value."""
+    if value is None or value != value:
+        return "-"
+    digits = max(0, 2 - int(np.floor(np.log10(abs(value))))) if value else 0
+    return f"{value:.{digits}f}{unit}"
+
+
+def spread(rows: list[dict], value: Callable[[dict], float]) -> str:
+    values = [value(row) for row in rows]
+    text = figure(median(values))
+    return text if len(values) == 1 else f"{text} ({figure(min(values))}-{figure(max(values))})"
+
+
+def memory(rows: list[dict]) -> str:
+    process = figure(median(row["peak_rss_gib"] for row in rows))
+    on_gpu = median(row["peak_cuda_gib"] for row in rows)
+    return f"{figure(on_gpu)} GPU, {process} process" if on_gpu else process
+
+
+def line(cells: list[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def table(titles: list[str], lines: list[list[str]]) -> str:
+    rule = line([":--"] + ["--:"] * (len(titles) - 1))
+    return "\n".join([line(titles), rule, *map(line, lines)]) + "\n"
+
+
+def measured(name: str, rows: list[dict], width: int, cells: Callable[[list[dict]], list[str]]) -> list[str]:
+    """A line of a table: `cells` of the rows that worked, and why others did not."""
+    good = [row for row in rows if row["status"] == "ok"]
+    bad = [row["status"] for row in rows if row["status"] != "ok"]
+    if not good:
+        return [name, bad[0], *["-"] * (width - 2)]
+    return [f"{name} ({len(bad)} of {len(rows)} {bad[0]})" if bad else name, *cells(good)]
+
+
+def ways_table(rows: list[dict]) -> str:
+    """One model and kind of lengths: the ways against each other."""
+    of = {way: [row for row in rows if row["way"] == way] for way in WAYS}
+    good = {way: [row for row in of[way] if row["status"] == "ok"] for way in WAYS}
+    titles = ["Way", "Examples/s (range)", "Real tokens/s", "ours is", "ours_pack5 is", "Precision", "Share of product rate",
+              "Start-up, s", "Peak memory, GiB"]  # fmt: skip
+
+    def cells(found: list[dict]) -> list[str]:
+        ours, pack = (ratio(good[way], found, examples_per_s) for way in ("ours", "ours_pack5"))
+        return [
+            spread(found, examples_per_s),
+            figure(median(map(tokens_per_s, found))),
+            figure(ours, "x"),
+            figure(pack, "x"),
+            found[0]["precision"],
+            figure(100 * median(map(share, found)), " %"),
+            figure(median(row["startup_s"] for row in found)),
+            memory(found),
+        ]
+
+    return table(titles, [measured(WAYS[way], of[way], len(titles), cells) for way in WAYS if of[way]])
+
+
+def scaling_table(rows: list[dict]) -> str:
+    """One model: what a step of `lora` costs by runs in the pack and rank, against one run of rank 8."""
+    kinds = list(dict.fromkeys((row["pack"], row["rank"]) for row in rows))
+    alone = [row for row in rows if (row["pack"], row["rank"], row["status"]) == (1, 8, "ok")]
+    titles = ["Runs in the pack, rank", "Step, ms (range)", "A step of one run, rank 8, is 1", "Examples/s",
+              "Against one run after another", "Share of product rate", "Start-up, s", "Peak memory, GiB"]  # fmt: skip
+
+    def cells(found: list[dict]) -> list[str]:
+        return [
+            spread(found, step_ms),
+            figure(ratio(found, alone, step_ms)),
+            figure(median(map(examples_per_s, found))),
+            figure(ratio(found, alone, examples_per_s), "x") if found[0]["rank"] == 8 else "-",
+            figure(100 * median(map(share, found)), " %"),
+            figure(median(row["startup_s"] for row in found)),
+            memory(found),
+        ]
+
+    lines = []
+    for pack, rank in kinds:
+        chosen = [row for row in rows if (row["pack"], row["rank"]) == (pack, rank)]
+        lines.append(measured(f"{pack}, r={rank}", chosen, len(titles), cells))
+    return table(titles, lines)
+
+
+def lengths_table(count: int) -> str:
+    """What was measured on GLUE, and in brackets what `count` drawn lengths have."""
+    lines = []
+    for name, facts in LENGTHS.items():
+        drawn = draw_lengths(facts, count)
+        pairs = [
+            (facts.mean, drawn.mean()),
+            (facts.median, np.median(drawn)),
+            (facts.p95, np.quantile(drawn, 0.95)),
+            (facts.maximum, drawn.max()),
+            (facts.squares, (drawn**2).sum() / drawn.sum()),
+        ]
+        lines.append([name, *(f"{'-' if fact is None else fact} ({value:.1f})" for fact, value in pairs), facts.source])
+    return table(["Lengths", "mean", "median", "95 %", "maximum", "E[L^2]/E[L]", "Source"], lines)
+
+
+def markdown(rows: list[dict], header: list[str]) -> str:
+    """The whole page."""
+    parts = ["# Ways of training LoRA, timed side by side\n", "".join(f"- {entry}\n" for entry in header)]
+    parts.append("How to read it: [README.md](../README.md).\n\n## Sentence lengths\n")
+    parts.append("Tokens a sentence or pair of the GLUE training set, and in brackets of the lengths drawn here.\n")
+    parts.append(lengths_table(max(row["steps"] for row in rows) * EXAMPLES_PER_STEP))
+    for kind, title, make in (
+        ("ways", "Ways", ways_table),
+        ("scaling", "What a step of ours costs, by pack and rank", scaling_table),
+    ):
+        chosen = [row for row in rows if row["table"] == kind]
+        if chosen:
+            parts.append(f"## {title}\n")
+        for model, lengths in dict.fromkeys((row["model"], row["lengths"]) for row in chosen):
+            parts.append(f"### {model}, {lengths} lengths\n")
+            parts.append(make([row for row in chosen if (row["model"], row["lengths"]) == (model, lengths)]))
+    return "\n".join(parts)

@@ -1,0 +1,178 @@
+"""`python benchmarks/run.py`: time the ways of training against each other, and write the tables to benchmarks/results.
+
+Each measurement is a process of its own, and repeats are interleaved (A B C, A B C, ...), so that a machine whose speed
+drifts slows all ways alike; its matrix products are timed before each repeat. A way that fails is said to have failed and
+the rest goes on. This process stays small and imports no torch: a child's peak memory starts from its parent's.
+"""
+
+import argparse
+import csv
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from report import COLUMNS, WAYS, markdown
+from shapes import EXAMPLES_PER_STEP, LENGTHS, MODELS, training_flops, write_tokens
+
+HERE = Path(__file__).resolve().parent
+CACHE = HERE / ".cache"
+# Runs in a pack and rank, of the table of how a step's cost grows.
+SCALING = ((1, 8), (2, 8), (5, 8), (10, 8), (20, 8), (5, 1), (5, 64))
+LIMIT_S = 3600  # a measurement that takes longer has failed
+PACKAGES = ("torch", "transformers", "peft", "accelerate")
+
+
+def call(asked: dict) -> dict:
+    """The answer of ways.py to `asked`; its `status` is ok or `failed: <last line it wrote>`.
+
+    Every way's threads spin as briefly as `lora`'s command line has it, so that another process disturbs all ways alike.
+    """
+    threads = str(asked["threads"])
+    fixed = dict(OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads, HF_HUB_OFFLINE="1")
+    environment = dict(GOMP_SPINCOUNT="10000") | os.environ | fixed
+    command = [sys.executable, str(HERE / "ways.py"), json.dumps(asked | dict(started=time.time()))]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        return dict(status=f"failed: no answer in {LIMIT_S} s")
+    if done.returncode:
+        written = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        return dict(status=f"failed: {written[-1].strip() if written else f'exit status {done.returncode}'}")
+    return dict(status="ok") | json.loads(done.stdout.splitlines()[-1])
+
+
+def comparison(arguments) -> list[list[dict]]:
+    """The measurements of each table that compares ways: one list a model and kind of lengths."""
+    return [
+        [
+            dict(table="ways", model=model, lengths=lengths, way=way, pack=5 if way == "ours_pack5" else 1, rank=8,
+                 steps=arguments.steps)
+            for way in arguments.ways
+        ]
+        for model in arguments.models
+        for lengths in arguments.lengths
+    ]  # fmt: skip
+
+
+def scaling(arguments) -> list[list[dict]]:
+    """The measurements of the tables of how a step's cost grows, with half the steps: one list a model."""
+    return [
+        [
+            dict(table="scaling", model=model, lengths="sst2", way="ours", pack=pack, rank=rank,
+                 steps=max(3, arguments.steps // 2))
+            for pack, rank in SCALING
+        ]
+        for model in arguments.models
+    ]  # fmt: skip
+
+
+def measure_group(group: list[dict], common: dict, repeats: int, folder: Path):
+    """Rows of one group, as they are measured: repeat by repeat, the machine's own speed first."""
+    for repeat in range(repeats):
+        speed = call(common | dict(way="machine"))
+        for job in group:
+            facts, shape = LENGTHS[job["lengths"]], MODELS[job["model"]]
+            tokens = folder / f"{job['lengths']}-{job['steps']}-{shape.vocabulary}"
+            lengths = write_tokens(tokens, facts, job["steps"], shape.vocabulary)
+            asked = job | dict(tokens_dir=str(tokens), model_dir=str(CACHE / job["model"]), classes=facts.classes)
+            print(f"{time.strftime('%H:%M:%S')} repeat {repeat + 1}/{repeats}", *job.values(), file=sys.stderr, flush=True)
+            found = call(common | asked | dict(seed=repeat * 100))
+            flops = training_flops(shape, lengths, job["rank"], facts.classes) / int(lengths.sum())
+            row = job | dict(repeat=repeat, flops_per_token=round(flops), threads=common["threads"]) | found
+            yield row | {name: speed.get(name) for name in ("gemm_fp32", "gemm_bf16")}
+
+
+def versions() -> str:
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+
+
+def commit() -> str:
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
+
+
+def write(path: Path, rows: list[dict], header: list[str]) -> str:
+    """Write the tables to `path`.md and the rows to `path`.csv; returns the tables."""
+    text = markdown(rows, header)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".md").write_text(text, encoding="utf-8")
+    with open(path.with_suffix(".csv"), "w", encoding="utf-8", newline="") as handle:
+        handle.writelines(f"# {line}\n" for line in header)
+        writer = csv.DictWriter(handle, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(
+            {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()} for row in rows
+        )
+    return text
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Compare ways of training LoRA; see benchmarks/README.md.")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--lengths", nargs="+", choices=LENGTHS, default=list(LENGTHS))
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--tables", nargs="+", choices=["ways", "scaling"], default=["ways", "scaling"])
+    parser.add_argument(
+        "--steps", type=int, default=20, help=f"of {EXAMPLES_PER_STEP} examples of a run; the first is not timed"
+    )
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: every core")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--output", type=Path, default=HERE / "results", help="folder for the tables and the raw numbers")
+    arguments = parser.parse_args(argv)
+    if arguments.steps < 3 or arguments.repeats < 1 or arguments.threads < 1:
+        parser.error("--steps must be at least 3, --repeats and --threads at least 1")
+    return arguments
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure what is asked for; 1 if a measurement failed, otherwise 0."""
+    arguments = parse(argv)
+    common = dict(threads=arguments.threads, device=arguments.device)
+    machine = call(common | dict(way="machine"))
+    if machine["status"] != "ok":
+        sys.exit(f"The machine cannot be measured: {machine['status']}")
+    common |= dict(device=machine["device"], precision=machine["precision"])
+    for model in arguments.models:
+        if not (CACHE / model / "config.json").is_file():
+            made = call(common | dict(way="model", model_dir=str(CACHE / model), shape=asdict(MODELS[model])))
+            if made["status"] != "ok":
+                sys.exit(f"Model {model} cannot be written: {made['status']}")
+    started = time.time()
+    header = [
+        f"Device: {machine['device_name']}, {arguments.threads} CPU threads",
+        f"Date: {datetime.now(UTC):%Y-%m-%d}, commit {commit()}",
+        f"Versions: Python {sys.version.split()[0]}, {versions()}",
+        f"Settings: {arguments.steps} steps of {EXAMPLES_PER_STEP} examples, {arguments.repeats} interleaved repeats",
+    ]
+    kinds = dict(ways=comparison, scaling=scaling)
+    groups = [group for kind in arguments.tables for group in kinds[kind](arguments)]
+    slug = re.sub(r"[^a-z0-9]+", "-", f"{machine['device_name']} {arguments.threads} threads".lower()).strip("-")
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for group in groups:
+            for row in measure_group(group, common, arguments.repeats, Path(folder)):
+                rows.append(row)
+                write(arguments.output / slug, rows, header)
+    after = call(common | dict(way="machine"))
+    rates = "; ".join(
+        f"{name} {machine[f'gemm_{name}']:.0f} before, {after.get(f'gemm_{name}', float('nan')):.0f} after"
+        for name in ("fp32", "bf16")
+    )
+    header.append(f"Matrix products, GFLOP/s: {rates}. Whole comparison: {(time.time() - started) / 60:.0f} minutes")
+    print(write(arguments.output / slug, rows, header))
+    print(f"Written to {arguments.output / slug}.md and .csv")
+    return int(any(row["status"] != "ok" for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
