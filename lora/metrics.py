@@ -20,6 +20,7 @@ import numpy as np
 
 CLASSIFICATION = ("accuracy", "f1", "precision", "recall", "matthews")
 REGRESSION = ("pearson", "spearman")
+DIGITS = 12  # of a correlation: the sums behind it end in other bits from one process to the next
 
 
 def evaluate_predictions(num_labels: int, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -112,4 +113,5 @@ def _correlations(predictions: np.ndarray, references: np.ndarray) -> dict[str, 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.NearConstantInputWarning)  # the value is still the best there is
         pearson = stats.pearsonr(predictions, references).statistic
-    return {"pearson": float(pearson), "spearman": float(stats.spearmanr(predictions, references).statistic)}
+    values = {"pearson": float(pearson), "spearman": float(stats.spearmanr(predictions, references).statistic)}
+    return {name: round(value, DIGITS) for name, value in values.items()}
