@@ -8,23 +8,30 @@ import argparse
 import dataclasses
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 
-from lora import grid, spec
+from lora import grid, packs, spec
 
 log = logging.getLogger("lora")
+SPIN = "10000"  # turns of a waiting thread
+CELL_OPTIONS = ("task", "model", "method", "weights", "rank", "data_dir", "tokens_dir", "cache_dir")  # of train, one cell
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; returns the exit status."""
     arguments = _parser().parse_args(argv)
     _log_to(arguments.log)
+    # Threads spin for some microseconds before they sleep, not for milliseconds: measured on 2 cores, as fast as before when
+    # they are alone (a tenth slower on a small model), 7 times as fast beside one other busy process. Read with torch.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
     from lora.fetch import FetchError
 
     try:
         arguments.verb(arguments)
-    except (ValueError, FetchError, FileNotFoundError) as error:
+    except (ValueError, FetchError, FileNotFoundError, MemoryError) as error:
         log.error("lora %s: %s", arguments.name, error)
         return 2
     except Exception:
@@ -91,6 +98,46 @@ def _prepare(arguments) -> None:
 
 
 def _train(arguments) -> None:
+    asked, model_dir = _one_cell(arguments) if arguments.cells is None else _cells(arguments)
+    from lora import train
+
+    state_dir = arguments.state_dir or arguments.output_dir / ".state"
+    train.train(asked, model_dir, state_dir, arguments.device, arguments.micro_batch, arguments.precision)
+
+
+def _given(arguments, names) -> list[str]:
+    """Those of these options that are on the command line."""
+    return [f"--{name.replace('_', '-')}" for name in names if getattr(arguments, name) is not None]
+
+
+def _cells(arguments) -> tuple[list, Path]:
+    """What a workflow's job trains: every run asked for, and the model's folder."""
+    excluded = _given(arguments, (*CELL_OPTIONS, "seed", *spec.HPARAM_NAMES))
+    if excluded:
+        raise ValueError(f"--cells says all of it; leave out {', '.join(excluded)}")
+    if arguments.seeds is None or arguments.model_dir is None:
+        raise ValueError("--cells needs --seeds and --model-dir")
+    cells = packs.parse_json(arguments.cells)
+    tasks = {one.cell.task: _task(one.cell.task) for one in cells}
+    from lora.runs import Asked
+
+    asked = []
+    for one in cells:
+        for seed in arguments.seeds:
+            folder = arguments.output_dir / one.cell.path / f"seed{seed}"
+            settings = spec.run_settings(one.cell, seed, arguments.protocol, one.hparams)
+            asked.append(Asked(settings, tasks[one.cell.task], Path(one.tokens_dir), folder))
+    return asked, arguments.model_dir
+
+
+def _one_cell(arguments) -> tuple[list, Path]:
+    """What a person trains: the runs of one cell, with data and model fetched where no folder is given."""
+    missing = [f"--{name}" for name in ("task", "weights", "rank") if getattr(arguments, name) is None]
+    if missing:
+        raise ValueError(f"give {', '.join(missing)}")
+    for name, value in arguments.cell_defaults.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
     task = _task(arguments.task)
     cell = spec.Cell(arguments.model, task.name, arguments.method, arguments.weights, arguments.rank)
     given = {name: value for name in spec.HPARAM_NAMES if (value := getattr(arguments, name)) is not None}
@@ -98,16 +145,13 @@ def _train(arguments) -> None:
     model_dir, tokens_dir = arguments.model_dir, arguments.tokens_dir
     if model_dir is None or tokens_dir is None:
         model_dir, tokens_dir = _inputs(cell, task, hparams, arguments)
-    from lora import train
     from lora.runs import Asked
 
-    seeds = arguments.seeds or [arguments.seed]
     asked = []
-    for seed in seeds:
+    for seed in arguments.seeds or [arguments.seed]:
         folder = arguments.output_dir / f"seed{seed}" if arguments.seeds else arguments.output_dir
-        asked.append(Asked(spec.run_settings(cell, seed, arguments.protocol, hparams), folder))
-    state_dir = arguments.state_dir or arguments.output_dir / ".state"
-    train.train(asked, task, model_dir, tokens_dir, state_dir, arguments.device, arguments.micro_batch)
+        asked.append(Asked(spec.run_settings(cell, seed, arguments.protocol, hparams), task, tokens_dir, folder))
+    return asked, model_dir
 
 
 def _inputs(cell: spec.Cell, task: spec.Task, hparams: spec.Hparams, arguments) -> tuple[Path, Path]:
@@ -176,7 +220,7 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--max-tokens", type=int, required=True)
     prepare.add_argument("--output-dir", type=Path, required=True)
 
-    _add_train(verb("train", _train, "train one run, or the runs of one cell together"))
+    _add_train(verb("train", _train, "train one run, the runs of one cell, or those of several cells together"))
 
     def add_config(added):
         added.add_argument("--config", required=True, help="a YAML file laid over config/config.yaml, or JSON text")
@@ -206,12 +250,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_train(train: argparse.ArgumentParser) -> None:
     defaults = _config(str(grid.ROOT / "config/config.yaml"))
-    model = defaults["tables"]["table2"]["models"][0]
-    train.add_argument("--task", required=True, help="a task of config/tasks.csv")
-    train.add_argument("--model", default=model, help=f"a model of config/sources.csv (default {model})")
-    train.add_argument("--method", default="lora")
-    train.add_argument("--weights", required=True, help="weight types to adapt, letters of qkvo")
-    train.add_argument("--rank", type=int, required=True)
+    model, method = defaults["tables"]["table2"]["models"][0], defaults["tables"]["table2"]["method"]
+    train.set_defaults(cell_defaults=dict(model=model, method=method, cache_dir=Path(defaults["results"])))
+    train.add_argument("--task", help="a task of config/tasks.csv")
+    train.add_argument("--model", help=f"a model of config/sources.csv (default {model})")
+    train.add_argument("--method", help=f"default {method}")
+    train.add_argument("--weights", help="weight types to adapt, letters of qkvo")
+    train.add_argument("--rank", type=int)
+    cells = f"several cells of one model instead: a JSON list of objects with the keys {', '.join(packs.CELL_KEYS)}"
+    train.add_argument("--cells", metavar="JSON", help=f"{cells}; written to OUTPUT_DIR/<cell>/seed<n>")
     which = train.add_mutually_exclusive_group(required=True)
     which.add_argument("--seed", type=int, help="one run, written to the output folder")
     which.add_argument("--seeds", type=int, nargs="+", help="several in lock-step, written to its subfolders seed<n>")
@@ -221,9 +268,10 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument("--model-dir", type=Path, help="a local model folder; fetched when not given")
     train.add_argument("--data-dir", type=Path, help="a local folder with the task's data; fetched when not given")
     train.add_argument("--tokens-dir", type=Path, help="what prepare wrote; prepared when not given")
-    train.add_argument("--cache-dir", type=Path, default=Path(defaults["results"]), help="for what is fetched and prepared")
+    train.add_argument("--cache-dir", type=Path, help=f"for what is fetched and prepared (default {defaults['results']})")
     train.add_argument("--device", choices=["auto", "cpu", "cuda"], default=defaults["device"])
     train.add_argument("--micro-batch", type=int, default=defaults["micro_batch"], help="examples per pass; 0 is the step")
+    train.add_argument("--precision", choices=["auto", "bf16", "fp32"], default=defaults["precision"])
     settings = train.add_argument_group("hyperparameters", "instead of the protocol's (config/hparams.csv)")
     for name in spec.HPARAM_NAMES:
         unit = spec.HPARAM_FIELDS[name].metadata["unit"].replace("%", "%%")

@@ -18,7 +18,19 @@ from lora import records, render
 from lora.page import Listing
 from lora.spec import Cell, Problems
 
-ADVICE = "retrain these runs (delete their folders), or use the config they were trained with"
+RETRAIN = "retrain these runs (delete their folders)"
+ADVICE = f"{RETRAIN}, or use the config they were trained with"
+
+STOOD_ON = {  # column of provenance.csv -> its place in run.json
+    **{name: name for name in ("status", "digest", "results_version", "device", "precision", "commit", "finished")},
+    "data_source": "data.source",
+    "tokens_sha256": "data.tokens_sha256",
+    "train_examples": "data.train_examples",
+    "base_source": "base.source",
+    "base_sha256": "base.base_sha256",
+    **{name: f"versions.{name}" for name in ("python", "torch", "transformers", "lora")},
+    **{name: f"speed.{name}" for name in ("wall_s", "examples_per_s", "pack")},
+}
 
 
 def collect(grid, runs_dir: Path, output: Path) -> None:
@@ -37,7 +49,7 @@ def collect(grid, runs_dir: Path, output: Path) -> None:
         if record is None:
             problems.append(f"{name}: metrics.csv is there without run.json, so nothing says what it is")
             continue
-        found = differences(record, grid.settings(cell, seed))
+        found = differences(record, grid.settings(cell, seed), grid.config["precision"])
         epochs = records.read_csv(folder / "metrics.csv", records.METRICS_COLUMNS)
         found += [] if found else _wrong_epochs(epochs, grid.hparams(cell).epochs, record)
         problems += [f"{name}: {difference}" for difference in found]
@@ -54,15 +66,23 @@ def runs_of(grid, runs_dir: Path):
             yield cell, seed, Path(runs_dir) / cell.path / f"seed{seed}"
 
 
-def differences(record: dict, asked: dict) -> list[str]:
-    """What a run.json says was trained that is not what is asked, one line per setting; and another results_version."""
+def differences(record: dict, asked: dict, precision: str) -> list[str]:
+    """What a run.json says was trained that is not what is asked, one line per setting; and another results_version or,
+    unless `precision` is auto, another precision."""
     trained = _flat(record.get("settings", {})) | dict(results_version=record.get("results_version"))
     wanted = _flat(json.loads(json.dumps(asked))) | dict(results_version=lora.RESULTS_VERSION)
+    if precision != "auto":
+        trained, wanted = trained | dict(precision=_precision(record)), wanted | dict(precision=precision)
     return [
         f"{key} was trained as {trained.get(key)!r}, asked for is {wanted.get(key)!r}"
         for key in [*wanted, *(key for key in trained if key not in wanted)]
         if trained.get(key) != wanted.get(key)
     ]
+
+
+def _precision(record: dict) -> str:
+    """What a run was computed in; fp32 where its run.json is older than the choice."""
+    return record.get("precision", "fp32")
 
 
 def _flat(settings: dict) -> dict:
@@ -90,38 +110,54 @@ def _row(grid, cell: Cell, seed: int, record: dict | None, epoch: dict) -> dict:
     return row | dict(
         protocol=grid.protocol,
         digest=record.get("digest", ""),
+        base_precision=_precision(record) if record else "",
         trainable=record.get("parameters", {}).get("trainable", math.nan),
         eval_examples=record.get("data", {}).get("eval_examples", math.nan),
     )
 
 
 def _read_record(folder: Path) -> dict | None:
+    """The run.json of a run, None where there is none; raises ValueError that names it where it is no JSON object."""
     path = folder / "run.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON ({error}); {RETRAIN}") from None
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} is not a JSON object; {RETRAIN}")
+    return record
 
 
 def provenance(grid, runs_dir: Path) -> list[dict]:
-    """Rows of records.PROVENANCE_COLUMNS: what every run of the grid stood on, in the grid's order."""
-    return [_provenance(cell, seed, _read_record(folder)) for cell, seed, folder in runs_of(grid, runs_dir)]
+    """Rows of records.PROVENANCE_COLUMNS: what every run of the grid stood on, in the grid's order.
+
+    Raises Problems that name every run.json without a key it should have, and the key.
+    """
+    rows, problems = [], []
+    for cell, seed, folder in runs_of(grid, runs_dir):
+        row = {name: "" if kind is str else math.nan for name, (kind, _) in records.PROVENANCE_COLUMNS.items()}
+        row |= dict(model=cell.model, task=cell.task, method=cell.method, weights=cell.weights, rank=cell.rank, seed=seed)
+        record = _read_record(folder)
+        if record is None:
+            rows.append(row | dict(status="missing"))
+            continue
+        found = {column: _at(record, place) for column, place in STOOD_ON.items()} | dict(precision=_precision(record))
+        lacking = [STOOD_ON[column] for column, value in found.items() if value is None]
+        if lacking:
+            problems.append(f"{folder / 'run.json'} has no {', '.join(lacking)}")
+        rows.append(row | found | {name: str(found[name])[:12] for name in ("digest", "tokens_sha256", "base_sha256")})
+    if problems:
+        raise Problems(f"Runs in {runs_dir} have a run.json of another format; {RETRAIN}:", problems)
+    return rows
 
 
-def _provenance(cell: Cell, seed: int, record: dict | None) -> dict:
-    row = {name: "" if kind is str else math.nan for name, (kind, _) in records.PROVENANCE_COLUMNS.items()}
-    row |= dict(model=cell.model, task=cell.task, method=cell.method, weights=cell.weights, rank=cell.rank, seed=seed)
-    if record is None:
-        return row | dict(status="missing")
-    data, base, versions = record["data"], record["base"], record["versions"]
-    row |= {name: record[name] for name in ("status", "results_version", "device", "commit", "finished")}
-    row |= {name: versions[name] for name in ("python", "torch", "transformers", "lora")}
-    row |= {name: record["speed"][name] for name in ("wall_s", "examples_per_s", "pack")}
-    return row | dict(
-        digest=record["digest"][:12],
-        data_source=data["source"],
-        tokens_sha256=data["tokens_sha256"][:12],
-        train_examples=data["train_examples"],
-        base_source=base["source"],
-        base_sha256=base["base_sha256"][:12],
-    )
+def _at(record: dict, place: str):
+    """The value at a dotted place in a run.json, None where there is none."""
+    for key in place.split("."):
+        record = record.get(key) if isinstance(record, dict) else None
+    return record
 
 
 def write_provenance(grid, config: dict, runs_dir: Path, folder: Path) -> None:

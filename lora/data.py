@@ -44,14 +44,17 @@ class Tokens:
         """Tokens of each example, [n] int64."""
         return np.diff(self.offsets)
 
+    def lengths_of(self, indices: np.ndarray) -> np.ndarray:
+        """Tokens of the examples at `indices`, [len(indices)] int64."""
+        return self.offsets[indices + 1] - self.offsets[indices]
+
     def gather(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """ids, types, lengths and labels of the examples at `indices`, in that order, their tokens one after another.
 
         ids and types have shape [lengths.sum()], lengths and labels [len(indices)].
         """
         indices = np.asarray(indices, dtype=np.int64)
-        starts = self.offsets[indices]
-        lengths = self.offsets[indices + 1] - starts
+        starts, lengths = self.offsets[indices], self.lengths_of(indices)
         ends = np.cumsum(lengths)
         # token t of the batch stands at its example's start plus its place within the example
         at = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)

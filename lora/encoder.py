@@ -1,12 +1,13 @@
 """One pass of real tokens through a frozen BERT or RoBERTa encoder, for all runs of a pack.
 
 transformers brings the modules and their weights; this file is the order they are called in, over a flat matrix of
-tokens with no padding. Only attention sees sentences: each run's queries, keys and values are padded to that run's
-longest sentence, never to a neighbour's. After the last layer only the first token of a sentence is read (by the head),
-so the last layer's queries, output and feed-forward are computed for that token alone, which is exact. transformers' own
-forward cannot be used for this: its `sdpa` and `eager` attention silently let packed sentences see each other.
+tokens with no padding. Only attention sees sentences: those of like length, of all runs, go through it together, filled up
+to one of a few fixed widths, so a sentence's bits depend on its own length alone. After the last layer only the first
+token of a sentence is read (by the head), so the last layer's queries, output and feed-forward are computed for that token
+alone, which is exact. transformers' own forward cannot be used for this: its `sdpa` and `eager` attention silently let
+packed sentences see each other.
 
-Shape suffixes: T tokens, D width, N examples, H heads, L longest sentence of a run, E width of a head.
+Shape suffixes: T tokens, D width, N examples, H heads, L attention width of a group, E width of a head.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from torch.nn import functional
 
 from lora import layers
 
-SITES_PER_LAYER = 8  # dropout sites: attention, attention output, feed-forward output, and the LoRA inputs q k v o
+# Widths that attention is filled up to: fine enough to waste little, few enough to keep groups large.
+WIDTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+SITES_PER_LAYER = 6  # dropout sites of tokens: attention output, feed-forward output, and the LoRA inputs q k v o
 
 
 @dataclass(frozen=True)
@@ -40,74 +43,105 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Attend:
-    """Where one run's tokens go in its padded attention, and which key places are real."""
+class Group:
+    """The sentences of a pass that attend at one width: how many, and [sentences * heads, 1, width] what is added to
+    their scores, 0 where a key is real and -inf where it fills up."""
 
-    run: int
-    tokens: slice
-    examples: slice
-    longest: int
-    places_T: Tensor
-    real_NL: Tensor
+    sentences: int
+    width: int
+    bias: Tensor
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A forward pass: `segments` are (run, its token rows), `example_segments` (run, its rows after the last layer)."""
+    """A forward pass: `segments` are (run, its token rows), `example_segments` (run, its rows after the last layer).
+
+    Attention's rows are (sentence, head, place), groups one after another: `source` is the row (token, head) that stands
+    at each of them, `back` where each (token, head) stands, `order_N` the examples in that order. Dropout keys are one row a
+    site: `keys` [sites, T], the last two the head's, and `attention_keys` [layers, rows of attention]; None in evaluation.
+    """
 
     ids_T: Tensor
     types_T: Tensor
     positions_T: Tensor
     first_N: Tensor
-    keys_T: Tensor | None
-    attend: list[Attend]
-
-    @property
-    def segments(self) -> list[tuple[int, slice]]:
-        return [(part.run, part.tokens) for part in self.attend]
-
-    @property
-    def example_segments(self) -> list[tuple[int, slice]]:
-        return [(part.run, part.examples) for part in self.attend]
+    keys: Tensor | None
+    attention_keys: Tensor | None
+    segments: list[tuple[int, slice]]
+    example_segments: list[tuple[int, slice]]
+    groups: list[Group]
+    source: Tensor
+    back: Tensor
+    order_N: Tensor
 
 
-def batch(parts: list[Part], device) -> Batch:
+def on_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """An array as a tensor on the device. To a GPU it goes by way of pinned memory: otherwise the copy would wait for all
+    that the GPU still has to do, and every step with it."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+
+
+def widths_of(lengths: np.ndarray) -> np.ndarray:
+    """What attention fills sentences of these lengths up to."""
+    return np.array(WIDTHS)[np.searchsorted(WIDTHS, lengths)]
+
+
+def batch(parts: list[Part], config, dtype: torch.dtype, device: torch.device) -> Batch:
     """Lay the parts of all runs one after another; every part must hold at least one example."""
-    attend, positions, keys, first = [], [], [], []
-    token_row = example_row = 0
+    lengths = np.concatenate([part.lengths for part in parts]).astype(np.int64)
+    starts = np.cumsum(lengths) - lengths
+    example = np.repeat(np.arange(len(lengths)), lengths)
+    position = np.arange(len(example)) - starts[example]
+    segments, example_segments, keys = [], [], []
+    row = example_row = 0
     for part in parts:
-        lengths = part.lengths.astype(np.int64)
-        starts = np.cumsum(lengths) - lengths
-        example = np.repeat(np.arange(len(lengths)), lengths)
-        position = np.arange(len(part.ids)) - starts[example]
-        longest = int(lengths.max())
-        attend.append(
-            Attend(
-                run=part.run,
-                tokens=slice(token_row, token_row + len(part.ids)),
-                examples=slice(example_row, example_row + len(lengths)),
-                longest=longest,
-                places_T=torch.from_numpy(example * longest + position).to(device),
-                real_NL=torch.from_numpy(np.arange(longest) < lengths[:, None]).to(device),
-            )
-        )
-        positions.append(position)
-        first.append(starts + token_row)
+        tokens, examples = slice(row, row + len(part.ids)), slice(example_row, example_row + len(part.lengths))
+        segments.append((part.run, tokens))
+        example_segments.append((part.run, examples))
         if part.seed is not None:
-            keys.append(layers.token_keys(part.seed, part.step, example + part.first_example, position))
-        token_row += len(part.ids)
-        example_row += len(lengths)
+            places = example[tokens] - example_row + part.first_example
+            keys.append(layers.token_keys(part.seed, part.step, places, position[tokens]))
+        row, example_row = tokens.stop, examples.stop
 
-    def tensor(arrays, dtype=np.int64):
-        return torch.from_numpy(np.concatenate(arrays).astype(dtype, copy=False)).to(device)
+    def tensor(array, kind=np.int64):
+        return on_device(array.astype(kind, copy=False), device)
 
+    heads = config.num_attention_heads
+    width = widths_of(lengths)
+    order = np.argsort(width, kind="stable")
+    begin = np.empty_like(starts)  # of an example's attention rows
+    begin[order] = np.cumsum(heads * width[order]) - heads * width[order]
+    back = begin[example][:, None] + np.arange(heads) * width[example][:, None] + position[:, None]
+    groups, token_heads = [], []
+    for value in np.unique(width):
+        chosen = order[width[order] == value]
+        real = np.arange(value) < lengths[chosen, None]
+        token = starts[chosen, None] + np.where(real, np.arange(value), 0)
+        token_heads.append((token[:, None, :] * heads + np.arange(heads)[:, None]).ravel())
+        bias = torch.zeros(real.shape, dtype=dtype, device=device).masked_fill_(~tensor(real, np.bool_), float("-inf"))
+        groups.append(Group(len(chosen), int(value), bias.repeat_interleave(heads, dim=0)[:, None, :]))
+    source = tensor(np.concatenate(token_heads))
+    all_keys = attention_keys = None
+    if keys:
+        keys_T = tensor(np.concatenate(keys), np.int32)
+        all_keys = layers.site_keys(keys_T, 1 + config.num_hidden_layers * SITES_PER_LAYER + 2)
+        head = torch.arange(1, heads + 1, dtype=torch.int32, device=device) * layers.SPREAD_INT32
+        per_head = layers.mix(keys_T[:, None] + head).view(-1)
+        attention_keys = layers.site_keys(per_head[source], config.num_hidden_layers)
     return Batch(
-        ids_T=tensor([part.ids for part in parts]),
-        types_T=tensor([part.types for part in parts]),
-        positions_T=tensor(positions),
-        first_N=tensor(first),
-        keys_T=tensor(keys, np.int32) if keys else None,
-        attend=attend,
+        ids_T=tensor(np.concatenate([part.ids for part in parts])),
+        types_T=tensor(np.concatenate([part.types for part in parts])),
+        positions_T=tensor(position),
+        first_N=tensor(starts),
+        keys=all_keys,
+        attention_keys=attention_keys,
+        segments=segments,
+        example_segments=example_segments,
+        groups=groups,
+        source=source,
+        back=tensor(back.ravel()),
+        order_N=tensor(order),
     )
 
 
@@ -122,7 +156,7 @@ def encode(base: nn.Module, adapters: dict[str, layers.LoRA], lora_dropout: list
     x_TD = base.embeddings(
         input_ids=step.ids_T[None], token_type_ids=step.types_T[None], position_ids=step.positions_T[None] + offset
     )[0]
-    x_TD = layers.drop(x_TD, config.hidden_dropout_prob, step.keys_T, 0)
+    x_TD = layers.drop(x_TD, config.hidden_dropout_prob, None if step.keys is None else step.keys[0])
     last = len(base.encoder.layer) - 1
     for index, layer in enumerate(base.encoder.layer):
         x_TD = _layer(layer, index, config, adapters, lora_dropout, x_TD, step, first_only=index == last)
@@ -131,68 +165,75 @@ def encode(base: nn.Module, adapters: dict[str, layers.LoRA], lora_dropout: list
 
 def _layer(layer, index, config, adapters, lora_dropout, x_TD, step, first_only) -> Tensor:
     site = 1 + index * SITES_PER_LAYER
-    segments, keys = step.segments, step.keys_T
+    segments = step.segments
+    keys = None if step.keys is None else step.keys[site : site + SITES_PER_LAYER]
     attention = layer.attention
 
     def project(letter: str, linear: nn.Linear, x: Tensor, segments: list, keys: Tensor | None) -> Tensor:
         adapter = adapters.get(f"{index}.{letter}")
-        out = layers.frozen(linear, x)
         if adapter is None:
-            return out
+            return layers.frozen(linear, x)
+        dropped = x
         if keys is not None and any(lora_dropout):
-            dropped = site + 4 + "qkvo".index(letter)
-            x = torch.cat([layers.drop(x[rows], lora_dropout[run], keys[rows], dropped) for run, rows in segments])
-        return out + adapter(x, segments)
+            own = keys[2 + "qkvo".index(letter)]
+            dropped = torch.cat([layers.drop(x[rows], lora_dropout[run], own[rows]) for run, rows in segments])
+        return adapter(linear, x, dropped, segments)
 
     key_TD = project("k", attention.self.key, x_TD, segments, keys)
     value_TD = project("v", attention.self.value, x_TD, segments, keys)
     if first_only:
         x_TD = layers.take(x_TD, step.first_N)
         segments = step.example_segments
-        keys = None if keys is None else keys[step.first_N]
+        keys = None if keys is None else keys[:, step.first_N]
     query_TD = project("q", attention.self.query, x_TD, segments, keys)
-    context = _attention(config, query_TD, key_TD, value_TD, step, keys, site, first_only)
-    out = project("o", attention.output.dense, context, segments, keys)
-    out = layers.drop(out, config.hidden_dropout_prob, keys, site + 1)
-    x_TD = attention.output.LayerNorm(out + x_TD)
+    context_TD = _attention(config, query_TD, key_TD, value_TD, step, index, first_only)
+    out = project("o", attention.output.dense, context_TD, segments, keys)
+    x_TD = attention.output.LayerNorm(_drop_add(config, out, keys, 0, x_TD))
     inner = layer.intermediate.intermediate_act_fn(layers.frozen(layer.intermediate.dense, x_TD))
     out = layers.frozen(layer.output.dense, inner)
-    out = layers.drop(out, config.hidden_dropout_prob, keys, site + 2)
-    return layer.output.LayerNorm(out + x_TD)
+    return layer.output.LayerNorm(_drop_add(config, out, keys, 1, x_TD))
 
 
-def _attention(config, query_TD, key_TD, value_TD, step, keys, site, first_only) -> Tensor:
-    """softmax(q k^T / sqrt(E)) v, sentence by sentence; each run padded to its own longest sentence."""
+def _drop_add(config, x_TD, keys, site, residual_TD) -> Tensor:
+    return layers.drop(x_TD, config.hidden_dropout_prob, None if keys is None else keys[site], residual_TD)
+
+
+def _attention(config, query_TD, key_TD, value_TD, step: Batch, layer: int, first_only: bool) -> Tensor:
+    """softmax(q k' / sqrt E) v, sentence by sentence, group by group."""
     heads = config.num_attention_heads
-    dropout = config.attention_probs_dropout_prob if keys is not None else 0.0
+    width = key_TD.shape[1] // heads
+    rows = [group.sentences * heads * group.width for group in step.groups]
+
+    def laid_out(x):
+        return layers.gather(x.view(-1, width), step.source, step.back).split(rows)
+
+    keys, values = laid_out(key_TD), laid_out(value_TD)
+    if first_only:
+        by_example = step.order_N, torch.argsort(step.order_N)
+        first_rows = [group.sentences * heads for group in step.groups]
+        queries = layers.gather(query_TD, *by_example).view(-1, width).split(first_rows)
+    else:
+        queries = laid_out(query_TD)
+    row_keys = [None] * len(rows) if step.attention_keys is None else step.attention_keys[layer].split(rows)
     contexts = []
-    for run in step.attend:
-        shape_NLHE = (len(run.real_NL), run.longest, heads, key_TD.shape[1] // heads)
-
-        def padded(x, run=run, shape=shape_NLHE):
-            return layers.pad(x[run.tokens], run.places_T, shape[0] * shape[1]).view(shape).transpose(1, 2)
-
-        key, value = padded(key_TD), padded(value_TD)
-        if first_only:
-            query = query_TD[run.examples].view(shape_NLHE[0], 1, heads, -1).transpose(1, 2)
-            row_keys = None if keys is None else keys[run.examples].view(-1, 1)
-        else:
-            query = padded(query_TD)
-            row_keys = None if keys is None else layers.pad(keys[run.tokens], run.places_T, run.real_NL.numel())
-            row_keys = None if keys is None else row_keys.view(run.real_NL.shape)
-        context = _attend(query, key, value, run.real_NL[:, None, None, :], dropout, row_keys, site)
-        context = context.transpose(1, 2).reshape(-1, key_TD.shape[1])
-        contexts.append(context if first_only else layers.take(context, run.places_T))
-    return torch.cat(contexts)
+    for group, query, key, value, own in zip(step.groups, queries, keys, values, row_keys, strict=True):
+        shape = (group.sentences * heads, -1, width)
+        if own is not None:
+            own = own.view(-1, group.width)[:, : 1 if first_only else None]
+        context = _attend(query.view(shape), key.view(shape), value.view(shape), group.bias, own,
+                          config.attention_probs_dropout_prob)  # fmt: skip
+        contexts.append(context.view(-1, width))
+    context = torch.cat(contexts)
+    if first_only:
+        return layers.gather(context.view(-1, heads * width), *by_example[::-1])
+    return layers.take(context, step.back).view(-1, heads * width)
 
 
-def _attend(query, key, value, real, dropout, row_keys, site) -> Tensor:
-    """[N, H, L, E] attention. With dropout it is spelled out, so that the mask is the run's own (and because the fused
-    kernels take no mask of ours); without, the fused kernel."""
-    if row_keys is None or dropout == 0:
-        return functional.scaled_dot_product_attention(query, key, value, attn_mask=real)
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    weights = torch.softmax(scores.masked_fill_(~real, float("-inf")), dim=-1)
-    heads = torch.arange(1, query.shape[1] + 1, dtype=torch.int32, device=query.device)
-    keys_NHL = layers.mix(row_keys[:, None, :] + heads[:, None] * layers.SPREAD_INT32)
-    return layers.drop(weights, dropout, keys_NHL, site) @ value
+def _attend(query, key, value, bias, row_keys, dropout) -> Tensor:
+    """[sentences and heads, L, E] attention. Without dropout the fused kernel, but for one query alone: there, on two CPU
+    threads, a row's bits depend on the number of rows. With dropout spelled out: the fused kernels take no mask of ours."""
+    evaluating = row_keys is None or dropout == 0
+    if evaluating and query.shape[1] > 1:
+        return functional.scaled_dot_product_attention(query[None], key[None], value[None], attn_mask=bias[None])[0]
+    scores = torch.baddbmm(bias, query, key.transpose(1, 2), alpha=query.shape[-1] ** -0.5)
+    return torch.bmm(layers.drop(torch.softmax(scores, dim=-1), dropout, row_keys), value)

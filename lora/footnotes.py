@@ -25,6 +25,7 @@ def footnotes(grid, table, cells: list[dict], facts: list[dict]) -> tuple[str, .
         _metrics(tasks),
         f"Protocol: {grid.protocol} (config/hparams.csv). Trainable parameters are counted without the classification "
         "head, as the paper counts them.",
+        *_precision(cells),
     ]
     if any(cell["metric"] == "average" for cell in cells):
         notes.append("Avg is the mean of the row's eight figures, MNLI-mm left out.")
@@ -55,6 +56,17 @@ def _metrics(tasks: list) -> str:
         by_metric.setdefault(METRICS.get(task.metric, task.metric), []).append(task.title)
     parts = "; ".join(f"{metric} for {_listed(titles)}" for metric, titles in by_metric.items())
     return f"Metric, in per cent: {parts}."
+
+
+def _precision(cells: list[dict]) -> list[str]:
+    """In which precision the frozen model was, and a warning where runs differ."""
+    found = sorted({one for cell in cells for one in cell["base_precision"].split()})
+    if not found:
+        return []
+    mixed = " Not one precision throughout: the column base_precision of the CSV says which cell has which." * (
+        len(found) > 1
+    )
+    return [f"Frozen model in {_listed(found)}; adapter, head, loss and optimiser in float32.{mixed}"]
 
 
 def _sizes(cells: list[dict]) -> list[str]:

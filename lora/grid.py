@@ -16,6 +16,7 @@ from pathlib import Path
 import yaml
 
 from lora import spec
+from lora.packs import Packing
 from lora.spec import Cell, Hparams, Problems, Source, Task
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,6 +76,11 @@ class Grid:
     def cells(self) -> tuple[Cell, ...]:
         """Every distinct cell, in the order the tables first ask for it."""
         return tuple(dict.fromkeys(cell for table in self.tables.values() for cell in table.cells))
+
+    @property
+    def packing(self) -> Packing:
+        """How the runs are divided into training jobs."""
+        return Packing(tuple(self.config["pack"]), self.cells, self.seeds)
 
     def hparams(self, cell: Cell) -> Hparams:
         """The hyperparameters of a cell: its protocol's rows, then the config's overrides. Raises Problems."""
@@ -197,14 +203,14 @@ def load(config: dict, folder: Path = ROOT / "config") -> Grid:
         for name, table in asked.items()
     }
     grid = Grid(config, tables, tasks, sources, tuple(rows), tuple(read_facts("published.csv", folder)))
-    problems = []
+    problems = grid.packing.problems()
     for cell in grid.cells:
         try:
             grid.hparams(cell)
         except Problems as error:
             problems += [problem for problem in error.problems if problem not in problems]
     if problems:
-        raise Problems(f"The config is not valid, hyperparameters of protocol {grid.protocol!r}:", problems)
+        raise Problems(f"The config is not valid (protocol {grid.protocol!r}):", problems)
     return grid
 
 

@@ -80,6 +80,13 @@ def linear_of(base: nn.Module, layer: int, letter: str) -> nn.Linear:
     )[letter]  # fmt: skip
 
 
+def trainable_parameters(config, member: Member) -> int:
+    """How many parameters a run trains, adapter and head, before anything is made."""
+    width, classes = config.hidden_size, member.num_labels
+    adapters = config.num_hidden_layers * len(member.weights) * member.rank * 2 * width
+    return adapters + width * (width + 1) + classes * (width + 1)
+
+
 class PackedModel(nn.Module):
     """S runs over one frozen base: a pass gives each run's logits.
 
@@ -167,15 +174,18 @@ class PackedModel(nn.Module):
         adapters = sum(value.numel() for name, value in own.items() if not name.startswith("head."))
         return dict(trainable=adapters, head=head, frozen=sum(value.numel() for value in self.base.parameters()))
 
+    def batch(self, parts: list[encoder.Part]) -> encoder.Batch:
+        return encoder.batch(parts, self.base.config, self.base.dtype, self.device)
+
     def forward(self, step: encoder.Batch) -> list[Tensor]:
         """Logits [N_s, C_s] of each run that has a part in `step`, in the order of its parts."""
         adapters = {name.replace("_", "."): pair for name, pair in self.adapters.items()}
         lora_dropout = [member.hparams.lora_dropout for member in self.members]
         hidden_ND = encoder.encode(self.base, adapters, lora_dropout, step)
-        site = 1 + len(self.base.encoder.layer) * encoder.SITES_PER_LAYER
-        keys_N = None if step.keys_T is None else step.keys_T[step.first_N]
+        keys_2N = None if step.keys is None else step.keys[-2:, step.first_N]
+        hidden_ND = hidden_ND.to(torch.promote_types(hidden_ND.dtype, torch.float32))
         return [
-            self.heads[run](hidden_ND[rows], None if keys_N is None else keys_N[rows], site)
+            self.heads[run](hidden_ND[rows], None if keys_2N is None else keys_2N[:, rows])
             for run, rows in step.example_segments
         ]
 

@@ -9,6 +9,7 @@ there is no state to save, and it costs a tenth of `bernoulli_` on a CPU. Nothin
 Shape suffixes: T rows (tokens, or first tokens only), I input width, O output width, R rank, N examples, C classes.
 """
 
+import functools
 import hashlib
 
 import numpy as np
@@ -22,30 +23,64 @@ SPREAD_INT32 = SPREAD - 2**32
 
 
 class LoRA(nn.Module):
-    """h = W0 x + (alpha/r) B A x for S runs: this module is the second term (paper Sec. 4.1, Eq. 3).
+    """h = W0 x + (alpha/r) B A x for S runs (paper Sec. 4.1, Eq. 3): the frozen product once, each run's delta on its rows.
 
-    `a[s]` is [r_s, I] and `b[s]` is [O, r_s]; a run with rank 0 is not adapted here and adds nothing. B starts at zero,
-    so every delta starts at zero.
+    `a[s]` is [r_s, I] and `b[s]` is [O, r_s]; a run with rank 0 is not adapted here. B starts at zero, so every delta
+    starts at zero.
     """
 
     def __init__(self, in_width: int, out_width: int, ranks: list[int], scales: list[float], **tensor_kind):
         super().__init__()
-        self.ranks, self.scales, self.out_width = list(ranks), list(scales), out_width
+        self.ranks, self.scales = list(ranks), list(scales)
         self.a = nn.ParameterList(torch.zeros(rank, in_width, **tensor_kind) for rank in ranks)
         self.b = nn.ParameterList(torch.zeros(out_width, rank, **tensor_kind) for rank in ranks)
 
-    def forward(self, x_TI: Tensor, segments: list[tuple[int, slice]]) -> Tensor:
-        """The deltas [T, O] of x, each run's rows through its own pair; `segments` are (run, rows), in row order."""
-        return torch.cat([self.delta(run, x_TI[rows]) for run, rows in segments])
-
-    def delta(self, run: int, x_TI: Tensor) -> Tensor:
-        if self.ranks[run] == 0:
-            return x_TI.new_zeros(len(x_TI), self.out_width)
-        return (x_TI @ self.a[run].T * self.scales[run]) @ self.b[run].T
+    def forward(self, linear: nn.Linear, x_TI: Tensor, dropped_TI: Tensor, segments: list[tuple[int, slice]]) -> Tensor:
+        """h [T, O]. `segments` are (run, its rows); `dropped_TI` is x after LoRA's own dropout, or x itself."""
+        adapted = [(run, rows) for run, rows in segments if self.ranks[run]]
+        pairs = [tensor for run, _ in adapted for tensor in (self.a[run], self.b[run])]
+        where = [(rows, self.scales[run]) for run, rows in adapted]
+        return _Adapted.apply(x_TI, dropped_TI, linear.weight, linear.bias, where, *pairs)
 
     def weight_delta(self, run: int) -> Tensor:
         """(alpha/r) B A of one run, [O, I]: what merging adds to W0."""
         return self.scales[run] * (self.b[run] @ self.a[run])
+
+
+class _Adapted(torch.autograd.Function):
+    """The formula of LoRA and its gradient, in place: no delta [T, O] is ever a tensor of its own.
+
+    Products are in the dtype of x (the frozen base's), A and B and their gradients in their own. With g the gradient of h
+    and s = alpha/r: dx = W0' g, plus s A' B' g from the delta; dA = s B' g x', dB = s g (A x)'.
+    """
+
+    @staticmethod
+    def forward(ctx, x_TI, dropped_TI, weight_OI, bias_O, where, *pairs):
+        h_TO = _product(x_TI, weight_OI.T, bias_O)
+        pairs = [tensor.to(x_TI.dtype) for tensor in pairs]
+        inner = []
+        for (rows, scale), a_RI, b_OR in zip(where, pairs[::2], pairs[1::2], strict=True):
+            u_TR = dropped_TI[rows] @ a_RI.T
+            h_TO[rows].addmm_(u_TR, b_OR.T, alpha=scale)
+            inner.append(u_TR)
+        ctx.save_for_backward(dropped_TI, weight_OI, *pairs, *inner)
+        ctx.where, ctx.same_input = where, dropped_TI is x_TI
+        return h_TO
+
+    @staticmethod
+    def backward(ctx, g_TO):
+        dropped_TI, weight_OI, *saved = ctx.saved_tensors
+        count = len(ctx.where)
+        pairs, inner, kinds = saved[: 2 * count], saved[2 * count :], ctx.needs_input_grad
+        dx_TI = _product(g_TO, weight_OI) if kinds[0] else None
+        delta_TI = dx_TI if ctx.same_input else torch.zeros_like(dropped_TI) if kinds[1] else None
+        grads = []
+        for (rows, scale), a_RI, b_OR, u_TR in zip(ctx.where, pairs[::2], pairs[1::2], inner, strict=True):
+            gb_TR = (g_TO[rows] @ b_OR).mul_(scale)
+            grads += [gb_TR.T @ dropped_TI[rows], (g_TO[rows].T @ u_TR).mul_(scale)]
+            if delta_TI is not None:
+                delta_TI[rows].addmm_(gb_TR, a_RI)
+        return dx_TI, None if ctx.same_input else delta_TI, None, None, None, *grads
 
 
 class Head(nn.Module):
@@ -61,11 +96,12 @@ class Head(nn.Module):
         self.out = nn.Linear(width, num_labels, **tensor_kind)
         self.dropout, self.input_dropout = dropout, input_dropout
 
-    def forward(self, x_NI: Tensor, keys_N: Tensor | None, site: int) -> Tensor:
+    def forward(self, x_NI: Tensor, keys_2N: Tensor | None) -> Tensor:
+        before, after = (None, None) if keys_2N is None else keys_2N
         if self.input_dropout:
-            x_NI = drop(x_NI, self.dropout, keys_N, site)
+            x_NI = drop(x_NI, self.dropout, before)
         hidden = torch.tanh(self.dense(x_NI))
-        return self.out(drop(hidden, self.dropout, keys_N, site + 1))
+        return self.out(drop(hidden, self.dropout, after))
 
 
 def mix(x):
@@ -87,47 +123,100 @@ def token_keys(seed: int, step: int, examples: np.ndarray, positions: np.ndarray
     return mix(torch.from_numpy((spread + np.uint32(start)).view(np.int32))).numpy()
 
 
-def keep_mask(row_keys: Tensor, columns: int, dropout: float) -> Tensor:
-    """Which elements stay, bool [..., columns]: each is dropped with probability `dropout` (to 1/65536).
+def site_keys(row_keys: Tensor, sites: int) -> Tensor:
+    """The keys of rows [T] at each of `sites` places where something is dropped, int32 [sites, T]."""
+    number = torch.arange(sites, dtype=torch.int32, device=row_keys.device) * (GOLDEN - 2**32)
+    return mix(row_keys ^ number[:, None])
+
+
+@functools.cache
+def _column_keys(pairs: int, device: torch.device) -> Tensor:
+    return mix(torch.arange(1, pairs + 1, dtype=torch.int32, device=device) * (GOLDEN - 2**32))
+
+
+def keep_mask(row_keys: Tensor, columns: int, dropout: float, dtype: torch.dtype) -> Tensor:
+    """Which elements stay, 1 or 0, [..., columns]: each is dropped with probability `dropout` (to 1/65536).
 
     One hash serves two columns, 16 bits each, so element (row, column) is the same however many columns are asked for.
     """
-    pairs = torch.arange(1, (columns + 1) // 2 + 1, dtype=torch.int32, device=row_keys.device)
-    column_keys = mix(pairs * (GOLDEN - 2**32))
-    bits = row_keys.unsqueeze(-1) ^ column_keys
+    bits = row_keys.unsqueeze(-1) ^ _column_keys((columns + 1) // 2, row_keys.device)
     bits.mul_(GOLDEN - 2**32)
-    bits.bitwise_xor_((bits >> 15) & 0x1FFFF).mul_(SPREAD - 2**32)
-    bits.bitwise_xor_((bits >> 13) & 0x7FFFF)
-    return (bits.view(torch.int16) >= round(dropout * 65536) - 32768)[..., :columns]
+    # Shifts are arithmetic: adding keeps the sign bit's chance at a half, where xor would always clear it.
+    bits.add_(bits >> 15).mul_(SPREAD - 2**32)
+    bits.add_(bits >> 13)
+    halves = bits.view(torch.int16)
+    # Comparing into a tensor of the dtype wanted takes a third of the time of comparing and converting.
+    keep = torch.empty(halves.shape, dtype=dtype, device=row_keys.device)
+    return torch.ge(halves, round(dropout * 65536) - 32768, out=keep)[..., :columns]
 
 
-def drop(x: Tensor, dropout: float, row_keys: Tensor | None, site: int) -> Tensor:
-    """Inverted dropout over the last axis. `row_keys` None is evaluation: x as it is. `site` tells places apart."""
+class _Drop(torch.autograd.Function):
+    """residual + scale * keep * x; without a residual, scale * keep * x. The scale is applied in float32 or wider."""
+
+    @staticmethod
+    def forward(ctx, x, keep, scale, residual):
+        ctx.save_for_backward(keep)
+        ctx.scale = scale
+        return (x * keep).mul_(scale) if residual is None else torch.addcmul(residual, x, keep, value=scale)
+
+    @staticmethod
+    def backward(ctx, grad):
+        residual = grad if ctx.needs_input_grad[3] else None
+        return (grad * ctx.saved_tensors[0]).mul_(ctx.scale), None, None, residual
+
+
+def drop(x: Tensor, dropout: float, row_keys: Tensor | None, residual: Tensor | None = None) -> Tensor:
+    """Inverted dropout over the last axis, added to `residual` where there is one.
+
+    `row_keys` are those of this place (`site_keys`); None is evaluation: nothing is dropped.
+    """
     if row_keys is None or dropout == 0:
-        return x
-    keep = keep_mask(mix(row_keys ^ (site * GOLDEN & 0x7FFFFFFF)), x.shape[-1], dropout)
-    return x * keep.to(x.dtype).mul_(1 / (1 - dropout))
+        return x if residual is None else residual + x
+    return _Drop.apply(x, keep_mask(row_keys, x.shape[-1], dropout, x.dtype), 1 / (1 - dropout), residual)
+
+
+def _product(x_TI: Tensor, weight_IO: Tensor, bias_O: Tensor | None = None) -> Tensor:
+    """x W + bias, with row bits that do not depend on how many rows there are.
+
+    Measured on CPU (torch 2.13): the rows of a float32 matrix product are bitwise the same for any number of rows from 6
+    per thread on, and not below. So few rows (the last layer's first tokens in a short step) are filled up with zeros.
+    """
+    rows = len(x_TI)
+    missing = max(32, 8 * torch.get_num_threads()) - rows
+    if missing > 0:
+        x_TI = functional.pad(x_TI, (0, 0, 0, missing))
+    out_TO = x_TI @ weight_IO if bias_O is None else torch.addmm(bias_O, x_TI, weight_IO)
+    return out_TO[:rows]
+
+
+class _Frozen(torch.autograd.Function):
+    """A frozen linear layer: forward and gradient are both a `_product`."""
+
+    @staticmethod
+    def forward(ctx, x_TI, weight_OI, bias_O):
+        ctx.save_for_backward(weight_OI)
+        return _product(x_TI, weight_OI.T, bias_O)
+
+    @staticmethod
+    def backward(ctx, g_TO):
+        return _product(g_TO, ctx.saved_tensors[0]), None, None
 
 
 def frozen(linear: nn.Linear, x_TI: Tensor) -> Tensor:
-    """The frozen product, with row bits that do not depend on how many rows there are.
+    """The frozen product W0 x + bias, [T, O]."""
+    return _Frozen.apply(x_TI, linear.weight, linear.bias)
 
-    Measured on CPU (torch 2.13, fp32 and bf16): a matrix product's rows are bitwise the same for any number of rows from
-    6 per thread on, and not below. So few rows (the last layer's first tokens in a short step) are filled up with zeros.
+
+class _Gather(torch.autograd.Function):
+    """Rows x[source]; the gradient is read back at `back`, where each row of x went.
+
+    Rows of the result that are not in `back` fill up; their gradient must be zero, and is not looked at.
     """
-    missing = max(32, 8 * torch.get_num_threads()) - len(x_TI)
-    if missing <= 0:
-        return linear(x_TI)
-    return linear(functional.pad(x_TI, (0, 0, 0, missing)))[: len(x_TI)]
-
-
-class _Pad(torch.autograd.Function):
-    """Rows to their places in a zero matrix. The places are distinct, so its gradient is a plain gather and exact."""
 
     @staticmethod
-    def forward(ctx, x, places, size):
-        ctx.save_for_backward(places)
-        return x.new_zeros(size, *x.shape[1:]).index_copy_(0, places, x)
+    def forward(ctx, x, source, back):
+        ctx.save_for_backward(back)
+        return x.index_select(0, source)
 
     @staticmethod
     def backward(ctx, grad):
@@ -148,9 +237,9 @@ class _Take(torch.autograd.Function):
         return grad.new_zeros(ctx.size, *grad.shape[1:]).index_copy_(0, ctx.saved_tensors[0], grad), None
 
 
-def pad(x: Tensor, places: Tensor, size: int) -> Tensor:
-    """[T, ...] to [size, ...], zero where no row goes; `places` [T] are distinct."""
-    return _Pad.apply(x, places, size)
+def gather(x: Tensor, source: Tensor, back: Tensor) -> Tensor:
+    """x[source] over rows, where every row of x is taken at its place in `back` [len(x)]; other places only fill up."""
+    return _Gather.apply(x, source, back)
 
 
 def take(x: Tensor, places: Tensor) -> Tensor:

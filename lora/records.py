@@ -42,6 +42,7 @@ RUN_COLUMNS = {  # of runs.csv, before METRICS_COLUMNS: which run a row belongs 
     "seed": (int, "the run's seed"),
     "protocol": (str, "name in config/hparams.csv"),
     "digest": (str, "sha256 of all that decides the run's numbers"),
+    "base_precision": (str, "of the frozen base model and its activations: bf16 or fp32"),
     "trainable": (int, "trained parameters without the head, as the paper counts"),
     "eval_examples": (int, "size of the evaluation set"),
 }
@@ -61,6 +62,7 @@ RUN_JSON_KEYS = (
     "best",  # {"epoch":, "metric":, "value":}: the epoch whose adapter was kept
     "speed",  # {"wall_s":, "examples_per_s":, "pack": number of runs in lock-step}
     "versions",  # python, torch, transformers, lora
+    "precision",  # bf16 or fp32: of the frozen base and its activations
     "device",
     "commit",
     "finished",  # UTC, ISO 8601
@@ -100,6 +102,10 @@ TABLE_COLUMNS = {  # <table>.csv: one row per cell of the table
     "weights": (str, "weight types adapted, letters of qkvo"),
     "rank": (int, "LoRA rank r"),
     "metric": (str, "a metric of METRICS_COLUMNS, or average"),
+    "base_precision": (
+        str,
+        "of the frozen base model, in the runs that are there: bf16, fp32, or bf16 fp32 for some of each",
+    ),
     "trainable": (int, "trained parameters without the head"),
     "eval_examples": (int, "size of the evaluation set"),
     "n": (int, "runs behind the statistics: finished, with a metric that is defined"),
@@ -163,6 +169,7 @@ PROVENANCE_COLUMNS = {  # provenance.csv: one row per run asked for; hashes are 
     "transformers": (str, "version"),
     "lora": (str, "version of this package"),
     "device": (str, "what it trained on"),
+    "precision": (str, "numbers of the frozen base model and its activations: bf16 or fp32"),
     "commit": (str, "of the checkout that trained it"),
     "finished": (str, "UTC, ISO 8601"),
     "wall_s": (float, "seconds of training, shared by the runs of its pack"),

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 import lora
-from lora import checkpoint, export, records
+from lora import checkpoint, export, machine, records
+from lora.data import Tokens, steps_per_epoch
 from lora.spec import Hparams, Task
 
 log = logging.getLogger(__name__)
@@ -29,9 +30,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Asked:
-    """One run that is wanted: its settings as run.json holds them, and the folder its outputs go to."""
+    """One run that is wanted: its settings as run.json holds them, its task, the prepared tokens it trains on, and the
+    folder its outputs go to."""
 
     settings: dict
+    task: Task
+    tokens_dir: Path
     output_dir: Path
 
     @property
@@ -45,6 +49,8 @@ class Run:
 
     asked: Asked
     hparams: Hparams
+    prepared: dict  # tokens.json
+    precision: str  # of the frozen base
     digest: str
     place: int = 0  # in the pack
     step: int = 0
@@ -55,6 +61,7 @@ class Run:
     wall_s: float = 0.0
     order: np.ndarray | None = None
     loss: Tensor | None = None  # summed over the epoch so far
+    tokens: dict[str, Tokens] = field(default_factory=dict)  # of its task, by split
     optimizer: torch.optim.Optimizer | None = None
     parameters: dict[str, torch.nn.Parameter] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
@@ -67,12 +74,22 @@ class Run:
     def seed(self) -> int:
         return self.asked.settings["seed"]
 
+    @property
+    def name(self) -> str:
+        """What tells it from the others of its pack, for messages: its folder's path without the model."""
+        settings = self.asked.settings
+        return f"{settings['task']} {settings['weights']} r{settings['rank']} seed {self.seed}"
 
-def digest_of(settings: dict, task: Task, tokens_sha256: str, base_sha256: str) -> str:
+    @property
+    def steps_per_epoch(self) -> int:
+        return steps_per_epoch(len(self.tokens["train"]), self.hparams.examples_per_step)
+
+
+def digest_of(settings: dict, task: Task, tokens_sha256: str, base_sha256: str, precision: str) -> str:
     """sha256 of everything that decides a run's numbers and its adapter; the names of protocol, model and task do not."""
     deciding = {key: settings[key] for key in ("method", "weights", "rank", "seed", "hparams")}
     deciding |= dict(num_labels=task.num_labels, metric=task.metric, eval_splits=task.eval_splits)
-    deciding |= dict(tokens=tokens_sha256, base=base_sha256, results_version=lora.RESULTS_VERSION)
+    deciding |= dict(tokens=tokens_sha256, base=base_sha256, precision=precision, results_version=lora.RESULTS_VERSION)
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 
 
@@ -93,15 +110,6 @@ def adamw(run: Run) -> torch.optim.Optimizer:
     )
 
 
-def device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"CPU {names[0] if names else platform.processor() or platform.machine()}"
-
-
 def commit() -> str:
     """The checkout's commit, with -dirty when it has local changes; empty where there is no git."""
     try:
@@ -114,15 +122,17 @@ def commit() -> str:
     return found.stdout.strip() if found.returncode == 0 else ""
 
 
-def record_of(run: Run, sources: dict, tokens: dict, task: Task, model, pack: int) -> dict:
-    """run.json so far; see records.RUN_JSON_KEYS."""
+def record_of(run: Run, base_facts: dict, model, pack: int) -> dict:
+    """run.json so far; see records.RUN_JSON_KEYS. `base_facts` are its `base`, `pack` the runs of the job."""
     import transformers
 
-    train_set = tokens["train"]
-    sizes = dict(
+    train_set, task = run.tokens["train"], run.asked.task
+    data_facts = dict(
+        source=run.prepared["source"],
+        tokens_sha256=run.prepared["sha256"],
         train_examples=len(train_set),
         train_tokens=int(train_set.lengths.sum()),
-        eval_examples=len(tokens[task.eval_splits[0]]),
+        eval_examples=len(run.tokens[task.eval_splits[0]]),
     )
     best = run.rows[run.best_epoch - 1][task.metric] if run.best_epoch else None
     return dict(
@@ -131,8 +141,8 @@ def record_of(run: Run, sources: dict, tokens: dict, task: Task, model, pack: in
         results_version=lora.RESULTS_VERSION,
         status=run.rows[-1]["status"],
         parameters=run.counts,
-        data=sources["data"] | sizes,
-        base=sources["base"],
+        data=data_facts,
+        base=base_facts,
         best=dict(epoch=run.best_epoch, metric=task.metric, value=None if best is None or math.isnan(best) else best),
         speed=dict(
             wall_s=round(run.wall_s, 3),
@@ -145,7 +155,8 @@ def record_of(run: Run, sources: dict, tokens: dict, task: Task, model, pack: in
             transformers=transformers.__version__,
             lora=lora.__version__,
         ),
-        device=device_name(model.device),
+        precision=run.precision,
+        device=machine.device_name(model.device),
         commit=commit(),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -194,7 +205,7 @@ def resume(run: Run, state_dir: Path) -> None:
         moments = {key: tensors.get(f"adam/{key}/{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
         if moments["step"] is not None:
             run.optimizer.state[value] = {key: moment.to(value.device) for key, moment in moments.items()}
-    log.info("seed %d goes on after epoch %d", run.seed, run.epoch)
+    log.info("%s goes on after epoch %d", run.name, run.epoch)
 
 
 def write_outputs(asked: Asked, rows: list[dict], record: dict, best: dict[str, Tensor]) -> None:

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 
 WEIGHT_TYPES = "qkvo"  # in the paper's order (Sec. 4.2: Wq, Wk, Wv, Wo)
 METHODS = ("lora",)
+PACKABLE_METHODS = ("lora",)  # those that leave the base model as it is, so that runs can share it
 MODEL_FAMILIES = ("bert", "roberta")
 METRICS = ("accuracy", "f1", "precision", "recall", "matthews", "pearson", "spearman")
 SOURCE_KINDS = ("hub", "file", "pypi")

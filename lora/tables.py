@@ -145,6 +145,7 @@ def _cell(name: str, cell: Cell, title: str, metric: str, of_cell: list) -> dict
     row |= dict(metric=metric, n=len(done), n_expected=len(of_cell), n_missing=statuses.count("missing"))
     row |= dict(
         n_failed=statuses.count("non_finite") + statuses.count("undefined"),
+        base_precision=" ".join(sorted({rows["base_precision"].iloc[0] for _, rows in of_cell} - {""})),
         trainable=trainable[0] if trainable else math.nan,
         eval_examples=_whole(examples.iloc[0]) if len(examples) else math.nan,
     )
@@ -177,6 +178,7 @@ def _averages(cells: list[dict]) -> list[dict]:
             counts |= {key: int(frame[key].sum()) for key in ("n_failed", "n_missing")}
             blank = dict.fromkeys(records.TABLE_COLUMNS, math.nan)
             kept = {key: eight[0][key] for key in ("row", "model", "method", "weights", "rank", "trainable")}
+            kept["base_precision"] = " ".join(sorted({one for cell in eight for one in cell["base_precision"].split()}))
             averages.append(
                 blank | kept | means | counts | dict(column="average", task="average", task_title="Avg", metric="average")
             )

@@ -62,6 +62,7 @@ def write_run(asked, cell, seed: int, runs_dir: Path, rows: list[dict], **change
         speed=dict(wall_s=61.5, examples_per_s=410.0, pack=len(asked.seeds)),
         versions=dict(python="3.11.9", torch="2.13.0", transformers="5.23.0", lora="0.1.0"),
         device="CPU",
+        precision="fp32",
         commit="0123456789ab",
         finished="2026-01-02T03:04:05+00:00",
     )

@@ -57,7 +57,7 @@ def test_exported_adapter_gives_same_logits_in_peft(model_dir, family, tmp_path)
     """Two runs of other rank, weights and labels in one pass: each equals its own peft model on padded sentences."""
     model = packed(model_dir, member(0, "qv", 4), member(1, "qkvo", 2, num_labels=2))
     batches = [sentences(5, 1, types=family == "bert"), sentences(7, 2, types=family == "bert")]
-    step = encoder.batch([encoder.Part(run, *batch) for run, batch in enumerate(batches)], "cpu")
+    step = model.batch([encoder.Part(run, *batch) for run, batch in enumerate(batches)])
     pad = model.base.config.pad_token_id
     for run, (batch, logits) in enumerate(zip(batches, model(step), strict=True)):
         theirs = peft_twin(model_dir, model, run, tmp_path / str(run)).eval()
@@ -68,7 +68,7 @@ def test_exported_adapter_gives_same_logits_in_peft(model_dir, family, tmp_path)
 def test_gradients_match_peft(model_dir, family, tmp_path):
     model = packed(model_dir, member(0, "qkvo", 3))
     batch = sentences(6, 3, types=family == "bert")
-    step = encoder.batch([encoder.Part(0, *batch)], "cpu")
+    step = model.batch([encoder.Part(0, *batch)])
     theirs = peft_twin(model_dir, model, 0, tmp_path).eval()
     model(step)[0].pow(2).sum().backward()
     theirs(**padded(*batch, model.base.config.pad_token_id)).logits.pow(2).sum().backward()
@@ -82,7 +82,7 @@ def test_gradients_match_peft(model_dir, family, tmp_path):
 
 def test_only_adapter_and_head_train(model_dir):
     model = packed(model_dir, member(0, "qv", 4))
-    step = encoder.batch([encoder.Part(0, *sentences(4, 1, types=False))], "cpu")
+    step = model.batch([encoder.Part(0, *sentences(4, 1, types=False))])
     model(step)[0].sum().backward()
     assert all(value.grad is None and not value.requires_grad for value in model.base.parameters())
     assert all(value.grad is not None for value in model.parameters_of(0).values())
@@ -94,7 +94,7 @@ def test_sentences_never_attend_to_each_other(model_dir):
     ids, types, lengths = sentences(4, 5, types=False)
     other = ids.copy()
     other[lengths[0] + 1] = (other[lengths[0] + 1] + 1) % 50 + 5
-    step = [encoder.batch([encoder.Part(0, rows, types, lengths)], "cpu") for rows in (ids, other)]
+    step = [model.batch([encoder.Part(0, rows, types, lengths)]) for rows in (ids, other)]
     before, after = (model(one)[0] for one in step)
     moved = (before != after).any(dim=1)
     assert moved.tolist() == [False, True, False, False]
@@ -103,20 +103,20 @@ def test_sentences_never_attend_to_each_other(model_dir):
 def test_attention_dropout_drops_at_its_rate(model_dir):
     """With dropout on, the mean over many masks tends to the undropped attention (checked on the attention itself)."""
     torch.manual_seed(0)
-    query, key, value = torch.randn(3, 400, 4, 5, 8, dtype=torch.float64)
-    real = torch.ones(400, 1, 1, 5, dtype=torch.bool)
-    rows = torch.from_numpy(encoder.layers.token_keys(0, 0, np.repeat(np.arange(400), 5), np.tile(np.arange(5), 400)))
-    one = torch.ones(400, 4, 5, 8, dtype=torch.float64)
-    kept = encoder._attend(query, key, one, real, 0.3, rows.view(400, 5), 1)
+    query, key, value = torch.randn(3, 1600, 5, 8, dtype=torch.float64)
+    bias = torch.zeros(1600, 1, 5, dtype=torch.float64)
+    keys = encoder.layers.token_keys(0, 0, np.repeat(np.arange(1600), 5), np.tile(np.arange(5), 1600))
+    one = torch.ones(1600, 5, 8, dtype=torch.float64)
+    kept = encoder._attend(query, key, one, bias, torch.from_numpy(keys).view(1600, 5), 0.3)
     assert abs(kept.mean().item() - 1) < 0.01 and kept.std() > 0.1
-    assert torch.allclose(encoder._attend(query, key, value, real, 0.3, None, 1),
+    assert torch.allclose(encoder._attend(query, key, value, bias, None, 0.3),
                           torch.softmax(query @ key.mT / 8**0.5, -1) @ value)  # fmt: skip
 
 
 def test_merge_and_unmerge(model_dir):
     """Merged into the base, the run needs no adapter; afterwards the base is what it was, bit for bit."""
     model = packed(model_dir, member(0, "qkvo", 4))
-    step = encoder.batch([encoder.Part(0, *sentences(5, 1, types=False))], "cpu")
+    step = model.batch([encoder.Part(0, *sentences(5, 1, types=False))])
     before = {name: value.clone() for name, value in model.base.state_dict().items()}
     wanted = encoder.encode(model.base, {name.replace("_", "."): pair for name, pair in model.adapters.items()}, [0.0], step)
     with model.merged(0) as base:

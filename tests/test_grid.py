@@ -8,7 +8,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from lora import grid
+from lora import grid, spec
 from lora.__main__ import _config
 from lora.spec import Cell, Problems
 
@@ -86,6 +86,9 @@ def test_all_problems_are_told_at_once():
         (dict(overrides={"epochs": 2.5}), "epochs is 2.5; allowed: a whole number of at least 1"),
         (dict(overrides={"head": "melted"}), "head is 'melted'; allowed: trained or frozen"),
         (dict(tables={"table2": None, "table6": None}), "no table is asked for"),
+        (dict(pack=["epoch"]), r"pack\[0\]: got \"epoch\"; allowed: \"task\" or \"weights\" or \"rank\" or \"seed\""),
+        (dict(pack=["seed", "seed"]), "pack: got .*; allowed: each only once"),
+        (dict(precision="fp16"), 'precision: got "fp16"; allowed: "auto" or "bf16" or "fp32"'),
         (dict(sources={"mine": {"kind": "file", "locator": "x"}}), "role is ''; allowed: model, data"),
         (dict(sources={"mine": {"role": "model", "kind": "hub", "locator": "a/b"}}), "pinned by a 40-digit commit"),
         (
@@ -97,6 +100,32 @@ def test_all_problems_are_told_at_once():
 def test_what_is_refused_is_said(changes, message):
     with pytest.raises(Problems, match=message):
         grid.load(changed(**changes))
+
+
+def test_a_pack_that_would_train_more_than_is_asked_for_is_refused():
+    """Table 2 has rank 8 alone and Table 6 five ranks. It is told together with what else is wrong."""
+    with pytest.raises(Problems) as caught:
+        grid.load(changed(pack=["rank", "seed"], protocol="paper", tables__table2__tasks=["sst2", "mrpc", "movie-polarity"]))
+    packed, *others = caught.value.problems
+    assert packed.startswith("pack: got [rank, seed], which trains all values of rank together, but no table asks for")
+    named = "roberta-base/sst2/lora/qv/r1, roberta-base/sst2/lora/qv/r2, roberta-base/sst2/lora/qv/r4 and 9 more"
+    assert f"asks for {named}; use pack: [seed], or a config for each table, with the other one null" in packed
+    assert others and all("no row for protocol 'paper'" in other for other in others)
+
+
+@pytest.mark.parametrize("pack", [[], ["seed"], ["rank", "seed"], ["seed", "weights", "rank"], ["task", "seed"], ["task"]])
+@pytest.mark.parametrize("table", ["table2", "table6"])
+def test_a_table_of_its_own_packs_any_axis(pack, table):
+    """The message's advice holds: with the other table null, what was refused loads."""
+    other = {"table2": "table6", "table6": "table2"}[table]
+    assert grid.load(changed(pack=pack, **{f"tables__{other}": None})).packing.axes == tuple(pack)
+
+
+def test_a_method_that_changes_the_base_model_does_not_pack(monkeypatch):
+    monkeypatch.setattr(spec, "PACKABLE_METHODS", ())
+    with pytest.raises(Problems, match=r"pack: got \[seed\], but method 'lora' changes the base model.*use pack: \[\]"):
+        grid.load(DEFAULT)
+    assert grid.load(changed(pack=[])).cells
 
 
 def test_sources_and_overrides_from_the_config():

@@ -22,7 +22,7 @@ def test_lora_matches_peft_forward_and_grad():
         ours.b[0].copy_(pair.lora_B["default"].weight)
     x = torch.randn(5, 12, dtype=torch.float64)
     wanted = theirs(x)
-    got = pair.base_layer(x) + ours(x, [(0, slice(0, 5))])
+    got = ours(pair.base_layer, x, x, [(0, slice(0, 5))])
     assert (got - wanted).abs().max() < 1e-12
     wanted.pow(2).sum().backward()
     got.pow(2).sum().backward()
@@ -31,21 +31,43 @@ def test_lora_matches_peft_forward_and_grad():
     assert (ours.weight_delta(0) - pair.get_delta_weight("default")).abs().max() < 1e-12
 
 
+def make_pair(*ranks, **kind):
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(4, 6, **kind).requires_grad_(False)
+    pair = layers.LoRA(4, 6, ranks=list(ranks), scales=[0.5 + run for run in range(len(ranks))], **kind)
+    for value in pair.parameters():
+        torch.nn.init.normal_(value)
+    return linear, pair
+
+
 def test_delta_is_zero_at_start_and_rank_zero_adds_nothing():
-    pair = layers.LoRA(4, 6, ranks=[2, 0], scales=[1.0, 1.0])
-    torch.nn.init.normal_(pair.a[0])
+    linear, pair = make_pair(2, 0)
+    torch.nn.init.zeros_(pair.b[0])
     x = torch.randn(7, 4)
-    assert torch.equal(pair(x, [(0, slice(0, 3)), (1, slice(3, 7))]), torch.zeros(7, 6))
+    assert torch.equal(pair(linear, x, x, [(0, slice(0, 3)), (1, slice(3, 7))]), layers.frozen(linear, x))
 
 
 def test_segments_use_their_own_pair():
     """Rows of run 1 alone, with run 0 absent, get run 1's delta."""
-    torch.manual_seed(0)
-    pair = layers.LoRA(4, 6, ranks=[2, 3], scales=[1.0, 0.5])
-    for value in pair.parameters():
-        torch.nn.init.normal_(value)
+    linear, pair = make_pair(2, 3)
     x = torch.randn(5, 4)
-    assert torch.allclose(pair(x, [(1, slice(0, 5))]), 0.5 * x @ pair.a[1].T @ pair.b[1].T, atol=1e-6)
+    wanted = linear(x) + 1.5 * x @ pair.a[1].T @ pair.b[1].T
+    assert torch.allclose(pair(linear, x, x, [(1, slice(0, 5))]), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("own_input", [False, True])
+def test_the_gradient_written_by_hand_is_the_gradient(own_input):
+    """Two runs of other ranks, a third not adapted; with and without an input of LoRA's own (its dropout)."""
+    linear, pair = make_pair(2, 3, 0, dtype=torch.float64)
+    segments = [(1, slice(0, 4)), (0, slice(4, 6)), (2, slice(6, 9))]
+    x, other = (torch.randn(9, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    inputs = [x, other, *pair.a[:2], *pair.b[:2]]
+
+    def forward(x, other, *_):
+        return pair(linear, x, other if own_input else x, segments)
+
+    assert torch.autograd.gradcheck(forward, inputs if own_input else [x, x, *inputs[2:]])
+    assert torch.autograd.gradcheck(lambda x: layers.frozen(linear, x), x)
 
 
 @pytest.mark.parametrize("dropout", [0.1, 0.3, 0.5])
@@ -53,7 +75,7 @@ def test_keep_mask_looks_like_independent_draws(dropout):
     """Rates overall, per row and per column, and pair correlations, are those of independent Bernoulli draws."""
     rows, columns = 3000, 384
     keys = layers.token_keys(3, 11, np.repeat(np.arange(100), 30), np.tile(np.arange(30), 100))
-    keep = layers.keep_mask(torch.from_numpy(keys), columns, dropout).numpy()
+    keep = layers.keep_mask(torch.from_numpy(keys), columns, dropout, torch.float32).numpy()
     sigma = np.sqrt(dropout * (1 - dropout))
     assert abs(keep.mean() - (1 - dropout)) < 5 * sigma / np.sqrt(keep.size)
     for axis in (0, 1):
@@ -67,13 +89,21 @@ def test_keep_mask_looks_like_independent_draws(dropout):
         assert abs((a * b).mean()) < 5 / np.sqrt(a.size), (shift_rows, shift_columns)
 
 
+@pytest.mark.parametrize("columns", [2, 5, 16])
+def test_few_columns_are_dropped_at_the_same_rate(columns):
+    """Every column by itself, the first of a pair and the second."""
+    keys = torch.from_numpy(layers.token_keys(1, 5, np.arange(60_000), np.zeros(60_000, int)))
+    rates = layers.keep_mask(keys, columns, 0.3, torch.float64).mean(0)
+    assert (rates - 0.7).abs().max() < 5 * np.sqrt(0.21 / 60_000)
+
+
 def test_masks_of_other_seeds_steps_and_sites_are_unrelated():
     where = (np.zeros(400, int), np.arange(400))
     base = torch.from_numpy(layers.token_keys(0, 0, *where))
     x = torch.ones(400, 64)
-    first = layers.drop(x, 0.5, base, 1) > 0
-    others = [layers.drop(x, 0.5, base, 2) > 0]
-    others += [layers.drop(x, 0.5, torch.from_numpy(layers.token_keys(*key, *where)), 1) > 0 for key in ((1, 0), (0, 1))]
+    first, *others = [layers.drop(x, 0.5, keys) > 0 for keys in layers.site_keys(base, 3)]
+    for key in ((1, 0), (0, 1)):
+        others.append(layers.drop(x, 0.5, layers.site_keys(torch.from_numpy(layers.token_keys(*key, *where)), 1)[0]) > 0)
     for other in others:
         agree = (first == other).float().mean().item()
         assert abs(agree - 0.5) < 5 * 0.5 / np.sqrt(first.numel())
@@ -82,24 +112,34 @@ def test_masks_of_other_seeds_steps_and_sites_are_unrelated():
 def test_mask_of_an_element_does_not_depend_on_its_surroundings():
     """The same token keeps the same features whatever else is in the pass, and however many columns are asked for."""
     keys = torch.from_numpy(layers.token_keys(5, 2, np.arange(6), np.zeros(6, int)))
-    wide = layers.keep_mask(keys, 33, 0.3)
-    assert torch.equal(wide[2:4, :20], layers.keep_mask(keys[2:4], 20, 0.3))
+    wide = layers.keep_mask(keys, 33, 0.3, torch.float32)
+    assert torch.equal(wide[2:4, :20], layers.keep_mask(keys[2:4], 20, 0.3, torch.float32))
 
 
 def test_drop_keeps_the_mean_and_is_identity_in_evaluation():
     x = torch.ones(2000, 100, dtype=torch.float64)
     keys = torch.from_numpy(layers.token_keys(1, 1, np.arange(2000), np.zeros(2000, int)))
-    assert abs(layers.drop(x, 0.3, keys, 4).mean().item() - 1) < 0.01
-    assert layers.drop(x, 0.3, None, 4) is x
-    assert layers.drop(x, 0.0, keys, 4) is x
+    assert abs(layers.drop(x, 0.3, keys).mean().item() - 1) < 0.01
+    assert layers.drop(x, 0.3, None) is x
+    assert layers.drop(x, 0.0, keys) is x
+    residual = torch.randn_like(x)
+    assert torch.equal(layers.drop(x, 0.3, keys, residual), residual + layers.drop(x, 0.3, keys))
+    assert torch.equal(layers.drop(x, 0.3, None, residual), residual + x)
 
 
-def test_pad_and_take_are_each_others_gradient():
+def test_the_gradient_of_drop():
+    keys = torch.from_numpy(layers.token_keys(1, 1, np.arange(5), np.zeros(5, int)))
+    x, residual = (torch.randn(5, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    assert torch.autograd.gradcheck(lambda x: layers.drop(x, 0.3, keys), x)
+    assert torch.autograd.gradcheck(lambda *both: layers.drop(both[0], 0.3, keys, both[1]), (x, residual))
+
+
+def test_gather_and_take_are_each_others_gradient():
     x = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
-    places = torch.tensor([0, 1, 4, 6, 7])
-    assert torch.autograd.gradcheck(lambda value: layers.pad(value, places, 9), x)
+    source, back = torch.tensor([0, 1, 0, 2, 4, 3]), torch.tensor([0, 1, 3, 5, 4])  # place 2 only fills up
     assert torch.autograd.gradcheck(lambda value: layers.take(value, torch.tensor([3, 0])), x)
-    assert torch.equal(layers.take(layers.pad(x, places, 9), places), x)
+    assert torch.autograd.gradcheck(lambda value: layers.take(layers.gather(value, source, back) ** 2, back), x)
+    assert torch.equal(layers.take(layers.gather(x, source, back), back), x)
 
 
 def test_loss_sum_against_torch():

@@ -1,5 +1,7 @@
 """Claims about collect and tables, checked against numpy, the statistics module, hand examples and the printed tables."""
 
+import functools
+import json
 import math
 import statistics
 
@@ -48,6 +50,17 @@ def test_statistics_are_those_of_numpy_and_the_standard_library(tmp_path):
     assert cell["last_std"] != pytest.approx(np.std(percent), abs=1e-3)
     assert cell["best_median"] == pytest.approx(statistics.median(percent) + 1, abs=1e-5)
     assert (cell["best_min"], cell["best_max"]) == pytest.approx((91.2, 96.7))
+
+
+def test_the_precision_of_the_frozen_model_is_told_and_a_mixture_is_marked(tmp_path):
+    asked = small((0, 1))
+    for folder, precisions in (("same", ("bf16", "bf16")), ("mixed", ("bf16", "fp32"))):
+        for seed, precision in zip(asked.seeds, precisions, strict=True):
+            write_run(asked, asked.cells[0], seed, tmp_path / folder / "runs", epochs([0.9] * 3), precision=precision)
+        result = made(asked, tmp_path / folder)
+        notes = [note for note in result.page.footnotes if note.startswith("Frozen model in")]
+        assert len(notes) == 1 and ("Not one precision" in notes[0]) == (folder == "mixed")
+        assert result.cells[0]["base_precision"] == " ".join(sorted(set(precisions)))
 
 
 def test_best_epoch_is_the_earliest_of_equals_and_of_its_own_run(tmp_path):
@@ -108,6 +121,30 @@ def test_all_mismatches_are_told_at_once(tmp_path):
     assert "seed2: metrics.csv has 2 epochs, asked for is 3" in third
     assert "retrain" in str(caught.value) and "the config they were trained with" in str(caught.value)
     assert not (tmp_path / "runs.csv").exists()
+
+
+def test_another_precision_than_the_one_asked_for_is_told(tmp_path):
+    """With auto any is accepted; a run.json without the key is fp32."""
+    asked = small()
+    write_run(asked, asked.cells[0], 0, tmp_path / "runs", epochs([0.9] * 3), precision="bf16")
+    write_run(asked, asked.cells[0], 1, tmp_path / "runs", epochs([0.9] * 3))
+    without_key(write_run(asked, asked.cells[0], 2, tmp_path / "runs", epochs([0.9] * 3)) / "run.json", "precision")
+    tables.collect(asked, tmp_path / "runs", tmp_path / "runs.csv")
+    for precision, other, wrong in (("fp32", "bf16", (0,)), ("bf16", "fp32", (1, 2))):
+        explicit = load(seeds=[0, 1, 2], tables=asked.config["tables"], precision=precision)
+        with pytest.raises(Problems) as caught:
+            tables.collect(explicit, tmp_path / "runs", tmp_path / "runs.csv")
+        name = f"{asked.cells[0].path}/seed"
+        told = f"precision was trained as {other!r}, asked for is {precision!r}"
+        assert caught.value.problems == [f"{name}{seed}: {told}" for seed in wrong]
+
+
+def without_key(path, *place) -> None:
+    """Take a key out of a run.json."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    *parents, last = place
+    functools.reduce(dict.get, parents, record).pop(last)
+    records.write_json(path, record)
 
 
 def test_metrics_without_a_record_and_statuses_that_disagree_are_refused(tmp_path):
@@ -303,6 +340,35 @@ def test_provenance_names_what_each_run_stood_on(tmp_path):
     assert missing["status"] == "missing" and missing["digest"] == ""
     page = (tmp_path / "provenance.html").read_text(encoding="utf-8")
     assert "protocol: course" in page and "0123456789ab" in page
+
+
+def test_provenance_shows_the_precision(tmp_path):
+    asked = small([0, 1])
+    write_run(asked, asked.cells[0], 0, tmp_path / "runs", epochs([0.9] * 3), precision="bf16")
+    without_key(write_run(asked, asked.cells[0], 1, tmp_path / "runs", epochs([0.9] * 3)) / "run.json", "precision")
+    tables.write_provenance(asked, asked.config, tmp_path / "runs", tmp_path)
+    rows = records.read_csv(tmp_path / "provenance.csv", records.PROVENANCE_COLUMNS)
+    assert [row["precision"] for row in rows] == ["bf16", "fp32"]
+
+
+def test_a_record_of_another_format_is_named_with_what_it_lacks(tmp_path):
+    asked = small()
+    folders = [write_run(asked, asked.cells[0], seed, tmp_path / "runs", epochs([0.9] * 3)) for seed in asked.seeds]
+    without_key(folders[0] / "run.json", "speed", "pack")
+    without_key(folders[0] / "run.json", "commit")
+    without_key(folders[2] / "run.json", "base")
+    with pytest.raises(Problems) as caught:
+        tables.write_provenance(asked, asked.config, tmp_path / "runs", tmp_path)
+    first, second = caught.value.problems
+    assert first == f"{folders[0] / 'run.json'} has no commit, speed.pack"
+    assert second == f"{folders[2] / 'run.json'} has no base.source, base.base_sha256"
+    for text, message in (("{", "is not JSON"), ("[]", "is not a JSON object")):
+        (folders[1] / "run.json").write_text(text)
+        for function in (tables.collect, tables.write_provenance):
+            arguments = (asked, asked.config)[: 1 + (function is tables.write_provenance)]
+            with pytest.raises(ValueError, match=f"seed1/run.json {message}.*retrain"):
+                function(*arguments, tmp_path / "runs", tmp_path / "out")
+    assert not (tmp_path / "provenance.csv").exists()
 
 
 def test_synthetic_parameters_are_the_papers_count():

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import shutil
+from pathlib import Path
 
 import numpy as np
 import peft
@@ -13,7 +14,7 @@ import transformers
 from conftest import sentences
 from test_encoder import padded, peft_twin
 
-from lora import data, encoder, grid, inject, layers, records, runs, spec, train
+from lora import data, encoder, grid, inject, layers, machine, passes, records, runs, spec, train
 from lora.spec import Cell, Task
 
 TASK = Task("toy", "Toy", "toy", "glue", ("sentence",), 2, "accuracy", ("validation",), "")
@@ -50,11 +51,13 @@ def tokens_dir(tmp_path_factory):
 def asked(folder, seed, weights="qv", rank=4, **changes) -> runs.Asked:
     cell = Cell("tiny", "toy", "lora", weights, rank)
     hparams = grid.resolve(grid.read_facts("hparams.csv"), "course", cell, OVERRIDES | changes)
-    return runs.Asked(spec.run_settings(cell, seed, "course", hparams), folder / f"{weights}{rank}seed{seed}")
+    return runs.Asked(spec.run_settings(cell, seed, "course", hparams), TASK, Path(), folder / f"{weights}{rank}seed{seed}")
 
 
 def go(wanted, model_dir, tokens_dir, state_dir, **options):
-    train.train(wanted, TASK, model_dir, tokens_dir, state_dir, device="cpu", **options)
+    """Train; the runs that do not say which tokens they train on take `tokens_dir`."""
+    placed = [one if one.tokens_dir != Path() else dataclasses.replace(one, tokens_dir=tokens_dir) for one in wanted]
+    train.train(placed, model_dir, state_dir, **(dict(device="cpu", precision="fp32") | options))
 
 
 def rows_of(one: runs.Asked) -> bytes:
@@ -65,25 +68,81 @@ def adapter_of(one: runs.Asked) -> bytes:
     return (one.output_dir / "adapter/adapter_model.safetensors").read_bytes()
 
 
-def test_pack_equals_its_runs_alone(model_dir, tokens_dir, tmp_path):
-    """Dropout on, other ranks, weights and learning rates, two orders: the same bits in every row and adapter."""
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_pack_equals_its_runs_alone(model_dir, tokens_dir, tmp_path, precision, threads):
+    """Dropout on; other ranks, weights, learning rates and numbers of epochs, another task's data; two orders: the same
+    bits in every row and adapter."""
+    other = make_tokens(tmp_path / "other", 37, seed=5)
 
     def wanted(folder):
-        return [asked(folder, 0), asked(folder, 1, "qkvo", 2, learning_rate=1e-3), asked(folder, 2, "k", 1)]
+        return [
+            asked(folder, 0),
+            asked(folder, 1, "qkvo", 2, learning_rate=1e-3, epochs=2),
+            dataclasses.replace(asked(folder, 2, "k", 1), tokens_dir=other),
+        ]
 
-    for one in wanted(tmp_path / "solo"):
-        go([one], model_dir, tokens_dir, tmp_path / "solo-state" / str(one.settings["seed"]))
-    go(wanted(tmp_path / "pack"), model_dir, tokens_dir, tmp_path / "pack-state")
-    go(wanted(tmp_path / "turned")[::-1], model_dir, tokens_dir, tmp_path / "turned-state")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for one in wanted(tmp_path / "solo"):
+            go([one], model_dir, tokens_dir, tmp_path / "solo-state" / str(one.settings["seed"]), precision=precision)
+        go(wanted(tmp_path / "pack"), model_dir, tokens_dir, tmp_path / "pack-state", precision=precision)
+        turned = wanted(tmp_path / "turned")[::-1]
+        go(turned, model_dir, tokens_dir, tmp_path / "turned-state", precision=precision)
+    finally:
+        torch.set_num_threads(before)
     for solo, pack, turned in zip(*map(wanted, (tmp_path / "solo", tmp_path / "pack", tmp_path / "turned")), strict=True):
         assert rows_of(solo) == rows_of(pack) == rows_of(turned)
         assert adapter_of(solo) == adapter_of(pack) == adapter_of(turned)
     assert rows_of(pack) != rows_of(wanted(tmp_path / "pack")[0])
 
 
-def test_training_learns(bert_dir, tokens_dir, tmp_path):
-    one = asked(tmp_path, 0, learning_rate=2e-2, epochs=12, lora_dropout=0)
-    go([one], bert_dir, tokens_dir, tmp_path / "state")
+def test_changing_one_runs_data_moves_no_other_run(bert_dir, tokens_dir, tmp_path):
+    """In a pack over two data sets, other data for one run leave the other's bits alone."""
+    for name, seed in (("one", 5), ("two", 6)):
+        other = make_tokens(tmp_path / name / "tokens", 40, seed=seed)
+        runs_of = [asked(tmp_path / name, 0), dataclasses.replace(asked(tmp_path / name, 1), tokens_dir=other)]
+        go(runs_of, bert_dir, tokens_dir, tmp_path / name / "state")
+    (kept, changed), (kept_too, changed_too) = (
+        [rows_of(asked(tmp_path / name, seed)) for seed in (0, 1)] for name in ("one", "two")
+    )
+    assert kept == kept_too and changed != changed_too
+
+
+def test_bf16_base_keeps_what_trains_in_float32(bert_dir, tokens_dir, tmp_path):
+    """Near float32's losses, and recorded; state and adapter are float32."""
+    losses = []
+    for precision in ("fp32", "bf16"):
+        one = asked(tmp_path / precision, 0, epochs=2)
+        go([one], bert_dir, tokens_dir, tmp_path / "state", precision=precision)
+        losses.append(records.read_csv(one.output_dir / "metrics.csv", records.METRICS_COLUMNS)[-1]["train_loss"])
+        assert json.loads((one.output_dir / "run.json").read_text())["precision"] == precision
+    from safetensors.torch import load_file
+
+    assert {value.dtype for value in load_file(one.output_dir / "adapter/adapter_model.safetensors").values()} == {
+        torch.float32
+    }
+    assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+def test_auto_precision_takes_finished_runs_of_either(bert_dir, tokens_dir, tmp_path, monkeypatch):
+    """A machine that would choose otherwise does not train again what is finished; an explicit choice does."""
+    one = asked(tmp_path, 0, epochs=1)
+    monkeypatch.setattr(train.machine, "_bf16_gain", lambda: 1.0)
+    go([one], bert_dir, tokens_dir, tmp_path / "state", precision="auto")
+    assert json.loads((one.output_dir / "run.json").read_text())["precision"] == "fp32"
+    before = rows_of(one)
+    monkeypatch.setattr(train.machine, "_bf16_gain", lambda: 4.0)
+    go([one], bert_dir, tokens_dir, tmp_path / "state", precision="auto")
+    assert rows_of(one) == before
+    go([one], bert_dir, tokens_dir, tmp_path / "state", precision="bf16")
+    assert rows_of(one) != before
+
+
+def test_training_learns(bert_dir, tmp_path):
+    one = asked(tmp_path, 0, learning_rate=2e-2, epochs=6, lora_dropout=0)
+    go([one], bert_dir, make_tokens(tmp_path / "many", 200), tmp_path / "state")
     rows = records.read_csv(one.output_dir / "metrics.csv", records.METRICS_COLUMNS)
     assert rows[-1]["train_loss"] < 0.5 * rows[0]["train_loss"] and max(row["accuracy"] for row in rows) > 0.9
 
@@ -139,14 +198,17 @@ def test_a_finished_run_is_never_trained_again(bert_dir, tokens_dir, tmp_path, m
 def test_another_setting_is_another_run(bert_dir, tokens_dir, tmp_path):
     """The digest moves with everything that decides numbers, and not with names or the protocol's name."""
     settings = asked(tmp_path, 0).settings
-    base = runs.digest_of(settings, TASK, "t", "b")
+    base = runs.digest_of(settings, TASK, "t", "b", "fp32")
     for key, value in dict(seed=1, rank=5, weights="q", method="ft").items():
-        assert runs.digest_of(settings | {key: value}, TASK, "t", "b") != base
+        assert runs.digest_of(settings | {key: value}, TASK, "t", "b", "fp32") != base
     for name in spec.HPARAM_NAMES:
-        assert runs.digest_of(settings | {"hparams": settings["hparams"] | {name: -1}}, TASK, "t", "b") != base
-    assert runs.digest_of(settings, TASK, "T", "b") != base and runs.digest_of(settings, TASK, "t", "B") != base
-    assert runs.digest_of(settings, dataclasses.replace(TASK, metric="f1"), "t", "b") != base
-    assert runs.digest_of(settings | dict(protocol="other", model="renamed", task="renamed"), TASK, "t", "b") == base
+        assert runs.digest_of(settings | {"hparams": settings["hparams"] | {name: -1}}, TASK, "t", "b", "fp32") != base
+    assert (
+        runs.digest_of(settings, TASK, "T", "b", "fp32") != base and runs.digest_of(settings, TASK, "t", "B", "fp32") != base
+    )
+    assert runs.digest_of(settings, TASK, "t", "b", "bf16") != base
+    assert runs.digest_of(settings, dataclasses.replace(TASK, metric="f1"), "t", "b", "fp32") != base
+    assert runs.digest_of(settings | dict(protocol="other", model="renamed", task="renamed"), TASK, "t", "b", "fp32") == base
 
 
 def test_micro_batches_change_nothing_beyond_rounding(bert_dir, tokens_dir, tmp_path):
@@ -201,9 +263,9 @@ def test_what_does_not_fit_is_said_before_training(bert_dir, tokens_dir, tmp_pat
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
 def test_cuda_without_a_gpu_is_refused_and_auto_says_cpu(caplog):
     with pytest.raises(ValueError, match="sees no GPU"):
-        train.pick_device("cuda")
+        machine.pick_device("cuda")
     with caplog.at_level(logging.INFO):
-        assert train.pick_device("auto").type == "cpu"
+        assert machine.pick_device("auto").type == "cpu"
     assert "no GPU found" in caplog.text
 
 
@@ -237,7 +299,7 @@ def test_five_steps_match_peft_and_torch_adamw(model_dir, family, tokens_dir, tm
     rest = [value for name, value in wanted.items() if name.endswith("bias")]
     optimizer = torch.optim.AdamW([dict(params=decay, weight_decay=0.1), dict(params=rest, weight_decay=0.0)], lr=3e-3)
     train_set = data.load(tokens_dir)["train"]
-    run = runs.Run(one, one.hparams, "digest", parameters=model.parameters_of(0))
+    run = runs.Run(one, one.hparams, {}, "fp32", "digest", parameters=model.parameters_of(0), tokens=dict(train=train_set))
     run.optimizer, run.order = runs.adamw(run), data.epoch_order(0, 0, len(train_set))
     run.loss = torch.zeros((), dtype=torch.float64)
     total = data.steps_per_epoch(len(train_set), 8)
@@ -250,23 +312,22 @@ def test_five_steps_match_peft_and_torch_adamw(model_dir, family, tokens_dir, tm
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        train._step(model, [run], train_set, 0)
+        train._step(model, [run], passes.Limits(4096))
     ours = sum(value.detach().abs().sum() for value in model.parameters_of(0).values())
     assert abs(ours - sum(value.detach().abs().sum() for value in wanted.values())) < 1e-10
-    step = encoder.batch([encoder.Part(0, ids, types, lengths)], "cpu")
+    step = model.batch([encoder.Part(0, ids, types, lengths)])
     assert (model(step)[0] - theirs(**inputs).logits).abs().max() < 1e-10
 
 
-def test_predictions_come_back_in_order(bert_dir, tokens_dir, monkeypatch):
+def test_predictions_come_back_in_order(bert_dir, tokens_dir):
     """Evaluation goes by length in chunks; each example's logits are those it gets alone."""
     validation = data.load(tokens_dir)["validation"]
     hparams = asked_hparams()
     model = inject.PackedModel(inject.load_base(bert_dir), [inject.Member(seed, "qv", 4, 2, hparams) for seed in (0, 1)])
-    monkeypatch.setattr(train, "EVAL_TOKENS", 50)
-    both = train.predict(model, [0, 1], validation)
+    both = train.predict(model, [0, 1], validation, passes.Limits(tokens=60))
     for index in (0, 13, 29):
         ids, types, lengths, _ = validation.gather(np.array([index]))
-        alone = model(encoder.batch([encoder.Part(1, ids, types, lengths)], "cpu"))[0]
+        alone = model(model.batch([encoder.Part(1, ids, types, lengths)]))[0]
         assert np.allclose(both[1][index], alone.detach().numpy()[0], atol=1e-5)
 
 

@@ -1,5 +1,4 @@
 # Helpers of the rules: the checked grid, and functions from wildcards to paths and arguments.
-import dataclasses
 import json
 import shlex
 import sys
@@ -7,8 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
-from lora import RESULTS_VERSION, grid as lora_grid
-from lora.spec import Cell, Problems
+from lora import RESULTS_VERSION, grid as lora_grid, packs
+from lora.spec import Problems
 from snakemake.exceptions import WorkflowError
 from snakemake.resources import Resource
 
@@ -32,8 +31,8 @@ except Problems as problems:
 if "gpu" not in workflow.global_resources:
     workflow.global_resources["gpu"] = Resource("gpu", 1)
 
-RUN = "<results>/runs/{model}/{task}/{method}/{weights}/r{rank}/seed{seed}/"
-PACKED = "seed" in config["pack"]
+RUN = "{model}/{task}/{method}/{weights}/r{rank}/seed{seed}"
+PACKING = GRID.packing
 
 
 wildcard_constraints:
@@ -48,40 +47,60 @@ wildcard_constraints:
 
 
 def per_run(name):
-    """Pattern of a run's file: of every seed of the cell when seeds train together."""
-    return (
-        expand(RUN + name, seed=GRID.seeds, allow_missing=True)
-        if PACKED
-        else RUN + name
-    )
+    """Pattern of a file of every run of a training job: the packed axes written out, wildcards for the others."""
+    return expand(f"<results>/runs/{RUN}/{name}", allow_missing=True, **PACKING.packed)
 
 
 def per_job(name):
-    """Pattern of a training job's log, in a folder of its cell or its run."""
-    cell = Path("<results>/logs/train/{model}/{task}/{method}/{weights}/r{rank}")
-    return str(cell / name if PACKED else cell / "seed{seed}" / name)
+    """Pattern of a training job's log, in a folder of the axes that are not packed."""
+    packed = [f"{{{axis}}}" for axis in PACKING.axes]
+    kept = [
+        part for part in Path(RUN).parts if not any(axis in part for axis in packed)
+    ]
+    return str(Path("<results>/logs/train", *kept, name))
 
 
-def job_folder(wildcards):
-    """Where a training job writes: the folder of its cell, or of its run."""
-    cell = Path(config["results"]) / "runs" / cell_of(wildcards).path
-    return str(cell if PACKED else cell / f"seed{wildcards.seed}")
+def runs_folder(wildcards):
+    """Where training jobs write: every run into the folder of its own."""
+    return str(Path(config["results"]) / "runs")
 
 
-def cell_of(wildcards):
-    return Cell(
-        wildcards.model,
-        wildcards.task,
-        wildcards.method,
-        wildcards.weights,
-        int(wildcards.rank),
-    )
+def cells_of(wildcards):
+    """The cells that a training job trains."""
+    return PACKING.cells_of(dict(wildcards.items()))
+
+
+def seeds_of(wildcards):
+    """The seeds that a training job trains of each of its cells."""
+    return PACKING.seeds_of(dict(wildcards.items()))
+
+
+def tokens_folder(cell):
+    """The prepared data of a cell; examples are cut at its protocol's max_tokens."""
+    max_tokens = GRID.hparams(cell).max_tokens
+    return f"{config['results']}/tokens/{cell.model}/{cell.task}/t{max_tokens}"
 
 
 def tokens_of(wildcards):
-    """The prepared data of a cell; examples are cut at its protocol's max_tokens."""
-    max_tokens = GRID.hparams(cell_of(wildcards)).max_tokens
-    return f"{config['results']}/tokens/{wildcards.model}/{wildcards.task}/t{max_tokens}/tokens.safetensors"
+    """The prepared data of a training job, a file for each of its tasks."""
+    folders = {tokens_folder(cell) for cell in cells_of(wildcards)}
+    return [f"{folder}/tokens.safetensors" for folder in sorted(folders)]
+
+
+def work_of(wildcards):
+    """A training job's priority: the epochs of all its runs, so that the longest jobs do not start last."""
+    epochs = sum(GRID.hparams(cell).epochs for cell in cells_of(wildcards))
+    return epochs * len(seeds_of(wildcards))
+
+
+def cells_text(wildcards):
+    """What a training job trains, resolved: its cells with their hyperparameters and tokens."""
+    return packs.to_json(
+        [
+            packs.JobCell(cell, GRID.hparams(cell), tokens_folder(cell))
+            for cell in cells_of(wildcards)
+        ]
+    )
 
 
 def dataset_of(wildcards):
@@ -99,28 +118,17 @@ def source_arguments(wildcards):
 
 
 def pinned(wildcards):
-    """What the numbers of a cell stand on, by name: pinned sources, so that another source is another parameter."""
-    dataset = GRID.tasks[wildcards.task].dataset
-    return [GRID.sources[name].identity for name in (wildcards.model, dataset)]
+    """What the numbers of a training job stand on: its sources and tasks, so that another one is another parameter."""
+    tasks = [
+        GRID.tasks[name] for name in sorted({cell.task for cell in cells_of(wildcards)})
+    ]
+    datasets = sorted({task.dataset for task in tasks})
+    identities = [GRID.sources[name].identity for name in (wildcards.model, *datasets)]
+    return [*identities, *map(str, tasks)]
 
 
 def task_facts(wildcards):
     return str(GRID.tasks[wildcards.task])
-
-
-def train_arguments(wildcards):
-    """A cell's resolved settings as command line arguments."""
-    cell = cell_of(wildcards)
-    arguments = [
-        f"--{axis}={value}" for axis, value in dataclasses.asdict(cell).items()
-    ]
-    arguments += [f"--protocol={GRID.protocol}"]
-    for name, value in GRID.hparams(cell).as_dict().items():
-        arguments.append(f"--{name.replace('_', '-')}={value}")
-    seeds = GRID.seeds if PACKED else [wildcards.seed]
-    return arguments + (
-        ["--seeds", *map(str, seeds)] if PACKED else [f"--seed={wildcards.seed}"]
-    )
 
 
 def grid_runs(wildcards):

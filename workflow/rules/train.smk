@@ -1,5 +1,5 @@
-# One job trains the seeds of one cell together (or one run, with `pack: []`). Inputs are ancient(): their timestamps say
-# nothing, their pinned identity is a parameter. State lies undeclared in <results>/state, where Snakemake deletes nothing.
+# One job trains the runs of a pack together (config: pack). Inputs are ancient(): their timestamps say nothing, their
+# pinned identity is a parameter. State lies undeclared in <results>/state, where Snakemake deletes nothing.
 rule train:
     input:
         model=ancient("<results>/sources/{model}/fetched.json"),
@@ -11,22 +11,25 @@ rule train:
         adapter_config=per_run("adapter/adapter_config.json"),
     log:
         per_job("train.log"),
+    priority: work_of
     conda:
         "../../envs/train.yaml"
     threads: config["threads"]
     resources:
         gpu=0 if config["device"] == "cpu" else 1,
     params:
-        settings=train_arguments,
+        cells=cells_text,
+        seeds=seeds_of,
+        protocol=config["protocol"],
         pinned=pinned,
         results_version=RESULTS_VERSION,
         model=subpath(input.model, parent=True),
-        tokens=subpath(input.tokens, parent=True),
-        folder=job_folder,
+        runs=runs_folder,
         state=f"{config['results']}/state",
         device=config["device"],
         micro_batch=config["micro_batch"],
+        precision=config["precision"],
     shell:
-        "python -m lora train {params.settings:q} --model-dir {params.model:q} --tokens-dir {params.tokens:q}"
-        " --output-dir {params.folder:q} --state-dir {params.state:q} --device {params.device}"
-        " --micro-batch {params.micro_batch} --log {log:q}"
+        "python -m lora train --cells {params.cells:q} --seeds {params.seeds} --protocol {params.protocol:q}"
+        " --model-dir {params.model:q} --output-dir {params.runs:q} --state-dir {params.state:q}"
+        " --device {params.device} --micro-batch {params.micro_batch} --precision {params.precision} --log {log:q}"

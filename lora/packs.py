@@ -1,0 +1,157 @@
+"""What one training job trains: which cells share a job, whether a grid allows it, and the JSON they travel in.
+
+The config names the axes that are packed. A job is then one value of every other axis with all values of the packed ones,
+so that one rule with fixed outputs serves every pack. It follows that the packed axes must form a full product with the
+rest of the grid: a cell that no table asks for is refused, never trained. The cost is that two tables of different shape
+cannot always pack the same axis in one config. A job is told its cells with every hyperparameter resolved: the command
+line looks nothing up again, so that what the workflow resolved is what is trained.
+"""
+
+import itertools
+import json
+from dataclasses import asdict, dataclass, fields
+
+from lora import spec
+from lora.spec import Cell, Hparams, Problems
+
+CELL_AXES = tuple(field.name for field in fields(Cell))
+CELL_KEYS = (*CELL_AXES, "hparams", "tokens_dir")  # of one object of --cells
+SHOWN = 3  # cells that a message names before "and N more"
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How the runs of a grid are divided into jobs: the packed `axes`, of task, weights, rank and seed."""
+
+    axes: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def packed(self) -> dict[str, list]:
+        """Every packed axis with its values in the whole grid, sorted, so that the order of a config decides nothing."""
+        return {axis: self._values(axis) for axis in self.axes}
+
+    def _values(self, axis: str) -> list:
+        return sorted(self.seeds if axis == "seed" else {getattr(cell, axis) for cell in self.cells})
+
+    def cells_of(self, wildcards: dict) -> list[Cell]:
+        """The cells that the job with these wildcards trains; they hold every axis that is not packed, as text or value."""
+        values = {axis: self._values(axis) if axis in self.axes else [wildcards[axis]] for axis in CELL_AXES}
+        values["rank"] = [int(rank) for rank in values["rank"]]
+        return [Cell(*one) for one in itertools.product(*values.values())]
+
+    def seeds_of(self, wildcards: dict) -> list[int]:
+        """The seeds that the job with these wildcards trains of each of its cells."""
+        return self._values("seed") if "seed" in self.axes else [int(wildcards["seed"])]
+
+    def not_asked_for(self) -> list[Cell]:
+        """The cells that these packs would train and that no table asks for."""
+        asked, seen, extra = set(self.cells), set(), []
+        for cell in self.cells:
+            if cell not in seen:
+                together = self.cells_of(asdict(cell))
+                seen.update(together)
+                extra += [other for other in together if other not in asked]
+        return extra
+
+    def problems(self) -> list[str]:
+        """What forbids these packs, one line each; none for no packed axis."""
+        methods = sorted({cell.method for cell in self.cells} - set(spec.PACKABLE_METHODS)) if self.axes else []
+        found = [
+            f"pack: got {_written(self.axes)}, but method {method!r} changes the base model, which a pack shares; "
+            "use pack: [] for it, in a config of its own"
+            for method in methods
+        ]
+        extra = [cell.path for cell in self.not_asked_for()]
+        if extra:
+            more = f" and {len(extra) - SHOWN} more" if len(extra) > SHOWN else ""
+            found.append(
+                f"pack: got {_written(self.axes)}, which trains all values of {', '.join(self._cell_axes())} together, "
+                f"but no table asks for {', '.join(extra[:SHOWN])}{more}; use pack: {_written(self._fitting())}, "
+                "or a config for each table, with the other one null"
+            )
+        return found
+
+    def _cell_axes(self) -> list[str]:
+        return [axis for axis in self.axes if axis != "seed"]
+
+    def _fitting(self) -> tuple[str, ...]:
+        """The first of the largest choices of these axes that the grid allows."""
+        smaller = (axes for size in reversed(range(len(self.axes))) for axes in itertools.combinations(self.axes, size))
+        return next(axes for axes in smaller if not Packing(axes, self.cells, self.seeds).not_asked_for())
+
+
+def _written(axes: tuple[str, ...]) -> str:
+    return f"[{', '.join(axes)}]"
+
+
+@dataclass(frozen=True)
+class JobCell:
+    """A cell as a job gets it: its resolved hyperparameters, and the folder of the tokens it trains on."""
+
+    cell: Cell
+    hparams: Hparams
+    tokens_dir: str
+
+
+def to_json(cells: list[JobCell]) -> str:
+    """One line of JSON, the same for the same cells; `parse_json` reads it."""
+    listed = [asdict(one.cell) | dict(hparams=one.hparams.as_dict(), tokens_dir=one.tokens_dir) for one in cells]
+    return json.dumps(listed, sort_keys=True, separators=(",", ":"))
+
+
+def parse_json(text: str) -> list[JobCell]:
+    """The cells of one job, each checked anew; raises Problems that name every wrong one by its place, from 0.
+
+    They are distinct and of one model, the one that their runs share.
+    """
+    allowed = f"allowed: a JSON list of objects with the keys {', '.join(CELL_KEYS)}"
+    try:
+        listed = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise Problems("The cells of a job:", [f"got {text[:40]!r} ({error}); {allowed}"]) from None
+    if not isinstance(listed, list) or not listed:
+        raise Problems("The cells of a job:", [f"got {text[:40]!r}; {allowed}, at least one"])
+    cells, problems = [], []
+    for place, one in enumerate(listed):
+        try:
+            cells.append(_parse_cell(one))
+        except Problems as error:
+            problems += [f"cell {place}: {problem}" for problem in error.problems]
+    paths = [one.cell.path for one in cells]
+    problems += [f"{path} is there more than once; keep one" for path in sorted(set(paths)) if paths.count(path) > 1]
+    models = sorted({one.cell.model for one in cells})
+    if len(models) > 1:
+        problems.append(f"got models {', '.join(models)}; allowed: one, which the runs share; give each a job of its own")
+    if problems:
+        raise Problems("The cells of a job:", problems)
+    return cells
+
+
+def _parse_cell(one) -> JobCell:
+    if not isinstance(one, dict) or set(one) != set(CELL_KEYS):
+        raise Problems("", [f"got {_keys(one)}; allowed: the keys {', '.join(CELL_KEYS)}, all of them"])
+    hparams = one["hparams"]
+    problems = [
+        f"{key} is {one[key]!r}; allowed: {'a whole number' if kind is int else 'text'}"
+        for key, kind in (*((axis, int if axis == "rank" else str) for axis in CELL_AXES), ("tokens_dir", str))
+        if type(one[key]) is not kind
+    ]
+    if not isinstance(hparams, dict) or set(hparams) != set(spec.HPARAM_NAMES):
+        problems.append(f"hparams has {_keys(hparams)}; allowed: the keys {', '.join(spec.HPARAM_NAMES)}, all of them")
+    if problems:
+        raise Problems("", problems)
+    cell, values = Cell(*(one[axis] for axis in CELL_AXES)), {}
+    for name, value in hparams.items():
+        try:
+            values[name] = spec.parse_setting(name, value, cell.rank)
+        except ValueError as error:
+            problems.append(f"hparams.{error}")
+    if problems:
+        raise Problems("", problems)
+    return JobCell(cell, Hparams(**values), one["tokens_dir"])
+
+
+def _keys(value) -> str:
+    return f"the keys {', '.join(map(str, value)) or 'none'}" if isinstance(value, dict) else repr(value)
