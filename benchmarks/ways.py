@@ -25,7 +25,7 @@ import torch
 from shapes import EXAMPLES_PER_STEP, PAD_TO, Shape, write_model
 from torch import nn
 
-from lora import data, grid, machine, runs, spec, train
+from lora import data, facts, machine, runs, spec, train
 
 ALPHA = 16
 GEMM_SIZE = {"cpu": 2048, "cuda": 8192}  # large enough for the full rate
@@ -202,15 +202,15 @@ def train_ours(asked: dict, clock: Clock) -> dict:
         return examples
 
     train._step = timed_step
-    cell = spec.Cell("benchmark", "benchmark", "lora", "qv", asked["rank"])
+    cell = spec.Cell("benchmark", "benchmark", "lora", "qv", asked["rank"], "course")
     fixed = dict(epochs=1, examples_per_step=EXAMPLES_PER_STEP, max_tokens=PAD_TO, alpha=ALPHA)
-    hparams = grid.resolve(grid.read_facts("hparams.csv"), "course", cell, fixed)
+    hparams = facts.resolve(facts.read_facts("hparams.csv"), cell, fixed)
     task = spec.Task("benchmark", "", "", "glue", ("sentence",), asked["classes"], "accuracy", ("validation",), "")
     seeds = range(asked["seed"], asked["seed"] + asked["pack"])
     with tempfile.TemporaryDirectory() as folder:
         wanted = []
         for seed in seeds:
-            settings = spec.run_settings(cell, seed, "course", hparams)
+            settings = spec.run_settings(cell, seed, hparams)
             wanted.append(runs.Asked(settings, task, Path(asked["tokens_dir"]), Path(folder, str(seed))))
         model_dir, state_dir = Path(asked["model_dir"]), Path(folder, "state")
         train.train(wanted, model_dir, state_dir, device=asked["device"], precision="auto")

@@ -12,11 +12,11 @@ import os
 import sys
 from pathlib import Path
 
-from lora import grid, packs, spec
+from lora import facts, grid, packs, spec
 
 log = logging.getLogger("lora")
 SPIN = "10000"  # turns of a waiting thread
-CELL_OPTIONS = ("task", "model", "method", "weights", "rank", "data_dir", "tokens_dir", "cache_dir")  # of train, one cell
+CELL_OPTIONS = (*spec.CELL_AXES, "data_dir", "tokens_dir", "cache_dir")  # of train, one cell
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,12 +28,16 @@ def main(argv: list[str] | None = None) -> int:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
     from lora.fetch import FetchError
+    from lora.interrupt import Interrupted
 
     try:
         arguments.verb(arguments)
     except (ValueError, FetchError, FileNotFoundError, MemoryError) as error:
         log.error("lora %s: %s", arguments.name, error)
         return 2
+    except Interrupted as error:
+        log.warning("lora %s: %s", arguments.name, error)
+        return 128 + error.number
     except Exception:
         log.exception("lora %s stopped", arguments.name)
         return 1
@@ -61,7 +65,7 @@ def _config(written: str) -> dict:
         both = {key: over(base[key], top[key]) for key in base.keys() & top.keys() if _are_dicts(base[key], top[key])}
         return base | top | both
 
-    base = yaml.safe_load((grid.ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+    base = yaml.safe_load((facts.ROOT / "config/config.yaml").read_text(encoding="utf-8"))
     return over(base, yaml.safe_load(Path(written).read_text(encoding="utf-8")) or {})
 
 
@@ -74,16 +78,16 @@ def _fetch(arguments) -> None:
 
     given = {key: value for key in ("role", "kind", "locator", "revision", "sha256", "licence")
              if (value := getattr(arguments, key)) is not None}  # fmt: skip
-    registry = grid.read_sources()
+    registry = facts.read_sources()
     if arguments.source in registry:
         source = dataclasses.replace(registry[arguments.source], **given)
     else:
-        source = grid.read_sources({arguments.source: given})[arguments.source]
+        source = facts.read_sources({arguments.source: given})[arguments.source]
     fetch.fetch(source, arguments.output_dir)
 
 
 def _task(name: str) -> spec.Task:
-    tasks = grid.read_tasks()
+    tasks = facts.read_tasks()
     if name not in tasks:
         raise ValueError(f"no task {name!r}; allowed: {', '.join(tasks)}")
     return tasks[name]
@@ -102,7 +106,10 @@ def _train(arguments) -> None:
     from lora import train
 
     state_dir = arguments.state_dir or arguments.output_dir / ".state"
-    train.train(asked, model_dir, state_dir, arguments.device, arguments.micro_batch, arguments.precision)
+    train.train(
+        asked, model_dir, state_dir, arguments.device, arguments.micro_batch, arguments.precision,
+        arguments.checkpoint_every_s,
+    )  # fmt: skip
 
 
 def _given(arguments, names) -> list[str]:
@@ -125,8 +132,9 @@ def _cells(arguments) -> tuple[list, Path]:
     for one in cells:
         for seed in arguments.seeds:
             folder = arguments.output_dir / one.cell.path / f"seed{seed}"
-            settings = spec.run_settings(one.cell, seed, arguments.protocol, one.hparams)
-            asked.append(Asked(settings, tasks[one.cell.task], Path(one.tokens_dir), folder))
+            settings = spec.run_settings(one.cell, seed, one.hparams)
+            starts = tuple(map(Path, one.start_dirs))
+            asked.append(Asked(settings, tasks[one.cell.task], Path(one.tokens_dir), folder, starts))
     return asked, arguments.model_dir
 
 
@@ -139,9 +147,16 @@ def _one_cell(arguments) -> tuple[list, Path]:
         if getattr(arguments, name) is None:
             setattr(arguments, name, value)
     task = _task(arguments.task)
-    cell = spec.Cell(arguments.model, task.name, arguments.method, arguments.weights, arguments.rank)
+    cell = spec.Cell(
+        arguments.model, task.name, arguments.method, arguments.weights, arguments.rank, arguments.protocol
+    )  # fmt: skip
     given = {name: value for name in spec.HPARAM_NAMES if (value := getattr(arguments, name)) is not None}
-    hparams = grid.resolve(grid.read_facts("hparams.csv"), arguments.protocol, cell, given)
+    hparams = facts.resolve(facts.read_facts("hparams.csv"), cell, given)
+    if hparams.start_task:
+        raise ValueError(
+            f"this protocol starts {task.name} from the best run of {hparams.start_task}; give --start, with "
+            f"{spec.PRETRAINED} or a PEFT folder such as that run's adapter/, or use the workflow"
+        )
     model_dir, tokens_dir = arguments.model_dir, arguments.tokens_dir
     if model_dir is None or tokens_dir is None:
         model_dir, tokens_dir = _inputs(cell, task, hparams, arguments)
@@ -150,7 +165,7 @@ def _one_cell(arguments) -> tuple[list, Path]:
     asked = []
     for seed in arguments.seeds or [arguments.seed]:
         folder = arguments.output_dir / f"seed{seed}" if arguments.seeds else arguments.output_dir
-        asked.append(Asked(spec.run_settings(cell, seed, arguments.protocol, hparams), task, tokens_dir, folder))
+        asked.append(Asked(spec.run_settings(cell, seed, hparams), task, tokens_dir, folder))
     return asked, model_dir
 
 
@@ -158,7 +173,7 @@ def _inputs(cell: spec.Cell, task: spec.Task, hparams: spec.Hparams, arguments) 
     """Without a workflow around it, train fetches and prepares what it needs, into --cache-dir."""
     from lora import data, fetch
 
-    sources = grid.read_sources()
+    sources = facts.read_sources()
     if arguments.model_dir is None and cell.model not in sources:
         raise ValueError(f"no model {cell.model!r} in config/sources.csv; give --model-dir, or add a row")
     model_dir = arguments.model_dir or arguments.cache_dir / "sources" / cell.model
@@ -249,9 +264,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_train(train: argparse.ArgumentParser) -> None:
-    defaults = _config(str(grid.ROOT / "config/config.yaml"))
+    defaults = _config(str(facts.ROOT / "config/config.yaml"))
     model, method = defaults["tables"]["table2"]["models"][0], defaults["tables"]["table2"]["method"]
-    train.set_defaults(cell_defaults=dict(model=model, method=method, cache_dir=Path(defaults["results"])))
+    protocol = defaults["protocol"]
+    train.set_defaults(
+        cell_defaults=dict(model=model, method=method, protocol=protocol, cache_dir=Path(defaults["results"]))
+    )
     train.add_argument("--task", help="a task of config/tasks.csv")
     train.add_argument("--model", help=f"a model of config/sources.csv (default {model})")
     train.add_argument("--method", help=f"default {method}")
@@ -262,7 +280,7 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     which = train.add_mutually_exclusive_group(required=True)
     which.add_argument("--seed", type=int, help="one run, written to the output folder")
     which.add_argument("--seeds", type=int, nargs="+", help="several in lock-step, written to its subfolders seed<n>")
-    train.add_argument("--protocol", default=defaults["protocol"], help=f"default {defaults['protocol']}")
+    train.add_argument("--protocol", help=f"of config/hparams.csv (default {protocol})")
     train.add_argument("--output-dir", type=Path, required=True)
     train.add_argument("--state-dir", type=Path, help="where state is kept between jobs (default OUTPUT_DIR/.state)")
     train.add_argument("--model-dir", type=Path, help="a local model folder; fetched when not given")
@@ -271,6 +289,10 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument("--cache-dir", type=Path, help=f"for what is fetched and prepared (default {defaults['results']})")
     train.add_argument("--device", choices=["auto", "cpu", "cuda"], default=defaults["device"])
     train.add_argument("--micro-batch", type=int, default=defaults["micro_batch"], help="examples per pass; 0 is the step")
+    every = defaults["checkpoint_every_s"]
+    train.add_argument(
+        "--checkpoint-every-s", type=float, default=every, help=f"seconds between states within an epoch (default {every})"
+    )
     train.add_argument("--precision", choices=["auto", "bf16", "fp32"], default=defaults["precision"])
     settings = train.add_argument_group("hyperparameters", "instead of the protocol's (config/hparams.csv)")
     for name in spec.HPARAM_NAMES:

@@ -9,6 +9,7 @@ put back; that is the point. It neither trains nor chooses an epoch (`tables` do
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import yaml
@@ -16,7 +17,7 @@ import yaml
 import lora
 from lora import records, render
 from lora.page import Listing
-from lora.spec import Cell, Problems
+from lora.spec import BASE_METHODS, Cell, Problems
 
 RETRAIN = "retrain these runs (delete their folders)"
 ADVICE = f"{RETRAIN}, or use the config they were trained with"
@@ -49,7 +50,8 @@ def collect(grid, runs_dir: Path, output: Path) -> None:
         if record is None:
             problems.append(f"{name}: metrics.csv is there without run.json, so nothing says what it is")
             continue
-        found = differences(record, grid.settings(cell, seed), grid.config["precision"])
+        precision = "auto" if cell.method in BASE_METHODS else grid.config["precision"]
+        found = differences(record, grid.settings(cell, seed), precision)
         epochs = records.read_csv(folder / "metrics.csv", records.METRICS_COLUMNS)
         found += [] if found else _wrong_epochs(epochs, grid.hparams(cell).epochs, record)
         problems += [f"{name}: {difference}" for difference in found]
@@ -106,9 +108,8 @@ def _wrong_epochs(epochs: list[dict], asked: int, record: dict) -> list[str]:
 def _row(grid, cell: Cell, seed: int, record: dict | None, epoch: dict) -> dict:
     record = record or {}
     row = dict.fromkeys(records.METRICS_COLUMNS, math.nan) | epoch
-    row |= dict(model=cell.model, task=cell.task, method=cell.method, weights=cell.weights, rank=cell.rank, seed=seed)
+    row |= asdict(cell) | dict(seed=seed)
     return row | dict(
-        protocol=grid.protocol,
         digest=record.get("digest", ""),
         base_precision=_precision(record) if record else "",
         trainable=record.get("parameters", {}).get("trainable", math.nan),
@@ -138,7 +139,7 @@ def provenance(grid, runs_dir: Path) -> list[dict]:
     rows, problems = [], []
     for cell, seed, folder in runs_of(grid, runs_dir):
         row = {name: "" if kind is str else math.nan for name, (kind, _) in records.PROVENANCE_COLUMNS.items()}
-        row |= dict(model=cell.model, task=cell.task, method=cell.method, weights=cell.weights, rank=cell.rank, seed=seed)
+        row |= asdict(cell) | dict(seed=seed)
         record = _read_record(folder)
         if record is None:
             rows.append(row | dict(status="missing"))

@@ -145,10 +145,12 @@ def batch(parts: list[Part], config, dtype: torch.dtype, device: torch.device) -
     )
 
 
-def encode(base: nn.Module, adapters: dict[str, layers.LoRA], lora_dropout: list[float], step: Batch) -> Tensor:
+def encode(base: nn.Module, adapters: dict[str, layers.LoRA], bottlenecks: dict[str, layers.Bottleneck],
+           lora_dropout: list[float], step: Batch) -> Tensor:  # fmt: skip
     """Hidden state of every example's first token after the last layer, [N, D].
 
-    `base` is a transformers BertModel or RobertaModel; `adapters` maps "<layer>.<letter>" to its LoRA pairs.
+    `base` is a transformers BertModel or RobertaModel; `adapters` maps "<layer>.<letter>" to its LoRA pairs,
+    `bottlenecks` "<layer>.<sublayer>" to its adapters.
     """
     config = base.config
     # RoBERTa counts positions from padding_idx + 1 (fairseq's convention), BERT from 0.
@@ -159,11 +161,11 @@ def encode(base: nn.Module, adapters: dict[str, layers.LoRA], lora_dropout: list
     x_TD = layers.drop(x_TD, config.hidden_dropout_prob, None if step.keys is None else step.keys[0])
     last = len(base.encoder.layer) - 1
     for index, layer in enumerate(base.encoder.layer):
-        x_TD = _layer(layer, index, config, adapters, lora_dropout, x_TD, step, first_only=index == last)
+        x_TD = _layer(layer, index, config, adapters, bottlenecks, lora_dropout, x_TD, step, first_only=index == last)
     return x_TD
 
 
-def _layer(layer, index, config, adapters, lora_dropout, x_TD, step, first_only) -> Tensor:
+def _layer(layer, index, config, adapters, bottlenecks, lora_dropout, x_TD, step, first_only) -> Tensor:
     site = 1 + index * SITES_PER_LAYER
     segments = step.segments
     keys = None if step.keys is None else step.keys[site : site + SITES_PER_LAYER]
@@ -172,7 +174,7 @@ def _layer(layer, index, config, adapters, lora_dropout, x_TD, step, first_only)
     def project(letter: str, linear: nn.Linear, x: Tensor, segments: list, keys: Tensor | None) -> Tensor:
         adapter = adapters.get(f"{index}.{letter}")
         if adapter is None:
-            return layers.frozen(linear, x)
+            return layers.linear(linear, x)
         dropped = x
         if keys is not None and any(lora_dropout):
             own = keys[2 + "qkvo".index(letter)]
@@ -188,14 +190,20 @@ def _layer(layer, index, config, adapters, lora_dropout, x_TD, step, first_only)
     query_TD = project("q", attention.self.query, x_TD, segments, keys)
     context_TD = _attention(config, query_TD, key_TD, value_TD, step, index, first_only)
     out = project("o", attention.output.dense, context_TD, segments, keys)
-    x_TD = attention.output.LayerNorm(_drop_add(config, out, keys, 0, x_TD))
-    inner = layer.intermediate.intermediate_act_fn(layers.frozen(layer.intermediate.dense, x_TD))
-    out = layers.frozen(layer.output.dense, inner)
-    return layer.output.LayerNorm(_drop_add(config, out, keys, 1, x_TD))
+    attended = _end(config, attention.output.LayerNorm, bottlenecks.get(f"{index}.attention"), out, keys, 0, x_TD, segments)
+    inner = layer.intermediate.intermediate_act_fn(layers.linear(layer.intermediate.dense, attended))
+    out = layers.linear(layer.output.dense, inner)
+    return _end(config, layer.output.LayerNorm, bottlenecks.get(f"{index}.ffn"), out, keys, 1, attended, segments)
 
 
-def _drop_add(config, x_TD, keys, site, residual_TD) -> Tensor:
-    return layers.drop(x_TD, config.hidden_dropout_prob, None if keys is None else keys[site], residual_TD)
+def _end(config, norm, bottleneck, out_TD, keys, site, residual_TD, segments) -> Tensor:
+    """The end of a sublayer: its output dropped out, added to its input and normed; an adapter's part added before."""
+    key = None if keys is None else keys[site]
+    if bottleneck is None:
+        return norm(layers.drop(out_TD, config.hidden_dropout_prob, key, residual_TD))
+    out_TD = layers.drop(out_TD, config.hidden_dropout_prob, key)
+    sum_TD = residual_TD + out_TD
+    return norm(bottleneck(norm(sum_TD) if bottleneck.reads_norm else out_TD, sum_TD, segments))
 
 
 def _attention(config, query_TD, key_TD, value_TD, step: Batch, layer: int, first_only: bool) -> Tensor:

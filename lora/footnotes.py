@@ -23,8 +23,8 @@ def footnotes(grid, table, cells: list[dict], facts: list[dict]) -> tuple[str, .
         "Best epoch: each run's epoch with the highest metric, the earliest of equals. It is chosen on the set it is "
         "reported on, as in the paper, and so it flatters; the last epoch is not chosen.",
         _metrics(tasks),
-        f"Protocol: {grid.protocol} (config/hparams.csv). Trainable parameters are counted without the classification "
-        "head, as the paper counts them.",
+        f"Protocol: {_listed(list(table.protocols))} (config/hparams.csv). Trainable parameters are counted without the "
+        "classification head, as the paper counts them.",
         *_precision(cells),
     ]
     if any(cell["metric"] == "average" for cell in cells):

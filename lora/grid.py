@@ -1,56 +1,81 @@
 """From the config to cells: what is asked for, resolved and checked before any job starts.
 
-A config names tables; a table is a product of models, tasks, weight types and ranks; every distinct combination is one
-cell, trained once per seed however many tables show it. Hyperparameters come from `config/hparams.csv`, where the row
-with the fewest wildcards wins, then from `overrides:` in the config. All problems of a config are collected and told
-together. Snakemake imports this module in every job, so it imports neither torch nor pandas.
+A config names tables; a table is a product of models, tasks, weight types and ranks, with further methods as its
+baselines; every distinct combination is one cell, trained once per seed however many tables show it. Hyperparameters come
+from `config/hparams.csv`, where the row with the fewest wildcards wins, then from a protocol of the config's own, then
+from `overrides:`. A cell may start from another one's best run, which the grid then trains too. All problems of a config
+are collected and told together. Snakemake imports this module in every job, so it imports neither torch nor pandas.
 """
 
-import csv
 import difflib
 import functools
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import yaml
 
-from lora import spec
+from lora import facts, spec
+from lora.facts import ROOT
 from lora.packs import Packing
 from lora.spec import Cell, Hparams, Problems, Source, Task
 
-ROOT = Path(__file__).resolve().parent.parent
-FACTS = {  # file in config/ -> its columns
-    "tasks.csv": "task title dataset format text_columns num_labels metric eval_splits mirrors source".split(),
-    "sources.csv": "name role kind locator revision sha256 licence source".split(),
-    "hparams.csv": "protocol method model task name value source".split(),
-    "published.csv": (
-        "table model method trainable task weights rank metric value spread spread_kind statistic selection n_seeds "
-        "source note"
-    ).split(),
-}
+
+@dataclass(frozen=True)
+class Block:
+    """One method of a table: the product of its axes, in the order they were written."""
+
+    models: tuple[str, ...]
+    method: str
+    weights: tuple[str, ...]
+    ranks: tuple[int, ...]
+    protocols: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Table:
-    """One table asked for: the product of its axes, in the order they were written."""
+    """One table asked for: its tasks, and its methods, the first of them the one that the table is about.
+
+    In table5 the rank is a budget: that of one weight type alone, which n types share.
+    """
 
     name: str
-    models: tuple[str, ...]
     tasks: tuple[str, ...]
-    method: str
-    weights: tuple[str, ...]
-    ranks: tuple[int, ...]
+    blocks: tuple[Block, ...]
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(model for block in self.blocks for model in block.models))
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(protocol for block in self.blocks for protocol in block.protocols))
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        return self.blocks[0].weights
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        return self.blocks[0].ranks
 
     @property
     def cells(self) -> tuple[Cell, ...]:
+        """Model by model, then method, protocol, task, weight types, ranks."""
         return tuple(
-            Cell(model, task, self.method, weights, rank)
+            Cell(model, task, block.method, weights, self.rank(weights, rank), protocol)
             for model in self.models
+            for block in self.blocks
+            if model in block.models
+            for protocol in block.protocols
             for task in self.tasks
-            for weights in self.weights
-            for rank in self.ranks
+            for weights in block.weights
+            for rank in block.ranks
         )
+
+    def rank(self, weights: str, rank: int) -> int:
+        """The rank of a cell with these weights where the table's axis says `rank`."""
+        return max(1, rank // len(weights)) if self.name == "table5" else rank
 
 
 @dataclass(frozen=True)
@@ -65,17 +90,24 @@ class Grid:
     published: tuple[dict, ...]
 
     @property
-    def protocol(self) -> str:
-        return self.config["protocol"]
-
-    @property
     def seeds(self) -> tuple[int, ...]:
         return tuple(self.config["seeds"])
 
     @property
-    def cells(self) -> tuple[Cell, ...]:
-        """Every distinct cell, in the order the tables first ask for it."""
+    def asked(self) -> tuple[Cell, ...]:
+        """Every distinct cell of a table, in the order the tables first ask for it."""
         return tuple(dict.fromkeys(cell for table in self.tables.values() for cell in table.cells))
+
+    @functools.cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """Every distinct cell that is trained: those of tables, then those that others only start from."""
+        starts = [start for cell in self.asked if (start := self.start_of(cell))]
+        return tuple(dict.fromkeys([*self.asked, *starts]))
+
+    def start_of(self, cell: Cell) -> Cell | None:
+        """The cell whose best run the runs of `cell` start from; None where they start from no other cell."""
+        task = self.hparams(cell).start_task
+        return replace(cell, task=task) if task else None
 
     @property
     def packing(self) -> Packing:
@@ -83,104 +115,21 @@ class Grid:
         return Packing(tuple(self.config["pack"]), self.cells, self.seeds)
 
     def hparams(self, cell: Cell) -> Hparams:
-        """The hyperparameters of a cell: its protocol's rows, then the config's overrides. Raises Problems."""
-        return resolve(self.hparam_rows, self.protocol, cell, self.config["overrides"])
+        """The hyperparameters of a cell: its protocol's rows, then what the config changes in the protocol, then its
+        overrides. Raises Problems."""
+        if cell not in self._resolved:
+            changes = dict(self.config["protocols"].get(cell.protocol, {}))
+            under = replace(cell, protocol=changes.pop("base", cell.protocol))
+            self._resolved[cell] = facts.resolve(self.hparam_rows, under, changes | self.config["overrides"])
+        return self._resolved[cell]
+
+    @functools.cached_property
+    def _resolved(self) -> dict[Cell, Hparams]:
+        return {}
 
     def settings(self, cell: Cell, seed: int) -> dict:
         """What run.json holds under `settings`: all that was asked of one run."""
-        return spec.run_settings(cell, seed, self.protocol, self.hparams(cell))
-
-
-def read_facts(name: str, folder: Path = ROOT / "config") -> list[dict]:
-    """Rows of one fact table as dicts of text; a wrong header or a row of another length raises Problems."""
-    path = Path(folder) / name
-    with open(path, encoding="utf-8", newline="") as handle:
-        lines = list(csv.reader(handle))
-    columns = FACTS[name]
-    problems = []
-    if not lines or lines[0] != columns:
-        problems.append(f"the header is {','.join(lines[0]) if lines else ''!r}; expected {','.join(columns)!r}")
-    for number, line in enumerate(lines[1:], start=2):
-        if len(line) != len(columns):
-            problems.append(f"line {number} has {len(line)} cells; expected {len(columns)}")
-    if problems:
-        raise Problems(f"{path.parent.name}/{path.name}:", problems)
-    return [dict(zip(columns, line, strict=True)) for line in lines[1:]]
-
-
-def _unique(name: str, rows: list[dict], key: str) -> None:
-    names = [row[key] for row in rows]
-    twice = sorted({entry for entry in names if names.count(entry) > 1})
-    if twice:
-        raise Problems(f"config/{name}:", [f"{key} {entry!r} is there more than once; keep one row" for entry in twice])
-
-
-def read_tasks(folder: Path = ROOT / "config") -> dict[str, Task]:
-    """The tasks of config/tasks.csv by name."""
-    rows = read_facts("tasks.csv", folder)
-    _unique("tasks.csv", rows, "task")
-    return {
-        row["task"]: Task(
-            name=row["task"],
-            title=row["title"],
-            dataset=row["dataset"],
-            format=row["format"],
-            text_columns=tuple(row["text_columns"].split()),
-            num_labels=int(row["num_labels"]) if row["num_labels"].isdecimal() else -1,
-            metric=row["metric"],
-            eval_splits=tuple(row["eval_splits"].split()),
-            mirrors=row["mirrors"],
-        )
-        for row in rows
-    }
-
-
-def read_sources(replaced: dict | None = None, folder: Path = ROOT / "config") -> dict[str, Source]:
-    """The registry of config/sources.csv by name, with the rows the config replaces under `sources:`."""
-    rows = read_facts("sources.csv", folder)
-    _unique("sources.csv", rows, "name")
-    registry = {row["name"]: {key: row[key] for key in row if key != "source"} for row in rows}
-    for name, change in (replaced or {}).items():
-        blank = dict(revision="", sha256="", licence=registry.get(name, {}).get("licence", ""))
-        registry[name] = {"name": name, "role": registry.get(name, {}).get("role", ""), **blank, **change}
-    return {name: Source(**row) for name, row in registry.items()}
-
-
-def resolve(rows, protocol: str, cell: Cell, overrides: dict) -> Hparams:
-    """Hyperparameters of `cell` under `protocol`: per name the row with the fewest `*`, then the override.
-
-    Raises Problems for a name with no row, two equally specific rows that differ, or a value that is not allowed.
-    """
-    values, problems = {}, []
-    for name in spec.HPARAM_NAMES:
-        written = overrides.get(name)
-        if written is None:
-            matching = [row for row in rows if row["name"] == name and _matches(row, protocol, cell)]
-            if not matching:
-                problems.append(f"{name}: no row for protocol {protocol!r}; add one, or set it under overrides:")
-                continue
-            fewest = min(map(_wildcards, matching))
-            best = {row["value"] for row in matching if _wildcards(row) == fewest}
-            if len(best) > 1:
-                problems.append(f"{name}: equally specific rows say {', '.join(sorted(best))}; make one more specific")
-                continue
-            written = best.pop()
-        try:
-            values[name] = spec.parse_setting(name, written, cell.rank)
-        except ValueError as error:
-            problems.append(str(error))
-    if problems:
-        raise Problems(f"hyperparameters of {cell.path} (config/hparams.csv):", problems)
-    return Hparams(**values)
-
-
-def _matches(row: dict, protocol: str, cell: Cell) -> bool:
-    wanted = dict(method=cell.method, model=cell.model, task=cell.task)
-    return row["protocol"] == protocol and all(row[key] in ("*", value) for key, value in wanted.items())
-
-
-def _wildcards(row: dict) -> int:
-    return sum(row[key] == "*" for key in ("method", "model", "task"))
+        return spec.run_settings(cell, seed, self.hparams(cell))
 
 
 def load(config: dict, folder: Path = ROOT / "config") -> Grid:
@@ -188,68 +137,152 @@ def load(config: dict, folder: Path = ROOT / "config") -> Grid:
     problems = check_schema(config)
     if problems:
         raise Problems("The config is not valid:", problems)
-    tasks = read_tasks(folder)
+    tasks = facts.read_tasks(folder)
     try:
-        sources = read_sources(config["sources"], folder)
+        sources = facts.read_sources(config["sources"], folder)
     except Problems as error:
         raise Problems("The config is not valid, under sources:", [str(error)]) from None
-    rows = read_facts("hparams.csv", folder)
+    rows = facts.read_facts("hparams.csv", folder)
     problems += _check_names(config, tasks, sources, rows)
     if problems:
         raise Problems("The config is not valid:", problems)
-    asked = {name: table for name, table in config["tables"].items() if table}
-    tables = {
-        name: Table(name=name, method=table["method"], **{axis: tuple(table[axis]) for axis in AXES})
-        for name, table in asked.items()
-    }
-    grid = Grid(config, tables, tasks, sources, tuple(rows), tuple(read_facts("published.csv", folder)))
-    problems = grid.packing.problems()
-    for cell in grid.cells:
-        try:
-            grid.hparams(cell)
-        except Problems as error:
-            problems += [problem for problem in error.problems if problem not in problems]
+    tables = {name: _table(name, table, config["protocol"]) for name, table in config["tables"].items() if table}
+    grid = Grid(config, tables, tasks, sources, tuple(rows), tuple(facts.read_facts("published.csv", folder)))
+    problems = _check_cells(grid)
     if problems:
-        raise Problems(f"The config is not valid (protocol {grid.protocol!r}):", problems)
+        problems = Packing(tuple(config["pack"]), grid.asked, grid.seeds).problems() + problems
+    else:
+        problems = grid.packing.problems() + _check_starts(grid)
+    if problems:
+        raise Problems("The config is not valid:", problems)
     return grid
 
 
-AXES = ("models", "tasks", "weights", "ranks")
+def _table(name: str, asked: dict, protocol: str) -> Table:
+    blocks = []
+    for block in (asked, *asked.get("baselines", ())):
+        blocks.append(
+            Block(
+                models=tuple(block.get("models", asked["models"])),
+                method=block["method"],
+                weights=tuple(block.get("weights", (spec.METHODS[block["method"]],))),
+                ranks=tuple(block.get("ranks", (0,))),
+                protocols=tuple(block.get("protocols", (protocol,))),
+            )
+        )
+    return Table(name, tuple(asked["tasks"]), tuple(blocks))
+
+
+def _check_cells(grid: Grid) -> list[str]:
+    """What is wrong with single cells: their hyperparameters, and what they start from."""
+    problems = []
+    for cell in grid.asked:
+        try:
+            start = grid.hparams(cell).start_task
+            if start in grid.tasks:
+                grid.hparams(replace(cell, task=start))
+        except Problems as error:
+            problems += [f"protocol {cell.protocol!r}, {problem}" for problem in error.problems]
+            continue
+        if start and start not in grid.tasks:
+            problems.append(
+                f"start of {cell.task} is {start!r}; allowed: {spec.PRETRAINED}, a task ({', '.join(grid.tasks)}), or a "
+                "PEFT folder (with a / in its path)"
+            )
+    return list(dict.fromkeys(problems))
+
+
+def _check_starts(grid: Grid) -> list[str]:
+    """Starts that no order of jobs could serve."""
+    problems = []
+    for cell in grid.cells:
+        start = grid.start_of(cell)
+        if start and grid.start_of(start):
+            problems.append(
+                f"{cell.task} starts from {start.task}, which starts from {grid.start_of(start).task}; allowed: a task that "
+                f"starts from {spec.PRETRAINED}"
+            )
+        elif start and start in grid.packing.cells_of(asdict(cell)):
+            problems.append(
+                f"pack: {cell.task} starts from {start.task}, which the same job would train; leave task out of pack, or "
+                f"set start: {spec.PRETRAINED} under overrides"
+            )
+    return list(dict.fromkeys(problems))
+
+
+def _named(where: str, got: str, allowed) -> list[str]:
+    """What is wrong with a name that must be one of `allowed`: nothing, or one line."""
+    if got in allowed:
+        return []
+    return [f"{where}: got {got!r}; allowed: {', '.join(sorted(allowed))}{_did_you_mean(got, list(allowed))}"]
+
+
+def _check_settings(config: dict, shipped: set[str]) -> list[str]:
+    """Protocols by name, and the hyperparameters that the config changes."""
+    problems = _named("protocol", config["protocol"], shipped | set(config["protocols"]))
+    changes = {"overrides": config["overrides"]}
+    for name, protocol in config["protocols"].items():
+        if name in shipped:
+            problems.append(f"protocols: {name!r} is a protocol of config/hparams.csv already; give yours another name")
+        problems += _named(f"protocols.{name}.base", protocol["base"], shipped)
+        changes[f"protocols.{name}"] = {key: value for key, value in protocol.items() if key != "base"}
+    for where, values in changes.items():
+        for name, value in values.items():
+            wrong = _named(where, name, spec.HPARAM_NAMES)
+            if not wrong:
+                try:
+                    spec.parse_setting(name, value, rank=1)
+                except ValueError as error:
+                    wrong = [f"{where}.{name}: {error}"]
+            problems += wrong
+    return problems
 
 
 def _check_names(config: dict, tasks: dict, sources: dict, rows: list[dict]) -> list[str]:
     """Names that the schema cannot know: tasks, models, protocols, hyperparameters, and weight types in order."""
     problems = []
-
-    def must_be(where: str, got: str, allowed) -> None:
-        if got not in allowed:
-            close = difflib.get_close_matches(got, allowed, 1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            problems.append(f"{where}: got {got!r}; allowed: {', '.join(sorted(allowed))}{hint}")
-
     models = {name for name, source in sources.items() if source.role == "model"}
-    must_be("protocol", config["protocol"], {row["protocol"] for row in rows})
-    for name in config["overrides"]:
-        must_be("overrides", name, spec.HPARAM_NAMES)
-    for name, value in config["overrides"].items():
-        if name in spec.HPARAM_NAMES:
-            try:
-                spec.parse_setting(name, value, rank=1)
-            except ValueError as error:
-                problems.append(f"overrides.{name}: {error}")
-    if not any(config["tables"].values()):
-        problems.append("tables: no table is asked for; give at least one of table2, table6")
-    for name, table in config["tables"].items():
-        for model in table["models"] if table else ():
-            must_be(f"tables.{name}.models", model, models)
-        for task in table["tasks"] if table else ():
-            must_be(f"tables.{name}.tasks", task, tasks)
-        for weights in table["weights"] if table else ():
-            try:
-                Cell("model", "task", "lora", weights, 1)
-            except Problems as error:
-                problems += [f"tables.{name}.weights: {problem}" for problem in error.problems]
+    shipped = {row["protocol"] for row in rows}
+    protocols = shipped | set(config["protocols"])
+    problems += _check_settings(config, shipped)
+    asked = {name: table for name, table in config["tables"].items() if table}
+    if not asked:
+        problems.append("tables: no table is asked for; give at least one of table2, table5, table6")
+    for name, table in asked.items():
+        for task in table["tasks"]:
+            problems += _named(f"tables.{name}.tasks", task, tasks)
+        for place, block in enumerate((table, *table.get("baselines", ()))):
+            where = f"tables.{name}" + (f".baselines[{place - 1}]" if place else "")
+            for model in block.get("models", ()):
+                problems += _named(f"{where}.models", model, models)
+            for protocol in block.get("protocols", ()):
+                problems += _named(f"{where}.protocols", protocol, protocols)
+            problems += [f"{where}.{problem}" for problem in _check_block(name, block)]
     return problems
+
+
+def _check_block(table: str, block: dict) -> list[str]:
+    """What is wrong with the weights and ranks of one method of a table."""
+    method, problems = block["method"], []
+    word = spec.METHODS[method]
+    if "weights" not in block and (word is None or "<n>" in word):
+        problems.append(f"weights: method {method!r} needs it: {word or 'letters of qkvo'}")
+    if "ranks" not in block and method not in spec.BASE_METHODS:
+        problems.append(f"ranks: method {method!r} needs it: at least one whole number of at least 1")
+    if problems:
+        return problems
+    for weights in block.get("weights", (word,)):
+        for rank in block.get("ranks", (0,)):
+            try:
+                Cell("model", "task", method, weights, rank, "protocol")
+            except Problems as error:
+                problems += [f"{problem.split()[0]}: {problem}" for problem in error.problems]
+            if table == "table5" and (method != "lora" or rank % max(1, len(weights))):
+                problems.append(
+                    f"weights: {weights} share a rank of {rank}; allowed in table5: LoRA, and a rank that the number of "
+                    "weight types divides"
+                )
+    return list(dict.fromkeys(problems))
 
 
 @functools.cache

@@ -1,9 +1,10 @@
 """Put runs into a frozen model: load it, place LoRA pairs by weight letter, add heads, list what trains.
 
-The base model is never changed: pairs live in a dictionary beside it, keyed "<layer>.<letter>", and `encoder` adds their
-output to the frozen layer's. Every initial value comes from a generator of its own, seeded by (run's seed, parameter,
-shape), so it depends neither on the pack nor on the order of creation. Merging is the exception that writes into the
-base, and unmerging puts the saved weight back, bit for bit.
+LoRA never changes the base model: pairs live in a dictionary beside it, keyed "<layer>.<letter>", and `encoder` adds their
+output to the frozen layer's. Bottleneck adapters are inserted likewise. Full fine-tuning and BitFit train the base's own
+parameters, of a copy that no other run shares. Every initial value comes from a generator of its own, seeded by (run's
+seed, parameter, shape), so it depends neither on the pack nor on the order of creation. Merging is the exception that
+writes into the base, and unmerging puts the saved weight back, bit for bit.
 """
 
 import contextlib
@@ -18,7 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from lora import encoder, layers
-from lora.spec import MODEL_FAMILIES, WEIGHT_TYPES, Hparams
+from lora.spec import BASE_METHODS, MODEL_FAMILIES, WEIGHT_TYPES, Hparams
+
+BOTTLENECKS = {  # method -> the sublayers that get an adapter
+    "adapter_houlsby": ("attention", "ffn"),
+    "adapter_pfeiffer": ("ffn",),
+    "adapter_drop": ("ffn",),
+}
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,8 @@ class Member:
     rank: int
     num_labels: int
     hparams: Hparams
+    method: str = "lora"
+    first_layer: int = 0  # the lowest with a bottleneck adapter
 
 
 def load_base(folder: Path, dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -80,11 +89,30 @@ def linear_of(base: nn.Module, layer: int, letter: str) -> nn.Linear:
     )[letter]  # fmt: skip
 
 
-def trainable_parameters(config, member: Member) -> int:
-    """How many parameters a run trains, adapter and head, before anything is made."""
-    width, classes = config.hidden_size, member.num_labels
-    adapters = config.num_hidden_layers * len(member.weights) * member.rank * 2 * width
-    return adapters + width * (width + 1) + classes * (width + 1)
+def trains(method: str, name: str) -> bool:
+    """Whether a method trains the base model's own parameter `name`; the pooler's place is the head's."""
+    if name.startswith("pooler."):
+        return False
+    return method == "ft" or (method == "bitfit" and name.endswith(".bias"))
+
+
+def bottleneck_places(member: Member, depth: int) -> list[str]:
+    """Where a run has bottleneck adapters: "<layer>.<sublayer>"."""
+    sublayers = BOTTLENECKS.get(member.method, ())
+    return [f"{layer}.{sublayer}" for layer in range(member.first_layer, depth) for sublayer in sublayers]
+
+
+def trainable_parameters(base: nn.Module, member: Member, head: bool = True) -> int:
+    """How many parameters a run trains, with or without its head, before anything is made."""
+    config = base.config
+    width, depth = config.hidden_size, config.num_hidden_layers
+    if member.method == "lora":
+        count = depth * len(member.weights) * member.rank * 2 * width
+    elif member.method in BASE_METHODS:
+        count = sum(value.numel() for name, value in base.named_parameters() if trains(member.method, name))
+    else:
+        count = len(bottleneck_places(member, depth)) * (2 * width * member.rank + member.rank + width)
+    return count + (width * (width + 1) + member.num_labels * (width + 1) if head else 0)
 
 
 class PackedModel(nn.Module):
@@ -99,15 +127,19 @@ class PackedModel(nn.Module):
         self.members = list(members)
         config = base.config
         kind = dict(dtype=torch.promote_types(base.dtype, torch.float32))
-        self.adapters = nn.ModuleDict()
-        for layer in range(config.num_hidden_layers):
-            for letter in WEIGHT_TYPES:
-                ranks = [member.rank if letter in member.weights else 0 for member in members]
-                if any(ranks):
-                    linear = linear_of(base, layer, letter)
-                    scales = [member.hparams.alpha / member.rank for member in members]
-                    pair = layers.LoRA(linear.in_features, linear.out_features, ranks, scales, **kind)
-                    self.adapters[f"{layer}_{letter}"] = pair
+        self.method = members[0].method
+        if any(member.method != self.method for member in members) or (self.method in BASE_METHODS and len(members) > 1):
+            raise AssertionError("a pack is of one method, and of one run where the method trains the base model itself")
+        self.adapters, self.bottlenecks = nn.ModuleDict(), nn.ModuleDict()
+        if self.method == "lora":
+            self._place_lora(base, kind)
+        for name, parameter in base.named_parameters():
+            parameter.requires_grad_(trains(self.method, name))
+        for place in dict.fromkeys(at for member in members for at in bottleneck_places(member, config.num_hidden_layers)):
+            sizes = [
+                member.rank if place in bottleneck_places(member, config.num_hidden_layers) else 0 for member in members
+            ]
+            self.bottlenecks[place.replace(".", "_")] = layers.Bottleneck(config.hidden_size, sizes, self.method, **kind)
         width, dropout = config.hidden_size, getattr(config, "classifier_dropout", None)
         dropout = config.hidden_dropout_prob if dropout is None else dropout
         self.heads = nn.ModuleList(
@@ -118,6 +150,16 @@ class PackedModel(nn.Module):
         self.to(device)
         self._base = [base.to(device)]  # in a list: the frozen base is not a part of this module's state
         self._check_counts()
+
+    def _place_lora(self, base: nn.Module, kind: dict) -> None:
+        for layer in range(base.config.num_hidden_layers):
+            for letter in WEIGHT_TYPES:
+                ranks = [member.rank if letter in member.weights else 0 for member in self.members]
+                if any(ranks):
+                    linear = linear_of(base, layer, letter)
+                    scales = [member.hparams.alpha / member.rank for member in self.members]
+                    pair = layers.LoRA(linear.in_features, linear.out_features, ranks, scales, **kind)
+                    self.adapters[f"{layer}_{letter}"] = pair
 
     @property
     def base(self) -> nn.Module:
@@ -132,7 +174,7 @@ class PackedModel(nn.Module):
         """Initial values: A as its protocol names it, B zero, head normal(0, initializer_range) as transformers does, and
         BERT's pre-trained pooler as the head's dense layer."""
         member = self.members[run]
-        for name, parameter in self.parameters_of(run).items():
+        for name, parameter in self._inserted(run).items():
             source = generator(member.seed, name, tuple(parameter.shape))
             if name.endswith(".a") and member.hparams.init_a == "kaiming":
                 # loralib: kaiming_uniform(a=sqrt 5) is U(-1/sqrt I, 1/sqrt I).
@@ -141,7 +183,7 @@ class PackedModel(nn.Module):
             elif name.endswith(".a"):
                 parameter.copy_(torch.empty(parameter.shape).normal_(0, member.hparams.init_a_std, generator=source))
             elif name.endswith("weight"):
-                spread = base.config.initializer_range
+                spread = base.config.initializer_range if name.startswith("head.") else layers.BOTTLENECK_STD
                 parameter.copy_(torch.empty(parameter.shape).normal_(0, spread, generator=source))
             else:
                 parameter.zero_()
@@ -152,36 +194,45 @@ class PackedModel(nn.Module):
             self.heads[run].requires_grad_(False)
 
     def parameters_of(self, run: int) -> dict[str, nn.Parameter]:
+        if self.method not in BASE_METHODS:
+            return self._inserted(run)
+        trained = {f"base.{name}": value for name, value in self.base.named_parameters() if value.requires_grad}
+        return trained | self._inserted(run)
+
+    def _inserted(self, run: int) -> dict[str, nn.Parameter]:
         found = {}
         for name, pair in self.adapters.items():
             if pair.ranks[run]:
                 place = name.replace("_", ".")
                 found[f"{place}.a"], found[f"{place}.b"] = pair.a[run], pair.b[run]
+        for name, pair in self.bottlenecks.items():
+            found |= {f"{name.replace('_', '.')}.{part}": value for part, value in pair.of(run).items()}
         return found | {f"head.{name}": value for name, value in self.heads[run].named_parameters()}
 
     def _check_counts(self) -> None:
-        depth = self.base.config.num_hidden_layers
         for run, member in enumerate(self.members):
-            placed = sum(name.endswith(".a") for name in self.parameters_of(run))
-            expected = depth * len(member.weights)
+            placed, expected = self.counts(run)["trainable"], trainable_parameters(self.base, member, head=False)
             if placed != expected:
-                raise AssertionError(f"{placed} LoRA pairs placed for {member.weights!r}; expected {expected}")
+                raise AssertionError(f"{placed} parameters train for {member}; expected {expected}")
 
     def counts(self, run: int) -> dict[str, int]:
         """Parameters: `trainable` without the head, as the paper counts (microsoft/LoRA #16), `head`, and `frozen`."""
         own = self.parameters_of(run)
         head = sum(value.numel() for name, value in own.items() if name.startswith("head.") and value.requires_grad)
-        adapters = sum(value.numel() for name, value in own.items() if not name.startswith("head."))
-        return dict(trainable=adapters, head=head, frozen=sum(value.numel() for value in self.base.parameters()))
+        others = sum(value.numel() for name, value in own.items() if not name.startswith("head."))
+        frozen = sum(value.numel() for value in self.base.parameters() if not value.requires_grad)
+        return dict(trainable=others, head=head, frozen=frozen)
 
     def batch(self, parts: list[encoder.Part]) -> encoder.Batch:
         return encoder.batch(parts, self.base.config, self.base.dtype, self.device)
 
     def forward(self, step: encoder.Batch) -> list[Tensor]:
         """Logits [N_s, C_s] of each run that has a part in `step`, in the order of its parts."""
-        adapters = {name.replace("_", "."): pair for name, pair in self.adapters.items()}
+        adapters, bottlenecks = (
+            {name.replace("_", "."): pair for name, pair in placed.items()} for placed in (self.adapters, self.bottlenecks)
+        )
         lora_dropout = [member.hparams.lora_dropout for member in self.members]
-        hidden_ND = encoder.encode(self.base, adapters, lora_dropout, step)
+        hidden_ND = encoder.encode(self.base, adapters, bottlenecks, lora_dropout, step)
         keys_2N = None if step.keys is None else step.keys[-2:, step.first_N]
         hidden_ND = hidden_ND.to(torch.promote_types(hidden_ND.dtype, torch.float32))
         return [

@@ -20,6 +20,7 @@ from torch.nn import functional
 GOLDEN = 0x9E3779B1  # 2^32 / golden ratio, odd: spreads consecutive integers over 32 bits
 SPREAD = 0x85EBCA77
 SPREAD_INT32 = SPREAD - 2**32
+BOTTLENECK_STD = 0.02  # of an adapter's first weights, up and down; biases start at zero (AdapterHub's init_weights "bert")
 
 
 class LoRA(nn.Module):
@@ -81,6 +82,42 @@ class _Adapted(torch.autograd.Function):
             if delta_TI is not None:
                 delta_TI[rows].addmm_(gb_TR, a_RI)
         return dx_TI, None if ctx.same_input else delta_TI, None, None, None, *grads
+
+
+class Bottleneck(nn.Module):
+    """Adapters of S runs after one sublayer: f(x) = W_up act(W_down x + b_down) + b_up, added ahead of its LayerNorm.
+
+    Houlsby et al. (2019) read the sublayer's output h: LN(x + h + f(h)), act SiLU, after both sublayers. Pfeiffer et al.
+    (2021) read the normed sum: LN(x + h + f(LN(x + h))), act ReLU, the same LayerNorm twice, after the feed-forward alone.
+    Both as AdapterHub has them (adapters 1.3, DoubleSeqBnConfig and SeqBnConfig), which the tests hold them to; no LayerNorm
+    trains. `down[s].weight` is [size, D]; a run with size 0 has no adapter here.
+    """
+
+    def __init__(self, width: int, sizes: list[int], method: str, **tensor_kind):
+        super().__init__()
+        self.reads_norm = method != "adapter_houlsby"
+        self.sizes = list(sizes)
+        self.down = nn.ModuleList(nn.Linear(width, size, **tensor_kind) if size else nn.Identity() for size in sizes)
+        self.up = nn.ModuleList(nn.Linear(size, width, **tensor_kind) if size else nn.Identity() for size in sizes)
+
+    def of(self, run: int) -> dict[str, nn.Parameter]:
+        """The parameters of one run by name."""
+        if not self.sizes[run]:
+            return {}
+        return {f"{side}.{name}": value for side, module in (("down", self.down[run]), ("up", self.up[run]))
+                for name, value in module.named_parameters()}  # fmt: skip
+
+    def forward(self, read_TD: Tensor, sum_TD: Tensor, segments: list[tuple[int, slice]]) -> Tensor:
+        """`sum_TD` with f(read) of each run added on its rows, [T, D]."""
+        act = functional.relu if self.reads_norm else functional.silu
+        added = []
+        for run, rows in segments:
+            x_TD = sum_TD[rows]
+            if self.sizes[run]:
+                down, up = ([value.to(x_TD.dtype) for value in side[run].parameters()] for side in (self.down, self.up))
+                x_TD = x_TD + functional.linear(act(functional.linear(read_TD[rows], *down)), *up)
+            added.append(x_TD)
+        return torch.cat(added)
 
 
 class Head(nn.Module):
@@ -202,8 +239,10 @@ class _Frozen(torch.autograd.Function):
         return _product(g_TO, ctx.saved_tensors[0]), None, None
 
 
-def frozen(linear: nn.Linear, x_TI: Tensor) -> Tensor:
-    """The frozen product W0 x + bias, [T, O]."""
+def linear(linear: nn.Linear, x_TI: Tensor) -> Tensor:
+    """The base's product W0 x + bias, [T, O]; with gradients of its own where W0 or the bias train."""
+    if linear.weight.requires_grad or linear.bias.requires_grad:
+        return functional.linear(x_TI, linear.weight, linear.bias)
     return _Frozen.apply(x_TI, linear.weight, linear.bias)
 
 

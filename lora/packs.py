@@ -9,13 +9,12 @@ line looks nothing up again, so that what the workflow resolved is what is train
 
 import itertools
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
 from lora import spec
-from lora.spec import Cell, Hparams, Problems
+from lora.spec import CELL_AXES, Cell, Hparams, Problems
 
-CELL_AXES = tuple(field.name for field in fields(Cell))
-CELL_KEYS = (*CELL_AXES, "hparams", "tokens_dir")  # of one object of --cells
+CELL_KEYS = (*CELL_AXES, "hparams", "tokens_dir", "start_dirs")  # of one object of --cells
 SHOWN = 3  # cells that a message names before "and N more"
 
 
@@ -57,13 +56,15 @@ class Packing:
 
     def problems(self) -> list[str]:
         """What forbids these packs, one line each; none for no packed axis."""
-        methods = sorted({cell.method for cell in self.cells} - set(spec.PACKABLE_METHODS)) if self.axes else []
-        found = [
-            f"pack: got {_written(self.axes)}, but method {method!r} changes the base model, which a pack shares; "
-            "use pack: [] for it, in a config of its own"
-            for method in methods
-        ]
+        methods = sorted({cell.method for cell in self.cells})
+        if len(methods) > 1 and {"weights", "rank"} & set(self.axes):
+            rest = tuple(axis for axis in self.axes if axis not in ("weights", "rank"))
+            return [
+                f"pack: got {_written(self.axes)}, but {', '.join(methods)} have weights and ranks of their own; "
+                f"use pack: {_written(rest)}, or a config for each method"
+            ]
         extra = [cell.path for cell in self.not_asked_for()]
+        found = []
         if extra:
             more = f" and {len(extra) - SHOWN} more" if len(extra) > SHOWN else ""
             found.append(
@@ -88,17 +89,23 @@ def _written(axes: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True)
 class JobCell:
-    """A cell as a job gets it: its resolved hyperparameters, and the folder of the tokens it trains on."""
+    """A cell as a job gets it: its resolved hyperparameters, the folder of the tokens it trains on, and the folders of the
+    runs of which the best one is what it starts from; none where it starts from no other run."""
 
     cell: Cell
     hparams: Hparams
     tokens_dir: str
+    start_dirs: tuple[str, ...] = ()
 
 
 def to_json(cells: list[JobCell]) -> str:
     """One line of JSON, the same for the same cells; `parse_json` reads it."""
-    listed = [asdict(one.cell) | dict(hparams=one.hparams.as_dict(), tokens_dir=one.tokens_dir) for one in cells]
+    listed = [asdict(one.cell) | _inputs(one) for one in cells]
     return json.dumps(listed, sort_keys=True, separators=(",", ":"))
+
+
+def _inputs(one: JobCell) -> dict:
+    return dict(hparams=one.hparams.as_dict(), tokens_dir=one.tokens_dir, start_dirs=list(one.start_dirs))
 
 
 def parse_json(text: str) -> list[JobCell]:
@@ -138,6 +145,9 @@ def _parse_cell(one) -> JobCell:
         for key, kind in (*((axis, int if axis == "rank" else str) for axis in CELL_AXES), ("tokens_dir", str))
         if type(one[key]) is not kind
     ]
+    starts = one["start_dirs"]
+    if type(starts) is not list or not all(isinstance(folder, str) for folder in starts):
+        problems.append(f"start_dirs is {starts!r}; allowed: a list of folders")
     if not isinstance(hparams, dict) or set(hparams) != set(spec.HPARAM_NAMES):
         problems.append(f"hparams has {_keys(hparams)}; allowed: the keys {', '.join(spec.HPARAM_NAMES)}, all of them")
     if problems:
@@ -150,7 +160,7 @@ def _parse_cell(one) -> JobCell:
             problems.append(f"hparams.{error}")
     if problems:
         raise Problems("", problems)
-    return JobCell(cell, Hparams(**values), one["tokens_dir"])
+    return JobCell(cell, Hparams(**values), one["tokens_dir"], tuple(starts))
 
 
 def _keys(value) -> str:

@@ -14,6 +14,7 @@ import torch
 
 from lora import data, encoder, machine
 from lora.runs import Run
+from lora.spec import BASE_METHODS
 
 log = logging.getLogger(__name__)
 # More tokens at once are not faster: on a CPU they leave the cache, on a GPU every product is large enough.
@@ -145,5 +146,7 @@ def _activations(base, pack: list[Run], lengths: np.ndarray) -> int:
 def _lora_inputs(run: Run) -> int:
     """Matrices as large as a layer's input that a run's LoRA keeps in each layer for its gradient: q, k and v share theirs;
     with a dropout of LoRA's own every letter keeps an input and a mask."""
-    weights = run.asked.settings["weights"]
+    weights = run.cell.weights
+    if run.method != "lora":
+        return 4 if run.method in BASE_METHODS else 1  # the inputs of every product, or of the adapters
     return 2 * len(weights) if run.hparams.lora_dropout else len({letter == "o" for letter in weights})

@@ -31,22 +31,24 @@ METRICS_COLUMNS = {
     "pearson": (float, "Pearson correlation, -1 to 1 (regression)"),
     "spearman": (float, "Spearman rank correlation, -1 to 1 (regression)"),
     "accuracy_mismatched": (float, "MNLI's second evaluation set, fraction right"),
+    "accuracy_overall": (float, "MNLI's two evaluation sets taken as one, fraction right"),
 }
 
 RUN_COLUMNS = {  # of runs.csv, before METRICS_COLUMNS: which run a row belongs to
     "model": (str, "name in config/sources.csv"),
     "task": (str, "name in config/tasks.csv"),
     "method": (str, "what is inserted and what trains"),
-    "weights": (str, "weight types adapted, letters of qkvo"),
-    "rank": (int, "LoRA rank r"),
+    "weights": (str, "what is adapted: letters of qkvo for lora, a word for the other methods"),
+    "rank": (int, "LoRA rank r, bottleneck of an adapter, 0 for methods without either"),
+    "protocol": (str, "name in config/hparams.csv, or of the config's own"),
     "seed": (int, "the run's seed"),
-    "protocol": (str, "name in config/hparams.csv"),
     "digest": (str, "sha256 of all that decides the run's numbers"),
     "base_precision": (str, "of the frozen base model and its activations: bf16 or fp32"),
     "trainable": (int, "trained parameters without the head, as the paper counts"),
     "eval_examples": (int, "size of the evaluation set"),
 }
 
+CELL_COLUMNS = ("model", "task", "method", "weights", "rank", "protocol")
 RUNS_COLUMNS = {**RUN_COLUMNS, **METRICS_COLUMNS}
 RUNS_COLUMNS["status"] = (str, "ok, non_finite, or missing: asked for, but no metrics.csv is there")
 
@@ -59,6 +61,7 @@ RUN_JSON_KEYS = (
     "parameters",  # {"trainable": without the head, "head": trained head, "frozen": the rest}
     "data",  # {"source": identity, "tokens_sha256":, "train_examples":, "eval_examples":, "train_tokens":}
     "base",  # {"source": identity, "base_sha256":, "family": bert or roberta}
+    "start",  # null for the pre-trained model, or {"source": run or folder it started from, "sha256": of its tensors}
     "best",  # {"epoch":, "metric":, "value":}: the epoch whose adapter was kept
     "speed",  # {"wall_s":, "examples_per_s":, "pack": number of runs in lock-step}
     "versions",  # python, torch, transformers, lora
@@ -99,8 +102,9 @@ TABLE_COLUMNS = {  # <table>.csv: one row per cell of the table
     "task": (str, "name in config/tasks.csv; average is the mean over the eight GLUE tasks"),
     "task_title": (str, "the task as the table prints it"),
     "method": (str, "what is inserted and what trains"),
-    "weights": (str, "weight types adapted, letters of qkvo"),
-    "rank": (int, "LoRA rank r"),
+    "weights": RUN_COLUMNS["weights"],
+    "rank": RUN_COLUMNS["rank"],
+    "protocol": RUN_COLUMNS["protocol"],
     "metric": (str, "a metric of METRICS_COLUMNS, or average"),
     "base_precision": (
         str,
@@ -131,7 +135,7 @@ TABLE_COLUMNS = {  # <table>.csv: one row per cell of the table
 }
 
 BEST_COLUMNS = {  # <table>_best.csv: one row per run
-    **{name: TABLE_COLUMNS[name] for name in ("model", "task", "task_title", "method", "weights", "rank")},
+    **{name: TABLE_COLUMNS[name] for name in ("model", "task", "task_title", "method", "weights", "rank", "protocol")},
     "seed": RUN_COLUMNS["seed"],
     "metric": (str, "the task's metric"),
     "trainable": RUN_COLUMNS["trainable"],
@@ -143,7 +147,7 @@ BEST_COLUMNS = {  # <table>_best.csv: one row per run
 }
 
 CURVES_COLUMNS = {  # <table>_curves.csv: one row per cell and epoch, over its finished runs
-    **{name: BEST_COLUMNS[name] for name in ("model", "task", "task_title", "method", "weights", "rank", "metric")},
+    **{name: BEST_COLUMNS[name] for name in (*CELL_COLUMNS, "task_title", "metric")},
     "epoch": METRICS_COLUMNS["epoch"],
     "n": (int, "runs behind the row"),
     "n_expected": (int, "runs asked for: the seeds"),
@@ -155,7 +159,7 @@ CURVES_COLUMNS = {  # <table>_curves.csv: one row per cell and epoch, over its f
 }
 
 PROVENANCE_COLUMNS = {  # provenance.csv: one row per run asked for; hashes are cut to 12 digits
-    **{name: RUN_COLUMNS[name] for name in ("model", "task", "method", "weights", "rank", "seed")},
+    **{name: RUN_COLUMNS[name] for name in (*CELL_COLUMNS, "seed")},
     "status": (str, "ok, non_finite or missing"),
     "digest": RUN_COLUMNS["digest"],
     "results_version": (int, "of the code that trained it"),

@@ -23,20 +23,22 @@ from torch import Tensor
 import lora
 from lora import checkpoint, export, machine, records
 from lora.data import Tokens, steps_per_epoch
-from lora.spec import Hparams, Task
+from lora.spec import CELL_AXES, Cell, Hparams, Task
+from lora.starts import Start
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One run that is wanted: its settings as run.json holds them, its task, the prepared tokens it trains on, and the
-    folder its outputs go to."""
+    """One run that is wanted: its settings as run.json holds them, its task, the prepared tokens it trains on, the folder
+    its outputs go to, and the folders of the runs of which the best is what it starts from, if it starts from one."""
 
     settings: dict
     task: Task
     tokens_dir: Path
     output_dir: Path
+    start_dirs: tuple[Path, ...] = ()
 
     @property
     def hparams(self) -> Hparams:
@@ -52,6 +54,7 @@ class Run:
     prepared: dict  # tokens.json
     precision: str  # of the frozen base
     digest: str
+    start: Start | None = None
     place: int = 0  # in the pack
     step: int = 0
     epoch: int = 0  # finished epochs
@@ -71,23 +74,34 @@ class Run:
         return self.epoch >= self.hparams.epochs or bool(self.rows and self.rows[-1]["status"] != "ok")
 
     @property
+    def cell(self) -> Cell:
+        return Cell(**{name: self.asked.settings[name] for name in CELL_AXES})
+
+    @property
+    def method(self) -> str:
+        return self.asked.settings["method"]
+
+    @property
     def seed(self) -> int:
         return self.asked.settings["seed"]
 
     @property
     def name(self) -> str:
-        """What tells it from the others of its pack, for messages: its folder's path without the model."""
+        """What tells it from the others of its pack, for messages."""
         settings = self.asked.settings
-        return f"{settings['task']} {settings['weights']} r{settings['rank']} seed {self.seed}"
+        what = f"{settings['weights']} r{settings['rank']}" if self.method == "lora" else self.method
+        return f"{settings['task']} {what} seed {self.seed}"
 
     @property
     def steps_per_epoch(self) -> int:
         return steps_per_epoch(len(self.tokens["train"]), self.hparams.examples_per_step)
 
 
-def digest_of(settings: dict, task: Task, tokens_sha256: str, base_sha256: str, precision: str) -> str:
-    """sha256 of everything that decides a run's numbers and its adapter; the names of protocol, model and task do not."""
-    deciding = {key: settings[key] for key in ("method", "weights", "rank", "seed", "hparams")}
+def digest_of(settings: dict, task: Task, tokens_sha256: str, base_sha256: str, precision: str, start_sha256: str) -> str:
+    """sha256 of everything that decides a run's numbers and its adapter; the names of protocol, model and task do not, nor
+    does where what it starts from was found."""
+    deciding = {key: settings[key] for key in ("method", "weights", "rank", "seed")}
+    deciding["hparams"] = settings["hparams"] | dict(start=start_sha256)
     deciding |= dict(num_labels=task.num_labels, metric=task.metric, eval_splits=task.eval_splits)
     deciding |= dict(tokens=tokens_sha256, base=base_sha256, precision=precision, results_version=lora.RESULTS_VERSION)
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
@@ -97,8 +111,8 @@ def adamw(run: Run) -> torch.optim.Optimizer:
     hparams = run.hparams
     trained = {name: value for name, value in run.parameters.items() if value.requires_grad}
     groups = [
-        dict(params=[value for name, value in trained.items() if name.endswith("bias")], weight_decay=0.0),
-        dict(params=[value for name, value in trained.items() if not name.endswith("bias")]),
+        dict(params=[value for name, value in trained.items() if not _decays(name)], weight_decay=0.0),
+        dict(params=[value for name, value in trained.items() if _decays(name)]),
     ]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],
@@ -108,6 +122,11 @@ def adamw(run: Run) -> torch.optim.Optimizer:
         weight_decay=hparams.weight_decay,
         fused=True,
     )
+
+
+def _decays(name: str) -> bool:
+    """Whether weight decay acts on a parameter: not on biases and LayerNorm, as in transformers' Trainer."""
+    return not (name.endswith("bias") or "LayerNorm" in name)
 
 
 def commit() -> str:
@@ -143,6 +162,7 @@ def record_of(run: Run, base_facts: dict, model, pack: int) -> dict:
         parameters=run.counts,
         data=data_facts,
         base=base_facts,
+        start=run.start and dict(source=run.start.source, sha256=run.start.sha256),
         best=dict(epoch=run.best_epoch, metric=task.metric, value=None if best is None or math.isnan(best) else best),
         speed=dict(
             wall_s=round(run.wall_s, 3),
@@ -162,8 +182,9 @@ def record_of(run: Run, base_facts: dict, model, pack: int) -> dict:
     )
 
 
-def save(run: Run, state_dir: Path, record: dict) -> None:
-    """Keep the run's state: everything to go on from, or, once it is done, everything to write it out again."""
+def save(run: Run, state_dir: Path, record: dict | None) -> None:
+    """Keep the run's state: everything to go on from, or, once it is done, everything to write it out again; then `record`
+    is its run.json. Masks and orders are functions of seed, epoch and step, so there is no generator to keep."""
     tensors = {f"best/{name}": value for name, value in run.best.items()}
     if not run.done:
         for name, value in run.parameters.items():
@@ -172,7 +193,10 @@ def save(run: Run, state_dir: Path, record: dict) -> None:
                 tensors[f"adam/{key}/{name}"] = moment
     rows = [{key: None if value != value else value for key, value in row.items()} for row in run.rows]
     meta = dict(done=run.done, epoch=run.epoch, step=run.step, rows=rows, best_epoch=run.best_epoch, wall_s=run.wall_s)
-    checkpoint.save(state_dir, run.digest, f"epoch{run.epoch}", tensors, meta | dict(record=record))
+    loss = None if run.loss is None else float(run.loss).hex()  # also NaN and infinity, which JSON has not
+    checkpoint.save(
+        state_dir, run.digest, f"epoch{run.epoch}-step{run.step}", tensors, meta | dict(loss=loss, record=record)
+    )
 
 
 def _restore(run: Run, meta: dict, tensors: dict[str, Tensor]) -> None:
@@ -194,7 +218,7 @@ def restore_finished(run: Run, state_dir: Path) -> bool:
 
 @torch.no_grad()
 def resume(run: Run, state_dir: Path) -> None:
-    """Take a run up where its state left it, at the end of an epoch."""
+    """Take a run up where its state left it, between two steps."""
     state = checkpoint.load(state_dir, run.digest)
     if state is None:
         return
@@ -205,7 +229,10 @@ def resume(run: Run, state_dir: Path) -> None:
         moments = {key: tensors.get(f"adam/{key}/{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
         if moments["step"] is not None:
             run.optimizer.state[value] = {key: moment.to(value.device) for key, moment in moments.items()}
-    log.info("%s goes on after epoch %d", run.name, run.epoch)
+    if meta["loss"] is not None:
+        device = next(iter(run.parameters.values())).device
+        run.loss = torch.tensor(float.fromhex(meta["loss"]), dtype=torch.float64, device=device)
+    log.info("%s goes on after epoch %d, step %d", run.name, run.epoch, run.step)
 
 
 def write_outputs(asked: Asked, rows: list[dict], record: dict, best: dict[str, Tensor]) -> None:
@@ -213,9 +240,14 @@ def write_outputs(asked: Asked, rows: list[dict], record: dict, best: dict[str, 
     tensors worth keeping: its folder holds the configuration and an empty file."""
     settings, folder = asked.settings, Path(asked.output_dir)
     hparams = settings["hparams"]
-    export.write_adapter(
-        folder / "adapter", best, record["base"]["family"], settings["model"], settings["weights"], settings["rank"],
-        hparams["alpha"], hparams["lora_dropout"],
-    )  # fmt: skip
+    if settings["method"] == "lora":
+        export.write_adapter(
+            folder / "adapter", best, record["base"]["family"], settings["model"], settings["weights"], settings["rank"],
+            hparams["alpha"], hparams["lora_dropout"],
+        )  # fmt: skip
+    else:
+        checkpoint.save_tensors(folder / "adapter" / "adapter_model.safetensors", best)
+        told = {key: settings[key] for key in ("method", "weights", "rank", "model")}
+        records.write_json(folder / "adapter" / "adapter_config.json", told | dict(family=record["base"]["family"]))
     records.write_json(folder / "run.json", record)
     records.write_csv(folder / "metrics.csv", records.METRICS_COLUMNS, rows)

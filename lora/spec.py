@@ -5,12 +5,23 @@ only: where the facts come from is `grid`, what is done with them is everybody e
 """
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 WEIGHT_TYPES = "qkvo"  # in the paper's order (Sec. 4.2: Wq, Wk, Wv, Wo)
-METHODS = ("lora",)
-PACKABLE_METHODS = ("lora",)  # those that leave the base model as it is, so that runs can share it
+# method -> what a cell's `weights` may be: None for letters of WEIGHT_TYPES, otherwise one word, where <n> is a number.
+METHODS = {
+    "lora": None,
+    "ft": "all",
+    "bitfit": "bias",
+    "adapter_houlsby": "both",  # after both sublayers of a layer: self-attention and feed-forward
+    "adapter_pfeiffer": "ffn",  # after the feed-forward of every layer
+    "adapter_drop": "ffn<n>",  # after the feed-forward of the layers from n on, counted from 0
+}
+# They train parameters of the base model itself, so that runs cannot share it, and have no rank.
+BASE_METHODS = ("ft", "bitfit")
+PRETRAINED = "pretrained"
 MODEL_FAMILIES = ("bert", "roberta")
 METRICS = ("accuracy", "f1", "precision", "recall", "matthews", "pearson", "spearman")
 SOURCE_KINDS = ("hub", "file", "pypi")
@@ -103,40 +114,66 @@ class Source:
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """A run without its seed. Its path is its identity, so a cell that two tables need is trained once."""
+    """A run without its seed. Its path is its identity, so a cell that two tables need is trained once.
+
+    `weights` says what is adapted: letters of weight types for LoRA, a word of METHODS for the others. `rank` is LoRA's r,
+    an adapter's bottleneck, or 0 for methods that train the base model's own parameters.
+    """
 
     model: str
     task: str
     method: str
     weights: str
     rank: int
+    protocol: str
 
     def __post_init__(self):
         problems = []
         if self.method not in METHODS:
             problems.append(f"method is {self.method!r}; allowed: {', '.join(METHODS)}")
-        canonical = "".join(letter for letter in WEIGHT_TYPES if letter in self.weights)
-        if not self.weights or self.weights != canonical:
-            hint = f"; write {canonical!r}" if canonical and set(self.weights) <= set(WEIGHT_TYPES) else ""
-            problems.append(
-                f"weights is {self.weights!r}; allowed: letters of {WEIGHT_TYPES!r}, each once, in that order{hint}"
-            )
-        if self.rank < 1:
+        elif problem := _check_weights(self.method, self.weights):
+            problems.append(problem)
+        if self.method in BASE_METHODS and self.rank:
+            problems.append(f"rank is {self.rank}; allowed for method {self.method!r}: 0, it has none")
+        elif self.method not in BASE_METHODS and self.rank < 1:
             problems.append(f"rank is {self.rank}; allowed: an integer of at least 1")
         if problems:
             raise Problems(f"cell {self.model}/{self.task}:", problems)
 
     @property
     def path(self) -> str:
-        return f"{self.model}/{self.task}/{self.method}/{self.weights}/r{self.rank}"
+        return f"{self.protocol}/{self.model}/{self.task}/{self.method}/{self.weights}/r{self.rank}"
+
+    @property
+    def first_layer(self) -> int:
+        """The lowest layer with an adapter, from 0."""
+        return int(self.weights.removeprefix("ffn") or 0) if self.method == "adapter_drop" else 0
 
     @classmethod
     def parse(cls, path: str) -> "Cell":
         """The cell whose `path` this is; raises ValueError for anything else."""
         parts = PurePosixPath(path).parts
-        if len(parts) != 5 or not parts[4].startswith("r") or not parts[4][1:].isdecimal():
-            raise ValueError(f"not a cell's path: {path!r}; allowed: model/task/method/weights/r<rank>")
-        return cls(*parts[:4], rank=int(parts[4][1:]))
+        if len(parts) != 6 or not parts[5].startswith("r") or not parts[5][1:].isdecimal():
+            raise ValueError(f"not a cell's path: {path!r}; allowed: protocol/model/task/method/weights/r<rank>")
+        return cls(*parts[1:5], rank=int(parts[5][1:]), protocol=parts[0])
+
+
+CELL_AXES = tuple(field.name for field in dataclasses.fields(Cell))
+
+
+def _check_weights(method: str, weights: str) -> str | None:
+    """What is wrong with `weights` of a cell of this method, or None."""
+    word = METHODS[method]
+    if word is None:
+        canonical = "".join(letter for letter in WEIGHT_TYPES if letter in weights)
+        if weights and weights == canonical:
+            return None
+        hint = f"; write {canonical!r}" if canonical and set(weights) <= set(WEIGHT_TYPES) else ""
+        return f"weights is {weights!r}; allowed: letters of {WEIGHT_TYPES!r}, each once, in that order{hint}"
+    start, numbered, _ = word.partition("<n>")
+    if weights == word and not numbered or numbered and re.fullmatch(f"{start}(0|[1-9][0-9]*)", weights):
+        return None
+    return f"weights is {weights!r}; allowed for method {method!r}: {word}"
 
 
 def _setting(unit: str, minimum=None, above=None, maximum=None, choices=None):
@@ -148,7 +185,8 @@ def _setting(unit: str, minimum=None, above=None, maximum=None, choices=None):
 class Hparams:
     """Everything about a run that its protocol decides. No field has a default: `config/hparams.csv` is the one place.
 
-    `alpha` is a number here; in the CSV it may also be `<c>r`, c times the rank. `max_grad_norm` 0 is no clipping.
+    `alpha` is a number here; in the CSV it may also be `<c>r`, c times the rank. `max_grad_norm` 0 is no clipping. What
+    LoRA alone has (alpha, its dropout, the start of A) means nothing for the other methods.
     """
 
     epochs: int = _setting("passes over the training set", minimum=1)
@@ -160,6 +198,7 @@ class Hparams:
     init_a: str = _setting("how A starts (B is zero)", choices=("kaiming", "gaussian"))
     init_a_std: float = _setting("standard deviation of a gaussian A", above=0)
     head: str = _setting("whether the classification head trains", choices=("trained", "frozen"))
+    start: str = _setting("what it starts from: pretrained, a task (the best run of its protocol), or a PEFT folder")
     weight_decay: float = _setting("decoupled, off biases and LayerNorm", minimum=0)
     warmup_frac: float = _setting("share of all steps", minimum=0, maximum=1)
     max_grad_norm: float = _setting("per run; 0 is off", minimum=0)
@@ -175,10 +214,15 @@ class Hparams:
     def as_dict(self) -> dict:
         return dataclasses.asdict(self)
 
+    @property
+    def start_task(self) -> str | None:
+        """The task whose best run this one starts from; None where it starts from the pre-trained model or a folder."""
+        return None if self.start == PRETRAINED or "/" in self.start else self.start
 
-def run_settings(cell: Cell, seed: int, protocol: str, hparams: Hparams) -> dict:
+
+def run_settings(cell: Cell, seed: int, hparams: Hparams) -> dict:
     """What run.json holds under `settings`: all that was asked of one run, as plain JSON values."""
-    return dataclasses.asdict(cell) | dict(seed=seed, protocol=protocol, hparams=hparams.as_dict())
+    return dataclasses.asdict(cell) | dict(seed=seed, hparams=hparams.as_dict())
 
 
 HPARAM_FIELDS = {spec.name: spec for spec in dataclasses.fields(Hparams)}
@@ -191,7 +235,7 @@ def allowed_values(name: str) -> str:
     limits = spec.metadata
     if limits["choices"]:
         return " or ".join(limits["choices"])
-    words = {int: "a whole number", float: "a number"}[spec.type]
+    words = {int: "a whole number", float: "a number", str: "text"}[spec.type]
     if limits["minimum"] is not None:
         words += f" of at least {limits['minimum']}"
     if limits["above"] is not None:
@@ -208,6 +252,8 @@ def check_setting(name: str, value) -> str | None:
     wrong = f"{name} is {value!r}; allowed: {allowed_values(name)}"
     if limits["choices"]:
         return None if value in limits["choices"] else wrong
+    if spec.type is str:
+        return None if isinstance(value, str) and value else wrong
     if isinstance(value, bool) or not isinstance(value, (int, spec.type)) or value != value or abs(value) == float("inf"):
         return wrong
     if limits["minimum"] is not None and value < limits["minimum"]:

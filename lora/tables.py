@@ -8,7 +8,7 @@ A failed or missing run is counted and never replaced. How a table looks is `lay
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -45,12 +45,12 @@ class Made:
 def make(grid, runs_csv: Path, name: str) -> Made:
     """Table `name` of `grid` from what `collect` wrote.
 
-    Raises Problems when the grid has no such table, or runs.csv lacks runs of it or holds another protocol.
+    Raises Problems when the grid has no such table, or runs.csv lacks runs of it.
     """
     if name not in grid.tables:
         raise Problems(f"No table {name!r} is asked for:", [f"allowed: {', '.join(grid.tables)}; add it under tables:"])
     runs = pd.DataFrame(records.read_csv(runs_csv, records.RUNS_COLUMNS), columns=list(records.RUNS_COLUMNS))
-    by_run = {key: rows for key, rows in runs.groupby(["model", "task", "method", "weights", "rank", "seed"], sort=False)}
+    by_run = {key: rows for key, rows in runs.groupby([*records.CELL_COLUMNS, "seed"], sort=False)}
     table = grid.tables[name]
     _check(grid, table, by_run, runs_csv)
     cells, best, curves = [], [], []
@@ -92,26 +92,21 @@ def statistics(values: pd.Series) -> dict[str, float]:
 
 
 def _key(cell: Cell, seed: int) -> tuple:
-    return (cell.model, cell.task, cell.method, cell.weights, cell.rank, seed)
+    return (*astuple(cell), seed)
 
 
 def _check(grid, table, by_run: dict, runs_csv: Path) -> None:
     problems = []
     for cell in table.cells:
         for seed in grid.seeds:
-            rows = by_run.get(_key(cell, seed))
-            if rows is None:
+            if _key(cell, seed) not in by_run:
                 problems.append(f"{cell.path}/seed{seed} is not in it")
-            elif set(rows["protocol"]) != {grid.protocol}:
-                problems.append(f"{cell.path}/seed{seed} has protocol {rows['protocol'].iloc[0]!r}, not {grid.protocol!r}")
     if problems:
         raise Problems(f"{runs_csv} is not of this config; collect the runs again:", problems)
 
 
 def _identity(cell: Cell, task) -> dict:
-    return dict(
-        model=cell.model, task=cell.task, task_title=task.title, method=cell.method, weights=cell.weights, rank=cell.rank
-    )
+    return asdict(cell) | dict(task_title=task.title)
 
 
 def _run(cell: Cell, task, seed: int, rows: pd.DataFrame) -> tuple[dict, pd.DataFrame]:
@@ -141,7 +136,7 @@ def _cell(name: str, cell: Cell, title: str, metric: str, of_cell: list) -> dict
     if name == "table6":
         where = dict(row=f"{cell.model} {cell.task} {cell.weights}", column=f"r{cell.rank}")
     row = dict.fromkeys(records.TABLE_COLUMNS, math.nan) | where
-    row |= dict(model=cell.model, task=cell.task, task_title=title, method=cell.method, weights=cell.weights, rank=cell.rank)
+    row |= asdict(cell) | dict(task_title=title)
     row |= dict(metric=metric, n=len(done), n_expected=len(of_cell), n_missing=statuses.count("missing"))
     row |= dict(
         n_failed=statuses.count("non_finite") + statuses.count("undefined"),
@@ -177,7 +172,7 @@ def _averages(cells: list[dict]) -> list[dict]:
             counts = {key: int(frame[key].min()) for key in ("n", "n_expected")}
             counts |= {key: int(frame[key].sum()) for key in ("n_failed", "n_missing")}
             blank = dict.fromkeys(records.TABLE_COLUMNS, math.nan)
-            kept = {key: eight[0][key] for key in ("row", "model", "method", "weights", "rank", "trainable")}
+            kept = {key: eight[0][key] for key in ("row", "model", "method", "weights", "rank", "protocol", "trainable")}
             kept["base_precision"] = " ".join(sorted({one for cell in eight for one in cell["base_precision"].split()}))
             averages.append(
                 blank | kept | means | counts | dict(column="average", task="average", task_title="Avg", metric="average")

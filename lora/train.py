@@ -10,17 +10,17 @@ state, now and in any later job that asks for it. AdamW with decoupled weight de
 import json
 import logging
 import math
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from lora import data, encoder, fetch, inject, layers, machine, metrics, passes, records, runs
+from lora import data, encoder, fetch, inject, interrupt, layers, machine, metrics, passes, records, runs, starts
+from lora.keeper import Keeper
 from lora.passes import Limits, Piece
 from lora.progress import Progress
 from lora.runs import Asked, Run
-from lora.spec import Hparams, Problems, Task
+from lora.spec import BASE_METHODS, Hparams, Problems, Task
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +33,19 @@ def learning_rate(step: int, total: int, hparams: Hparams) -> float:
     return hparams.learning_rate * max(0.0, (total - step) / max(1, total - warmup))
 
 
+def _learning_rate(run: Run, step: int) -> float:
+    return learning_rate(step, run.steps_per_epoch * run.hparams.epochs, run.hparams)
+
+
 def train(asked: list[Asked], model_dir: Path, state_dir: Path, device: str = "auto", micro_batch: int = 0,
-          precision: str = "auto") -> None:  # fmt: skip
+          precision: str = "auto", checkpoint_every_s: float = math.inf) -> None:  # fmt: skip
     """Train the runs of one pack and write each one's metrics.csv, run.json and adapter/ into its output folder.
 
     `model_dir` is a local transformers folder, `state_dir` where state is kept between jobs. `micro_batch` examples of a
     run per forward pass, 0 for a whole step; results differ by rounding only. `precision` is that of the frozen base: bf16,
-    fp32, or auto, which takes what is faster here, and finished runs of either. Raises ValueError for inputs that do not
-    fit together or a pack that does not fit memory, before any training.
+    fp32, or auto, which takes what is faster here, and finished runs of either. State is saved after every epoch, every
+    `checkpoint_every_s` seconds, and when the process is told to stop, which raises interrupt.Interrupted. Raises ValueError
+    for inputs that do not fit together or a pack that does not fit memory, before any training.
     """
     place = machine.pick_device(device)
     picked = machine.pick_precision(precision, place)
@@ -56,31 +61,58 @@ def train(asked: list[Asked], model_dir: Path, state_dir: Path, device: str = "a
             left.append(wanted[0])
     if not left:
         return
+    keeper = Keeper(Path(state_dir), checkpoint_every_s)
+    with interrupt.watched():
+        for together in _packs(left):
+            _train_together(together, model_dir, base_sha256, keeper, place, micro_batch)
+
+
+def _packs(left: list[Run]) -> list[list[Run]]:
+    """The runs that share a base model; those of a method that trains the base's own parameters one by one."""
+    sharing = [run for run in left if run.method not in BASE_METHODS]
+    alone = [[run] for run in left if run.method in BASE_METHODS]
+    if len(alone) > 1:
+        log.info("%s trains the base model itself, which runs cannot share: one run after another", alone[0][0].method)
+    return [sharing] * bool(sharing) + alone
+
+
+def _train_together(left: list[Run], model_dir: Path, base_sha256: str, keeper: Keeper, place: torch.device,
+                    micro_batch: int) -> None:  # fmt: skip
+    """Load the base model for these runs and train them in lock-step."""
     tokens = {folder: data.load(folder) for folder in {run.asked.tokens_dir for run in left}}
-    base = inject.load_base(Path(model_dir), machine.DTYPES[picked])
+    base = inject.load_base(Path(model_dir), machine.DTYPES[left[0].precision])
     _check_fits(left, base)
     members = []
     for run in left:
         run.tokens = tokens[run.asked.tokens_dir]
-        settings = run.asked.settings
         members.append(
-            inject.Member(run.seed, settings["weights"], settings["rank"], run.asked.task.num_labels, run.hparams)
-        )
-    parameters = [inject.trainable_parameters(base.config, member) for member in members]
+            inject.Member(
+                run.seed, run.cell.weights, run.cell.rank, run.asked.task.num_labels, run.hparams, run.method,
+                run.cell.first_layer,
+            )
+        )  # fmt: skip
+    parameters = [inject.trainable_parameters(base, member) for member in members]
     limits = passes.plan(left, base, parameters, place, micro_batch)
     model = inject.PackedModel(base, members, place)
     for index, run in enumerate(left):
         run.place, run.parameters, run.counts = index, model.parameters_of(index), model.counts(index)
+        starts.begin(run, base.config.model_type)
         run.optimizer = runs.adamw(run)
-        runs.resume(run, state_dir)
+        runs.resume(run, keeper.state_dir)
     base_facts = dict(source=fetch.identity_of(model_dir), base_sha256=base_sha256, family=base.config.model_type)
-    _loop(model, left, state_dir, limits, base_facts)
+    _loop(model, left, keeper, limits, base_facts)
+    for run in left:  # a base model of a run's own goes before the next one comes
+        run.parameters, run.best, run.optimizer = {}, {}, None
 
 
 def _run(one: Asked, base_sha256: str, precision: str) -> Run:
     prepared = json.loads((Path(one.tokens_dir) / "tokens.json").read_text(encoding="utf-8"))
-    digest = runs.digest_of(one.settings, one.task, prepared["sha256"], base_sha256, precision)
-    return Run(one, one.hparams, prepared, precision, digest)
+    start = starts.start_of(one)
+    if one.settings["method"] in BASE_METHODS:
+        precision = "fp32"  # the base's parameters are those that train
+    sha256 = start.sha256 if start else ""
+    digest = runs.digest_of(one.settings, one.task, prepared["sha256"], base_sha256, precision, sha256)
+    return Run(one, one.hparams, prepared, precision, digest, start)
 
 
 def _check_fits(pack: list[Run], base) -> None:
@@ -92,41 +124,53 @@ def _check_fits(pack: list[Run], base) -> None:
             problems.append(f"max_tokens is {wanted}, the prepared tokens have {prepared}")
         if wanted > longest:
             problems.append(f"max_tokens is {wanted}; this model takes at most {longest}")
-        if run.asked.settings["rank"] > base.config.hidden_size:
-            problems.append(f"rank is {run.asked.settings['rank']}; at most the model's width, {base.config.hidden_size}")
+        if run.cell.rank > base.config.hidden_size:
+            problems.append(f"rank is {run.cell.rank}; at most the model's width, {base.config.hidden_size}")
+        if run.cell.first_layer >= base.config.num_hidden_layers:
+            problems.append(f"weights is {run.cell.weights}; this model's last layer is {base.config.num_hidden_layers - 1}")
     if problems:
         raise Problems("The run does not fit its model and data:", sorted(set(problems)))
 
 
-def _loop(model, pack: list[Run], state_dir: Path, limits: Limits, base_facts: dict) -> None:
-    """Step all unfinished runs together until none is left."""
+def _loop(model, pack: list[Run], keeper: Keeper, limits: Limits, base_facts: dict) -> None:
+    """Step all unfinished runs together until none is left. A state that is saved always lies between two steps; told to
+    stop, it saves and raises Interrupted."""
     left = [run for run in pack if not run.done]
     work = sum((run.hparams.epochs - run.epoch) * len(run.tokens["train"]) for run in left)
     progress = Progress(_label(left), work)
     log.info("%d runs in lock-step", len(left))
-    started = time.monotonic()
+    keeper.start(left)
     while left:
+        try:
+            interrupt.check()
+            ended = [run for run in left if run.step == (run.epoch + 1) * run.steps_per_epoch]
+            if ended:
+                progress.clear()
+                _end_epoch(model, ended, limits, progress.rate())
+        except interrupt.Interrupted:
+            progress.clear()
+            keeper.save(left)
+            raise
+        if ended:
+            keeper.tick()
+            for run in ended:
+                record = runs.record_of(run, base_facts, model, len(pack))
+                runs.save(run, keeper.state_dir, record)
+                if run.done:
+                    runs.write_outputs(run.asked, run.rows, record, run.best)
+            left = [run for run in left if not run.done]
+            keeper.start(left)
+            continue
         for run in left:
             if run.order is None:
                 run.order = data.epoch_order(run.seed, run.epoch, len(run.tokens["train"]))
+            if run.loss is None:
                 run.loss = torch.zeros((), dtype=torch.float64, device=model.device)
         examples = _step(model, left, limits)
         first = left[0]
         where = f"epoch {first.epoch + 1}/{first.hparams.epochs}  step {first.step}/"
         progress.show(examples, f"{where}{first.steps_per_epoch * first.hparams.epochs}")
-        ended = [run for run in left if run.step % run.steps_per_epoch == 0]
-        if ended:
-            progress.clear()
-            _end_epoch(model, ended, limits, progress.rate())
-            elapsed, started = time.monotonic() - started, time.monotonic()
-            for run in left:
-                run.wall_s += elapsed
-            for run in ended:
-                record = runs.record_of(run, base_facts, model, len(pack))
-                runs.save(run, state_dir, record)
-                if run.done:
-                    runs.write_outputs(run.asked, run.rows, record, run.best)
-            left = [run for run in left if not run.done]
+        keeper.save_if_due()
 
 
 def _label(pack: list[Run]) -> str:
@@ -161,7 +205,7 @@ def _step(model, pack: list[Run], limits: Limits) -> int:
     passes.within_memory(limits, attempt, undo)
     for run in pack:
         for group in run.optimizer.param_groups:
-            group["lr"] = learning_rate(run.step, run.steps_per_epoch * run.hparams.epochs, run.hparams)
+            group["lr"] = _learning_rate(run, run.step)
         if run.hparams.max_grad_norm:
             trained = [value for value in run.parameters.values() if value.requires_grad]
             torch.nn.utils.clip_grad_norm_(trained, run.hparams.max_grad_norm)
@@ -196,6 +240,7 @@ def predict(model, places: list[int], examples, limits: Limits) -> list[np.ndarr
     def attempt():
         ends = np.cumsum(examples.lengths[order]) * len(places) // limits.tokens
         for indices in np.split(order, np.flatnonzero(np.diff(ends)) + 1):
+            interrupt.check()
             ids, types, lengths, _ = examples.gather(indices)
             yield len(ids) * len(places), len(indices) == 1
             step = model.batch([encoder.Part(place, ids, types, lengths) for place in places])
@@ -232,16 +277,15 @@ def _end_epoch(model, ended: list[Run], limits: Limits, rate: float) -> None:
         score, metric = scores[run], run.asked.task.metric
         train_loss = float(run.loss) / len(run.tokens["train"])
         finite = math.isfinite(train_loss) and math.isfinite(score["eval_loss"])
-        run.epoch, run.order = run.epoch + 1, None
+        run.epoch, run.order, run.loss = run.epoch + 1, None, None
         row = dict.fromkeys(records.METRICS_COLUMNS, math.nan) | dict(
             epoch=run.epoch,
             step=run.step,
             status="ok" if finite else "non_finite",
-            learning_rate=run.optimizer.param_groups[0]["lr"],
+            learning_rate=_learning_rate(run, run.step - 1),
         )
         if finite:
-            mismatched = second.get(run, {}).get("accuracy", math.nan)
-            row |= score | dict(train_loss=train_loss, accuracy_mismatched=mismatched)
+            row |= score | dict(train_loss=train_loss) | _two_sets(run, score, second.get(run))
         run.rows.append(row)
         best = run.rows[run.best_epoch - 1][metric] if run.best_epoch else -math.inf
         if finite and (not run.best_epoch or row[metric] > best or math.isnan(best)):
@@ -251,6 +295,15 @@ def _end_epoch(model, ended: list[Run], limits: Limits, rate: float) -> None:
             "%s epoch %d/%d: train loss %.4f, eval loss %.4f, %s %.4f, %.0f examples/s in the pack", run.name,
             run.epoch, run.hparams.epochs, train_loss, row["eval_loss"], metric, row[metric], rate,
         )  # fmt: skip
+
+
+def _two_sets(run: Run, first: dict, second: dict | None) -> dict:
+    """Accuracy on the second evaluation set, and on both taken as one; nothing for a task with one set."""
+    if second is None:
+        return {}
+    sizes = [len(run.tokens[split]) for split in run.asked.task.eval_splits]
+    right = first["accuracy"] * sizes[0] + second["accuracy"] * sizes[1]
+    return dict(accuracy_mismatched=second["accuracy"], accuracy_overall=right / sum(sizes))
 
 
 def _score(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict:

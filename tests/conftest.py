@@ -56,6 +56,14 @@ def sentences(count: int, seed: int, longest: int = 20, types: bool = True):
     return ids, (halves if types else np.zeros_like(halves)).astype(np.uint8), lengths
 
 
+@pytest.fixture(scope="session")
+def tokens_dir(tmp_path_factory) -> Path:
+    """A prepared data set of 42 training and 30 evaluation examples."""
+    from training import make_tokens
+
+    return make_tokens(tmp_path_factory.mktemp("tokens") / "toy")
+
+
 WORDS = [f"word{number}" for number in range(VOCABULARY - 5)]
 
 

@@ -22,10 +22,29 @@ def test_what_is_saved_comes_back(saved):
     assert torch.equal(tensors["a"], torch.arange(4.0)) and meta == {"epoch": 1}
 
 
-def test_a_newer_state_replaces_the_older(saved):
+def test_a_newer_state_replaces_the_older_but_one(saved):
+    for epoch in (2, 3):
+        checkpoint.save(saved, DIGEST, f"epoch{epoch}", {"a": torch.zeros(2)}, dict(epoch=epoch))
+    assert checkpoint.load(saved, DIGEST)[1] == {"epoch": 3}
+    kept = sorted(path.name for path in checkpoint.folder_of(saved, DIGEST).glob("*.safetensors"))
+    assert kept == ["epoch2.safetensors", "epoch3.safetensors"]
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone", "json", "no json"])
+def test_a_damaged_state_falls_back_on_the_one_before(saved, caplog, damage):
+    checkpoint.save(saved, DIGEST, "epoch2", {"a": torch.zeros(2)}, dict(epoch=2))
+    folder = checkpoint.folder_of(saved, DIGEST)
+    tensors, state = folder / "epoch2.safetensors", folder / "state.json"
+    whole = tensors.read_bytes()
+    if damage == "gone":
+        tensors.unlink()
+    elif damage in ("json", "no json"):
+        state.write_text(state.read_text()[:-20]) if damage == "json" else state.unlink()
+    else:
+        tensors.write_bytes(whole[:-5] if damage == "cut" else whole[:-1] + bytes([whole[-1] ^ 4]))
+    assert checkpoint.load(saved, DIGEST)[1] == {"epoch": 1}
     checkpoint.save(saved, DIGEST, "epoch2", {"a": torch.zeros(2)}, dict(epoch=2))
     assert checkpoint.load(saved, DIGEST)[1] == {"epoch": 2}
-    assert [path.name for path in checkpoint.folder_of(saved, DIGEST).glob("*.safetensors")] == ["epoch2.safetensors"]
 
 
 def test_no_state_is_no_state(tmp_path):

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lora import data, grid
+from lora import data, facts
 
-TASKS = grid.read_tasks()
+TASKS = facts.read_tasks()
 WORDS = [" ".join(f"{a}{b}" for b in ("le", "la", "n't", "7", "é")) for a in "abcdefgh"]
 PAIRS = [(f"{WORDS[i % 8]} . {'x ' * (i % 9)}", f" {WORDS[i % 5]}{'y ' * (i % 13)}\u2028[SEP] </s>") for i in range(60)]
 
@@ -212,11 +212,11 @@ def test_a_folder_that_is_not_whole_is_refused(model_folder, source, tmp_path):
 
 def test_preparing_and_loading_import_neither_torch_nor_pandas(model_folder, source, tmp_path):
     program = (
-        "import sys; from pathlib import Path; from lora import data, grid\n"
+        "import sys; from pathlib import Path; from lora import data, facts\n"
         "assert not {'tokenizers', 'safetensors'} & set(sys.modules)\n"
-        "data.prepare(grid.read_tasks()['rte'], *map(Path, sys.argv[1:3]), 20, Path(sys.argv[3]))\n"
+        "data.prepare(facts.read_tasks()['rte'], *map(Path, sys.argv[1:3]), 20, Path(sys.argv[3]))\n"
         "data.load(Path(sys.argv[3]))\n"
         "assert not {'torch', 'transformers', 'pandas', 'datasets'} & set(sys.modules)\n"
     )
     command = [sys.executable, "-W", "error", "-c", program, source, model_folder, tmp_path]
-    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(grid.ROOT)})
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(facts.ROOT)})

@@ -7,13 +7,13 @@ import torch
 import transformers
 from conftest import sentences
 
-from lora import encoder, export, grid, inject
+from lora import encoder, export, facts, inject
 from lora.spec import Cell
 
 
 def member(seed=0, weights="qv", rank=4, num_labels=3, **changes) -> inject.Member:
-    rows = grid.read_facts("hparams.csv")
-    hparams = grid.resolve(rows, "course", Cell("m", "sst2", "lora", weights, rank), {"alpha": 6, **changes})
+    rows = facts.read_facts("hparams.csv")
+    hparams = facts.resolve(rows, Cell("m", "sst2", "lora", weights, rank, "course"), {"alpha": 6, **changes})
     return inject.Member(seed, weights, rank, num_labels, hparams)
 
 

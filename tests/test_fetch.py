@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from lora import fetch, grid
+from lora import facts, fetch
 from lora.fetch import FetchError
 from lora.spec import Source
 
 COMMIT = "0123456789" * 4
-SOURCES = grid.read_sources()
+SOURCES = facts.read_sources()
 
 
 def source(**changes) -> Source:
@@ -155,7 +155,7 @@ def test_hub_data_are_saved_to_disk_and_readable(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", lambda *args, **options: asked.append((args, options)) or made)
     fetch.fetch(source(kind="hub", locator="nyu-mll/glue:sst2", revision=COMMIT), tmp_path / "out")
     assert asked == [(("nyu-mll/glue", "sst2"), {"revision": COMMIT})]
-    assert readers.read(grid.read_tasks()["sst2"], tmp_path / "out")["train"].labels == [1.0, 0.0]
+    assert readers.read(facts.read_tasks()["sst2"], tmp_path / "out")["train"].labels == [1.0, 0.0]
     fetch.verify(tmp_path / "out")
 
 
@@ -178,10 +178,10 @@ def test_a_download_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
 def test_without_the_hub_one_message_names_the_ways_out(tmp_path, name, network):
     program = (
         "import sys, time; from lora import fetch, grid; time.sleep = lambda seconds: None  # the library's retries\n"
-        "try: fetch.fetch(grid.read_sources()[sys.argv[1]], sys.argv[2])\n"
+        "try: fetch.fetch(facts.read_sources()[sys.argv[1]], sys.argv[2])\n"
         "except fetch.FetchError as error: print(error)\n"
     )
-    environment = os.environ | network | {"HF_HOME": str(tmp_path / "cache"), "PYTHONPATH": str(grid.ROOT)}
+    environment = os.environ | network | {"HF_HOME": str(tmp_path / "cache"), "PYTHONPATH": str(facts.ROOT)}
     command = [sys.executable, "-c", program, name, tmp_path / "out"]
     told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     assert told.startswith(f"source {name}: {SOURCES[name].locator} at {SOURCES[name].revision} could not be had")
@@ -343,7 +343,7 @@ def test_the_demos_data_are_what_the_index_gives(tmp_path):
             raise
         pytest.skip(f"no package index: {str(error).splitlines()[0]}")
     assert manifest["files"]["tweets_GroundTruth.txt"]["bytes"] == 389886
-    tasks = grid.read_tasks()
+    tasks = facts.read_tasks()
     for name, demo in readers.DEMO_TASKS.items():
         splits = readers.read(tasks[name], tmp_path / "vader")
         assert (len(splits["train"]), len(splits["validation"])) == (demo.train, demo.evaluation)
@@ -352,4 +352,4 @@ def test_the_demos_data_are_what_the_index_gives(tmp_path):
 def test_importing_it_loads_no_library():
     heavy = "{'torch', 'datasets', 'huggingface_hub', 'pandas', 'numpy'}"
     program = f"import sys; from lora import fetch, readers; assert not {heavy} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | {"PYTHONPATH": str(grid.ROOT)})
+    subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | {"PYTHONPATH": str(facts.ROOT)})

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from lora import grid, spec
+from lora import facts, grid
 from lora.__main__ import _config
 from lora.spec import Cell, Problems
 
@@ -30,7 +30,7 @@ def test_default_grid_is_the_courses():
     loaded = grid.load(DEFAULT)
     assert [cell.task for cell in loaded.tables["table2"].cells] == ["sst2", "mrpc", "qqp"]
     assert len(loaded.tables["table6"].cells) == 15 and len(loaded.cells) == 18
-    mrpc = loaded.hparams(Cell("roberta-base", "mrpc", "lora", "qv", 8))
+    mrpc = loaded.hparams(Cell("roberta-base", "mrpc", "lora", "qv", 8, "course"))
     assert (mrpc.learning_rate, mrpc.alpha, mrpc.epochs, mrpc.examples_per_step, mrpc.max_tokens) == (4e-4, 16, 3, 16, 128)
 
 
@@ -86,7 +86,10 @@ def test_all_problems_are_told_at_once():
         (dict(overrides={"epochs": 2.5}), "epochs is 2.5; allowed: a whole number of at least 1"),
         (dict(overrides={"head": "melted"}), "head is 'melted'; allowed: trained or frozen"),
         (dict(tables={"table2": None, "table6": None}), "no table is asked for"),
-        (dict(pack=["epoch"]), r"pack\[0\]: got \"epoch\"; allowed: \"task\" or \"weights\" or \"rank\" or \"seed\""),
+        (
+            dict(pack=["epoch"]),
+            r"pack\[0\]: got \"epoch\"; allowed: \"protocol\" or \"task\" or \"weights\" or \"rank\" or \"seed\"",
+        ),
         (dict(pack=["seed", "seed"]), "pack: got .*; allowed: each only once"),
         (dict(precision="fp16"), 'precision: got "fp16"; allowed: "auto" or "bf16" or "fp32"'),
         (dict(sources={"mine": {"kind": "file", "locator": "x"}}), "role is ''; allowed: model, data"),
@@ -108,7 +111,7 @@ def test_a_pack_that_would_train_more_than_is_asked_for_is_refused():
         grid.load(changed(pack=["rank", "seed"], protocol="paper", tables__table2__tasks=["sst2", "mrpc", "movie-polarity"]))
     packed, *others = caught.value.problems
     assert packed.startswith("pack: got [rank, seed], which trains all values of rank together, but no table asks for")
-    named = "roberta-base/sst2/lora/qv/r1, roberta-base/sst2/lora/qv/r2, roberta-base/sst2/lora/qv/r4 and 9 more"
+    named = ", ".join(f"paper/roberta-base/sst2/lora/qv/r{rank}" for rank in (1, 2, 4)) + " and 9 more"
     assert f"asks for {named}; use pack: [seed], or a config for each table, with the other one null" in packed
     assert others and all("no row for protocol 'paper'" in other for other in others)
 
@@ -121,60 +124,83 @@ def test_a_table_of_its_own_packs_any_axis(pack, table):
     assert grid.load(changed(pack=pack, **{f"tables__{other}": None})).packing.axes == tuple(pack)
 
 
-def test_a_method_that_changes_the_base_model_does_not_pack(monkeypatch):
-    monkeypatch.setattr(spec, "PACKABLE_METHODS", ())
-    with pytest.raises(Problems, match=r"pack: got \[seed\], but method 'lora' changes the base model.*use pack: \[\]"):
-        grid.load(DEFAULT)
-    assert grid.load(changed(pack=[])).cells
+def test_methods_are_cells_of_their_own_with_their_one_word():
+    blocks = [dict(method="ft"), dict(method="adapter_drop", weights=["ffn0", "ffn8"], ranks=[48])]
+    loaded = grid.load(
+        changed(
+            tables__table2__baselines=blocks,
+            tables__table6=None,
+            protocol="paper",
+            tables__table2__tasks=["sst2"],
+            overrides={name: value for name, value in DEMO_VALUES.items()},
+        )
+    )
+    paths = [cell.path.removeprefix("paper/roberta-base/sst2/") for cell in loaded.cells]
+    assert paths == ["lora/qv/r8", "ft/all/r0", "adapter_drop/ffn0/r48", "adapter_drop/ffn8/r48"]
+    for wrong, message in (
+        (dict(method="adapter_drop", ranks=[4]), "needs it: ffn<n>"),
+        (dict(method="adapter_houlsby"), "ranks: method 'adapter_houlsby' needs it"),
+        (dict(method="ft", ranks=[8]), "rank is 8; allowed for method 'ft': 0"),
+        (
+            dict(method="adapter_pfeiffer", weights=["qv"], ranks=[8]),
+            "weights is 'qv'; allowed for method 'adapter_pfeiffer': ffn",
+        ),
+        (
+            dict(method="lora", weights=["qv"], ranks=[8], protocols=["papre"]),
+            "protocols: got 'papre'.*did you mean 'paper'",
+        ),
+    ):
+        with pytest.raises(Problems, match=rf"baselines\[0\]\..*{message}"):
+            grid.load(changed(tables__table2__baselines=[wrong]))
 
 
 def test_sources_and_overrides_from_the_config():
     loaded = grid.load(changed(sources={"glue-mrpc": {"kind": "file", "locator": "glue"}}, overrides={"alpha": "2r"}))
     assert loaded.sources["glue-mrpc"].kind == "file" and loaded.sources["glue-mrpc"].role == "data"
-    assert loaded.hparams(Cell("roberta-base", "mnli", "lora", "qv", 64)).alpha == 128
+    assert loaded.hparams(Cell("roberta-base", "mnli", "lora", "qv", 64, "course")).alpha == 128
 
 
 def test_the_most_specific_row_wins_and_a_tie_is_an_error():
-    cell = Cell("m", "t", "lora", "q", 1)
+    cell = Cell("m", "t", "lora", "q", 1, "p")
 
     def row(value, method="*", model="*", task="*"):
         return dict(protocol="p", method=method, model=model, task=task, name="epochs", value=value, source="")
 
     others = {name: value for name, value in DEMO_VALUES.items() if name != "epochs"}
-    assert grid.resolve([row(3), row(5, task="t"), row(9, task="u")], "p", cell, others).epochs == 5
+    assert facts.resolve([row(3), row(5, task="t"), row(9, task="u")], cell, others).epochs == 5
     with pytest.raises(Problems, match="equally specific rows say 5, 6"):
-        grid.resolve([row("5", task="t"), row("6", model="m")], "p", cell, others)
+        facts.resolve([row("5", task="t"), row("6", model="m")], cell, others)
 
 
 DEMO_VALUES = dict(
     epochs=3, learning_rate=1e-3, examples_per_step=16, max_tokens=128, alpha=8, lora_dropout=0, init_a="kaiming",
     init_a_std=0.02, head="trained", weight_decay=0.1, warmup_frac=0.06, max_grad_norm=1, adam_beta1=0.9,
-    adam_beta2=0.999, adam_epsilon=1e-8,
+    adam_beta2=0.999, adam_epsilon=1e-8, start="pretrained",
 )  # fmt: skip
 
 
 def test_paper_protocol_is_table_9():
     """Spot checks against Table 9 of the paper: RoBERTa-base CoLA and large RTE."""
-    rows = grid.read_facts("hparams.csv")
-    cola = grid.resolve(rows, "paper", Cell("roberta-base", "cola", "lora", "qv", 8), {})
+    rows = facts.read_facts("hparams.csv")
+    cola = facts.resolve(rows, Cell("roberta-base", "cola", "lora", "qv", 8, "paper"), {})
     assert (cola.examples_per_step, cola.epochs, cola.learning_rate, cola.alpha, cola.max_tokens) == (32, 80, 4e-4, 8, 512)
-    rte = grid.resolve(rows, "paper", Cell("roberta-large", "rte", "lora", "qv", 8), {})
+    rte = facts.resolve(rows, Cell("roberta-large", "rte", "lora", "qv", 8, "paper"), {})
     assert (rte.examples_per_step, rte.epochs, rte.learning_rate, rte.alpha, rte.max_tokens) == (8, 20, 4e-4, 16, 512)
 
 
 def test_every_fact_has_a_source():
-    for name in grid.FACTS:
-        for row in grid.read_facts(name):
+    for name in facts.FACTS:
+        for row in facts.read_facts(name):
             assert row["source"], (name, row)
 
 
 def test_a_broken_fact_table_names_its_lines(tmp_path):
-    (tmp_path / "tasks.csv").write_text(",".join(grid.FACTS["tasks.csv"]) + "\nsst2,SST-2\n")
+    (tmp_path / "tasks.csv").write_text(",".join(facts.FACTS["tasks.csv"]) + "\nsst2,SST-2\n")
     with pytest.raises(Problems, match="line 2 has 2 cells; expected 10"):
-        grid.read_facts("tasks.csv", tmp_path)
+        facts.read_facts("tasks.csv", tmp_path)
     (tmp_path / "sources.csv").write_text("name,kind\n")
     with pytest.raises(Problems, match="the header is 'name,kind'"):
-        grid.read_facts("sources.csv", tmp_path)
+        facts.read_facts("sources.csv", tmp_path)
 
 
 def imports(code: str, forbidden: tuple[str, ...]) -> list[str]:

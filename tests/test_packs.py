@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from lora.packs import JobCell, Packing
 from lora.spec import Cell, Problems
 
 CELLS = tuple(
-    Cell(model, task, "lora", weights, rank)
+    Cell(model, task, "lora", weights, rank, "demo")
     for model in ("m", "n")
     for task in ("s", "t")
     for weights in ("q", "qv")
@@ -25,7 +26,7 @@ AXES = ("task", "weights", "rank", "seed")
 
 def wildcards_of(cell: Cell, seed: int, axes) -> dict[str, str]:
     """As Snakemake gives them: text, of the axes that are not packed."""
-    values = dict(model=cell.model, task=cell.task, method=cell.method, weights=cell.weights, rank=cell.rank, seed=seed)
+    values = asdict(cell) | dict(seed=seed)
     return {axis: str(value) for axis, value in values.items() if axis not in axes}
 
 
@@ -73,19 +74,20 @@ def test_seeds_alone_pack_whatever_the_grid(axes):
 def test_the_largest_pack_that_fits_is_told():
     """Task t has rank 8 of q alone; then each of two models has a task of its own, with every weight type and rank."""
     cells = tuple(cell for cell in CELLS if cell.task == "s" and cell.model == "m")
-    (problem,) = Packing(AXES, (*cells, Cell("m", "t", "lora", "q", 8)), SEEDS).problems()
-    assert "m/t/lora/q/r1, m/t/lora/qv/r1, m/t/lora/qv/r8" in problem and "more" not in problem
+    (problem,) = Packing(AXES, (*cells, Cell("m", "t", "lora", "q", 8, "demo")), SEEDS).problems()
+    assert "demo/m/t/lora/q/r1, demo/m/t/lora/qv/r1, demo/m/t/lora/qv/r8" in problem and "more" not in problem
     assert "use pack: [seed]" in problem
-    others = tuple(Cell("n", "t", "lora", cell.weights, cell.rank) for cell in cells)
+    others = tuple(Cell("n", "t", "lora", cell.weights, cell.rank, "demo") for cell in cells)
     (problem,) = Packing(AXES, cells + others, SEEDS).problems()
     assert "and 5 more" in problem and "use pack: [weights, rank, seed]" in problem
 
 
-HPARAMS = grid.load(_config(str(ROOT / "config/demo.yaml"))).hparams(Cell("minilm", "same-article", "lora", "qv", 8))
+SAME_ARTICLE = Cell("minilm", "same-article", "lora", "qv", 8, "demo")
+HPARAMS = grid.load(_config(str(ROOT / "config/demo.yaml"))).hparams(SAME_ARTICLE)
 
 
 def job_cells(*cells: Cell) -> list[JobCell]:
-    return [JobCell(cell, HPARAMS, f"tokens/{cell.task}") for cell in cells]
+    return [JobCell(cell, HPARAMS, f"tokens/{cell.task}", ("runs/one", "runs/other")) for cell in cells]
 
 
 def test_cells_come_back_from_their_json():
@@ -95,6 +97,16 @@ def test_cells_come_back_from_their_json():
     assert packs.parse_json(text) == cells and "\n" not in text and ": " not in text
     for name, value in packs.parse_json(text.replace('"alpha":8.0', '"alpha":8'))[0].hparams.as_dict().items():
         assert type(value) is type(getattr(HPARAMS, name)), name
+
+
+def test_methods_with_axes_of_their_own_pack_seeds_and_tasks_only():
+    cells = (
+        *CELLS[:2],
+        *(Cell("m", "s", method, weights, 0, "demo") for method, weights in (("ft", "all"), ("bitfit", "bias"))),
+    )
+    assert Packing(("seed",), cells, SEEDS).problems() == []
+    (problem,) = Packing(("rank", "seed"), cells, SEEDS).problems()
+    assert "bitfit, ft, lora have weights and ranks of their own; use pack: [seed]" in problem
 
 
 def change(**changes):
@@ -113,11 +125,15 @@ def without_epochs(cells):
     [
         (lambda cells: cells.clear(), r"got '\[\]'; allowed: a JSON list of objects .*, at least one"),
         (lambda cells: cells.insert(1, "same-article"), "cell 1: got 'same-article'; allowed: the keys model, task"),
-        (lambda cells: cells[1].pop("tokens_dir"), "cell 1: got the keys .*; allowed: the keys .*tokens_dir, all of them"),
+        (
+            lambda cells: cells[1].pop("tokens_dir"),
+            "cell 1: got the keys .*; allowed: the keys .*tokens_dir, start_dirs, all of them",
+        ),
         (change(rank="8"), "cell 1: rank is '8'; allowed: a whole number"),
         (change(rank=True), "cell 1: rank is True; allowed: a whole number"),
         (change(weights="vq"), "cell 1: weights is 'vq'; .*write 'qv'"),
         (change(tokens_dir=None), "cell 1: tokens_dir is None; allowed: text"),
+        (change(start_dirs="runs"), "cell 1: start_dirs is 'runs'; allowed: a list of folders"),
         (change(model="other"), "got models m, other; allowed: one, which the runs share"),
         (change(rank=8), "m/s/lora/q/r8 is there more than once"),
         (without_epochs, "cell 1: hparams has the keys .*; allowed: the keys epochs, .*, all of them"),
@@ -142,20 +158,21 @@ def test_the_command_trains_the_cells_it_is_given(monkeypatch, tmp_path):
     """Runs of two tasks go to the folders that the DAG waits for, with exactly the hyperparameters of the JSON."""
     got = []
     monkeypatch.setattr("lora.train.train", lambda *arguments: got.append(arguments))
-    cells = job_cells(Cell("minilm", "same-article", "lora", "qv", 8), Cell("minilm", "tweet-intensity", "lora", "q", 1))
-    command("--cells", packs.to_json(cells), "--seeds", 5, 0, "--protocol", "demo", "--model-dir", "m",
+    cells = job_cells(SAME_ARTICLE, Cell("minilm", "tweet-intensity", "lora", "q", 1, "demo"))
+    command("--cells", packs.to_json(cells), "--seeds", 5, 0, "--model-dir", "m",
             "--output-dir", tmp_path, "--state-dir", "s", "--device", "cpu", "--micro-batch", 7,
             "--precision", "fp32")  # fmt: skip
     ((asked, *others),) = got
     assert others == [Path("m"), Path("s"), "cpu", 7, "fp32"]
     expected = [(one, seed) for one in cells for seed in (5, 0)]
     for (wanted, seed), run in zip(expected, asked, strict=True):
-        assert run.settings == spec.run_settings(wanted.cell, seed, "demo", HPARAMS) and run.hparams == HPARAMS
+        assert run.settings == spec.run_settings(wanted.cell, seed, HPARAMS) and run.hparams == HPARAMS
         assert run.task.name == wanted.cell.task and run.tokens_dir == Path(wanted.tokens_dir)
+        assert run.start_dirs == (Path("runs/one"), Path("runs/other"))
         assert run.output_dir == tmp_path / wanted.cell.path / f"seed{seed}"
 
 
-JSON = packs.to_json(job_cells(Cell("minilm", "same-article", "lora", "qv", 8)))
+JSON = packs.to_json(job_cells(SAME_ARTICLE))
 COMPLETE = ("--cells", JSON, "--seeds", 0, "--model-dir", "m", "--output-dir", "out")
 
 

@@ -5,7 +5,7 @@ import types
 import numpy as np
 import pytest
 import torch
-from test_train import adapter_of, asked, go, make_tokens, rows_of
+from training import adapter_of, asked, go, make_tokens, rows_of
 
 from lora import encoder, inject, machine, passes, records, train
 from lora.data import Tokens

@@ -11,10 +11,10 @@ from lora import records, spec
 
 # Each module may import only what stands below it.
 ORDER = """
-    __main__ train passes runs machine inject encoder export checkpoint layers tables collect plots render layout footnotes
-    page data metrics fetch readers grid packs progress records spec
+    __main__ train passes runs starts machine inject encoder export checkpoint layers tables collect plots render layout
+    footnotes page data metrics fetch readers grid facts packs progress records spec
 """.split()
-TORCH = {"train", "passes", "runs", "machine", "inject", "encoder", "export", "checkpoint", "layers"}
+TORCH = {"train", "passes", "runs", "starts", "machine", "inject", "encoder", "export", "checkpoint", "layers"}
 MODULES = {path.stem: path for path in (ROOT / "lora").glob("*.py") if path.stem != "__init__"}
 
 

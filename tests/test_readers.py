@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from lora import grid, readers
+from lora import facts, readers
 from lora.readers import DEMO_TASKS, normalised, read
 
 ROOT = Path(__file__).resolve().parent.parent
 GLUE = Path(os.environ.get("LORA_GLUE_DIR", ROOT.parent / "shared" / "data" / "glue"))
-TASKS = grid.read_tasks()
+TASKS = facts.read_tasks()
 PAIR = "index\tsentence1\tsentence2\tlabel\n"
 
 

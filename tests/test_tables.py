@@ -11,7 +11,7 @@ import pytest
 import synthetic
 from synthetic import epochs, load, make_runs, table, write_run
 
-from lora import grid, layout, records, tables
+from lora import facts, grid, layout, records, tables
 from lora.spec import Problems
 
 
@@ -174,7 +174,7 @@ def test_runs_of_another_config_and_unknown_tables_are_refused(tmp_path):
         tables.make(asked, tmp_path / "runs.csv", "table6")
 
 
-FACTS = grid.read_facts("published.csv")
+FACTS = facts.read_facts("published.csv")
 
 
 def fact(**wanted) -> dict:

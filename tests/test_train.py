@@ -4,68 +4,17 @@ import dataclasses
 import json
 import logging
 import shutil
-from pathlib import Path
 
 import numpy as np
 import peft
 import pytest
 import torch
 import transformers
-from conftest import sentences
 from test_encoder import padded, peft_twin
+from training import TASK, adapter_of, asked, go, make_tokens, rows_of
 
-from lora import data, encoder, grid, inject, layers, machine, passes, records, runs, spec, train
-from lora.spec import Cell, Task
-
-TASK = Task("toy", "Toy", "toy", "glue", ("sentence",), 2, "accuracy", ("validation",), "")
-OVERRIDES = dict(epochs=3, examples_per_step=8, max_tokens=20, learning_rate=3e-3, alpha=6, lora_dropout=0.2)
-
-
-def make_tokens(folder, train_examples=42, seed=0):
-    """A prepared data set as `data.prepare` writes it: random sentences whose label is whether token 7 is among them."""
-    arrays, splits = {}, {}
-    for split, count in (("train", train_examples), ("validation", 30)):
-        ids, types, lengths = sentences(count, seed + len(split), types=False)
-        starts = np.cumsum(lengths) - lengths
-        marked = np.random.default_rng(seed + 1).random(count) < 0.5
-        ids[starts + 1] = np.where(marked, 7, 8)
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        labels = marked.astype(np.float32)
-        arrays |= {f"{split}.ids": ids, f"{split}.types": types, f"{split}.offsets": offsets, f"{split}.labels": labels}
-        splits[split] = dict(examples=count, tokens=int(lengths.sum()))
-    folder.mkdir(parents=True)
-    from safetensors.numpy import save_file
-
-    save_file(arrays, folder / "tokens.safetensors")
-    facts = dict(task="toy", max_tokens=20, num_labels=2, splits=splits, source="toy", tokenizer_sha256="")
-    facts["sha256"] = data.arrays_sha256(arrays)
-    records.write_json(folder / "tokens.json", facts)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def tokens_dir(tmp_path_factory):
-    return make_tokens(tmp_path_factory.mktemp("tokens") / "toy")
-
-
-def asked(folder, seed, weights="qv", rank=4, **changes) -> runs.Asked:
-    cell = Cell("tiny", "toy", "lora", weights, rank)
-    hparams = grid.resolve(grid.read_facts("hparams.csv"), "course", cell, OVERRIDES | changes)
-    return runs.Asked(spec.run_settings(cell, seed, "course", hparams), TASK, Path(), folder / f"{weights}{rank}seed{seed}")
-
-
-def go(wanted, model_dir, tokens_dir, state_dir, **options):
-    """Train; the runs that do not say which tokens they train on take `tokens_dir`."""
-    placed = [one if one.tokens_dir != Path() else dataclasses.replace(one, tokens_dir=tokens_dir) for one in wanted]
-    train.train(placed, model_dir, state_dir, **(dict(device="cpu", precision="fp32") | options))
-
-
-def rows_of(one: runs.Asked) -> bytes:
-    return (one.output_dir / "metrics.csv").read_bytes()
-
-
-def adapter_of(one: runs.Asked) -> bytes:
-    return (one.output_dir / "adapter/adapter_model.safetensors").read_bytes()
+from lora import data, encoder, facts, inject, layers, machine, passes, records, runs, spec, train
+from lora.spec import Cell
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -198,17 +147,22 @@ def test_a_finished_run_is_never_trained_again(bert_dir, tokens_dir, tmp_path, m
 def test_another_setting_is_another_run(bert_dir, tokens_dir, tmp_path):
     """The digest moves with everything that decides numbers, and not with names or the protocol's name."""
     settings = asked(tmp_path, 0).settings
-    base = runs.digest_of(settings, TASK, "t", "b", "fp32")
+    base = runs.digest_of(settings, TASK, "t", "b", "fp32", "")
     for key, value in dict(seed=1, rank=5, weights="q", method="ft").items():
-        assert runs.digest_of(settings | {key: value}, TASK, "t", "b", "fp32") != base
-    for name in spec.HPARAM_NAMES:
-        assert runs.digest_of(settings | {"hparams": settings["hparams"] | {name: -1}}, TASK, "t", "b", "fp32") != base
+        assert runs.digest_of(settings | {key: value}, TASK, "t", "b", "fp32", "") != base
+    for name in set(spec.HPARAM_NAMES) - {"start"}:  # what was started from counts, not where it was
+        assert runs.digest_of(settings | {"hparams": settings["hparams"] | {name: -1}}, TASK, "t", "b", "fp32", "") != base
     assert (
-        runs.digest_of(settings, TASK, "T", "b", "fp32") != base and runs.digest_of(settings, TASK, "t", "B", "fp32") != base
+        runs.digest_of(settings, TASK, "T", "b", "fp32", "") != base
+        and runs.digest_of(settings, TASK, "t", "B", "fp32", "") != base
     )
-    assert runs.digest_of(settings, TASK, "t", "b", "bf16") != base
-    assert runs.digest_of(settings, dataclasses.replace(TASK, metric="f1"), "t", "b", "fp32") != base
-    assert runs.digest_of(settings | dict(protocol="other", model="renamed", task="renamed"), TASK, "t", "b", "fp32") == base
+    assert runs.digest_of(settings, TASK, "t", "b", "bf16", "") != base
+    assert runs.digest_of(settings, TASK, "t", "b", "fp32", "s") != base
+    assert runs.digest_of(settings, dataclasses.replace(TASK, metric="f1"), "t", "b", "fp32", "") != base
+    assert (
+        runs.digest_of(settings | dict(protocol="other", model="renamed", task="renamed"), TASK, "t", "b", "fp32", "")
+        == base
+    )
 
 
 def test_micro_batches_change_nothing_beyond_rounding(bert_dir, tokens_dir, tmp_path):
@@ -282,7 +236,7 @@ def test_learning_rate_is_transformers_linear_schedule(total, frac):
 
 
 def asked_hparams():
-    return grid.resolve(grid.read_facts("hparams.csv"), "course", Cell("m", "sst2", "lora", "qv", 4), {})
+    return facts.resolve(facts.read_facts("hparams.csv"), Cell("m", "sst2", "lora", "qv", 4, "course"), {})
 
 
 def test_five_steps_match_peft_and_torch_adamw(model_dir, family, tokens_dir, tmp_path):

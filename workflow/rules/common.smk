@@ -31,16 +31,17 @@ except Problems as problems:
 if "gpu" not in workflow.global_resources:
     workflow.global_resources["gpu"] = Resource("gpu", 1)
 
-RUN = "{model}/{task}/{method}/{weights}/r{rank}/seed{seed}"
+RUN = "{protocol}/{model}/{task}/{method}/{weights}/r{rank}/seed{seed}"
 PACKING = GRID.packing
 
 
 wildcard_constraints:
+    protocol="[^/]+",
     source="[^/]+",
     model="[^/]+",
     task="[^/]+",
     method="[^/]+",
-    weights="[qkvo]+",
+    weights="[a-z0-9]+",
     rank="[0-9]+",
     seed="[0-9]+",
     max_tokens="[0-9]+",
@@ -87,6 +88,26 @@ def tokens_of(wildcards):
     return [f"{folder}/tokens.safetensors" for folder in sorted(folders)]
 
 
+def start_folders(cell):
+    """The folders of the runs of which the best is what a cell's runs start from; none for most."""
+    start = GRID.start_of(cell)
+    runs = Path(config["results"]) / "runs"
+    return (
+        [str(runs / start.path / f"seed{seed}") for seed in sorted(GRID.seeds)]
+        if start
+        else []
+    )
+
+
+def starts_of(wildcards):
+    """The files of other runs that a training job's runs start from."""
+    folders = {
+        folder for cell in cells_of(wildcards) for folder in start_folders(cell)
+    }
+    names = ("run.json", "adapter/adapter_model.safetensors")
+    return [f"{folder}/{name}" for folder in sorted(folders) for name in names]
+
+
 def work_of(wildcards):
     """A training job's priority: the epochs of all its runs, so that the longest jobs do not start last."""
     epochs = sum(GRID.hparams(cell).epochs for cell in cells_of(wildcards))
@@ -97,7 +118,9 @@ def cells_text(wildcards):
     """What a training job trains, resolved: its cells with their hyperparameters and tokens."""
     return packs.to_json(
         [
-            packs.JobCell(cell, GRID.hparams(cell), tokens_folder(cell))
+            packs.JobCell(
+                cell, GRID.hparams(cell), tokens_folder(cell), tuple(start_folders(cell))
+            )
             for cell in cells_of(wildcards)
         ]
     )

@@ -4,6 +4,7 @@ rule train:
     input:
         model=ancient("<results>/sources/{model}/fetched.json"),
         tokens=ancient(tokens_of),
+        starts=ancient(starts_of),
     output:
         metrics=per_run("metrics.csv"),
         record=per_run("run.json"),
@@ -20,7 +21,6 @@ rule train:
     params:
         cells=cells_text,
         seeds=seeds_of,
-        protocol=config["protocol"],
         pinned=pinned,
         results_version=RESULTS_VERSION,
         model=subpath(input.model, parent=True),
@@ -29,7 +29,9 @@ rule train:
         device=config["device"],
         micro_batch=config["micro_batch"],
         precision=config["precision"],
+        every=config["checkpoint_every_s"],
     shell:
-        "python -m lora train --cells {params.cells:q} --seeds {params.seeds} --protocol {params.protocol:q}"
+        "python -m lora train --cells {params.cells:q} --seeds {params.seeds}"
         " --model-dir {params.model:q} --output-dir {params.runs:q} --state-dir {params.state:q}"
-        " --device {params.device} --micro-batch {params.micro_batch} --precision {params.precision} --log {log:q}"
+        " --device {params.device} --micro-batch {params.micro_batch} --precision {params.precision}"
+        " --checkpoint-every-s {params.every} --log {log:q}"

@@ -1,0 +1,115 @@
+"""The facts of config/*.csv: tasks, sources, hyperparameters and published figures, each row checked as it is read.
+
+A wrong header, a row of another length, a name that is there twice or a value that is not allowed is told with its file and
+line; nothing is skipped. Hyperparameters are looked up by how specific a row is. Read in every job of the workflow, so it
+imports neither torch nor pandas.
+"""
+
+import csv
+from pathlib import Path
+
+from lora import spec
+from lora.spec import Cell, Hparams, Problems, Source, Task
+
+ROOT = Path(__file__).resolve().parent.parent
+FACTS = {  # file in config/ -> its columns
+    "tasks.csv": "task title dataset format text_columns num_labels metric eval_splits mirrors source".split(),
+    "sources.csv": "name role kind locator revision sha256 licence source".split(),
+    "hparams.csv": "protocol method model task name value source".split(),
+    "published.csv": (
+        "table model method trainable task weights rank protocol metric value spread spread_kind statistic selection n_seeds "
+        "source note"
+    ).split(),
+}
+
+
+def read_facts(name: str, folder: Path = ROOT / "config") -> list[dict]:
+    """Rows of one fact table as dicts of text; a wrong header or a row of another length raises Problems."""
+    path = Path(folder) / name
+    with open(path, encoding="utf-8", newline="") as handle:
+        lines = list(csv.reader(handle))
+    columns = FACTS[name]
+    problems = []
+    if not lines or lines[0] != columns:
+        problems.append(f"the header is {','.join(lines[0]) if lines else ''!r}; expected {','.join(columns)!r}")
+    for number, line in enumerate(lines[1:], start=2):
+        if len(line) != len(columns):
+            problems.append(f"line {number} has {len(line)} cells; expected {len(columns)}")
+    if problems:
+        raise Problems(f"{path.parent.name}/{path.name}:", problems)
+    return [dict(zip(columns, line, strict=True)) for line in lines[1:]]
+
+
+def _unique(name: str, rows: list[dict], key: str) -> None:
+    names = [row[key] for row in rows]
+    twice = sorted({entry for entry in names if names.count(entry) > 1})
+    if twice:
+        raise Problems(f"config/{name}:", [f"{key} {entry!r} is there more than once; keep one row" for entry in twice])
+
+
+def read_tasks(folder: Path = ROOT / "config") -> dict[str, Task]:
+    """The tasks of config/tasks.csv by name."""
+    rows = read_facts("tasks.csv", folder)
+    _unique("tasks.csv", rows, "task")
+    return {
+        row["task"]: Task(
+            name=row["task"],
+            title=row["title"],
+            dataset=row["dataset"],
+            format=row["format"],
+            text_columns=tuple(row["text_columns"].split()),
+            num_labels=int(row["num_labels"]) if row["num_labels"].isdecimal() else -1,
+            metric=row["metric"],
+            eval_splits=tuple(row["eval_splits"].split()),
+            mirrors=row["mirrors"],
+        )
+        for row in rows
+    }
+
+
+def read_sources(replaced: dict | None = None, folder: Path = ROOT / "config") -> dict[str, Source]:
+    """The registry of config/sources.csv by name, with the rows the config replaces under `sources:`."""
+    rows = read_facts("sources.csv", folder)
+    _unique("sources.csv", rows, "name")
+    registry = {row["name"]: {key: row[key] for key in row if key != "source"} for row in rows}
+    for name, change in (replaced or {}).items():
+        blank = dict(revision="", sha256="", licence=registry.get(name, {}).get("licence", ""))
+        registry[name] = {"name": name, "role": registry.get(name, {}).get("role", ""), **blank, **change}
+    return {name: Source(**row) for name, row in registry.items()}
+
+
+def resolve(rows, cell: Cell, overrides: dict) -> Hparams:
+    """Hyperparameters of `cell` under its protocol: per name the row with the fewest `*`, then the override.
+
+    Raises Problems for a name with no row, two equally specific rows that differ, or a value that is not allowed.
+    """
+    values, problems = {}, []
+    for name in spec.HPARAM_NAMES:
+        written = overrides.get(name)
+        if written is None:
+            matching = [row for row in rows if row["name"] == name and _matches(row, cell)]
+            if not matching:
+                problems.append(f"{name}: no row for protocol {cell.protocol!r}; add one, or set it under overrides:")
+                continue
+            fewest = min(map(_wildcards, matching))
+            best = {row["value"] for row in matching if _wildcards(row) == fewest}
+            if len(best) > 1:
+                problems.append(f"{name}: equally specific rows say {', '.join(sorted(best))}; make one more specific")
+                continue
+            written = best.pop()
+        try:
+            values[name] = spec.parse_setting(name, written, cell.rank)
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise Problems(f"hyperparameters of {cell.path} (config/hparams.csv):", problems)
+    return Hparams(**values)
+
+
+def _matches(row: dict, cell: Cell) -> bool:
+    wanted = dict(method=cell.method, model=cell.model, task=cell.task)
+    return row["protocol"] == cell.protocol and all(row[key] in ("*", value) for key, value in wanted.items())
+
+
+def _wildcards(row: dict) -> int:
+    return sum(row[key] == "*" for key in ("method", "model", "task"))

@@ -1,0 +1,84 @@
+"""What a run starts from when it does not start from the pre-trained model alone: another run's adapter, or a PEFT folder.
+
+The paper starts MRPC, RTE and STS-B from its best MNLI adapter (Sec. 5.2, App. D.1): LoRA pairs and the head's dense layer
+carry over, the output layer cannot, as it has another number of classes. The best of several runs is the one with the
+highest best metric. The tensors' hash is part of a run's digest, the place they were found at is not.
+"""
+
+import json
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+from lora import export, records
+from lora.spec import PRETRAINED, Problems
+
+log = logging.getLogger(__name__)
+TENSORS = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run starts from in place of the protocol's own initial values: a folder, what it is, and its tensors' hash."""
+
+    folder: Path
+    source: str
+    sha256: str
+
+
+def start_of(asked) -> Start | None:
+    """What a run (`runs.Asked`) starts from; None for the pre-trained model. Of several runs the one with the highest best
+    metric, the first of equals. Raises ValueError where there is none to start from."""
+    start = asked.hparams.start
+    if start == PRETRAINED:
+        return None
+    if asked.hparams.start_task is None:
+        folder = Path(start)
+        if not (folder / TENSORS).is_file():
+            raise ValueError(f"start is {start!r}, but there is no {TENSORS} in it; give a PEFT folder")
+        return Start(folder, "a PEFT folder", records.file_sha256(folder / TENSORS))
+    best, found = -math.inf, None
+    for folder in asked.start_dirs:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        value = record["best"]["value"]
+        if value is not None and value > best:
+            best, found = value, (folder, record["settings"])
+    if found is None:
+        looked = ", ".join(map(str, asked.start_dirs)) or "no folder"
+        raise ValueError(
+            f"{asked.task.name} starts from the best run of {start}, but none has a finite metric (looked at: {looked}); "
+            f"see why they failed, or set start: {PRETRAINED}"
+        )
+    folder, settings = found
+    source = "/".join([*(settings[key] for key in ("protocol", "model", "task", "method", "weights")),
+                       f"r{settings['rank']}", f"seed{settings['seed']}"])  # fmt: skip
+    return Start(folder / "adapter", source, records.file_sha256(folder / "adapter" / TENSORS))
+
+
+@torch.no_grad()
+def begin(run, family: str) -> None:
+    """Put what the run starts from into its parameters: all tensors of the same name and shape, which leaves out the output
+    layer of a head with another number of classes. Raises ValueError where an adapter's tensor does not fit."""
+    if run.start is None:
+        return
+    if run.method == "lora":
+        found = export.read_adapter(run.start.folder, family)[0]
+    else:
+        found = safetensors.torch.load_file(run.start.folder / TENSORS)
+    problems, left_out = [], []
+    for name, value in run.parameters.items():
+        if name in found and found[name].shape == value.shape:
+            value.copy_(found[name])
+        elif name.startswith("head.out."):
+            left_out.append(name)
+        else:
+            got = list(found[name].shape) if name in found else "nothing"
+            problems.append(f"{name}: got {got}, expected {list(value.shape)}")
+    if problems:
+        raise Problems(f"{run.name} cannot start from {run.start.folder}; its weights, rank and model must be the same:",
+                       problems)  # fmt: skip
+    log.info("%s starts from %s%s", run.name, run.start.source, f", without {', '.join(left_out)}" if left_out else "")

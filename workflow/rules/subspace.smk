@@ -1,0 +1,56 @@
+# What saved adapters have in common (Sec. 7.2, 7.3): three runs of the grid, looked at again without training.
+rule subspace:
+    input:
+        runs=subspace_files,
+        model=ancient(subspace_model),
+    output:
+        phi="<results>/subspace/phi.csv",
+        amplification=report(
+            "<results>/subspace/amplification.csv",
+            caption="../report/subspace.rst",
+            category="Subspaces",
+            labels={"what": "amplification (Table 7)"},
+        ),
+    log:
+        "<results>/logs/subspace/subspace.log",
+    localrule: True
+    conda:
+        "../../envs/train.yaml"
+    params:
+        runs=subspace_folders,
+        options=subspace_options,
+        model=subpath(input.model, parent=True),
+        folder=subpath(output.phi, parent=True),
+    shell:
+        "python -m lora subspace --runs {params.runs:q} --model-dir {params.model:q} {params.options}"
+        " --output-dir {params.folder:q} --log {log:q}"
+
+
+rule heatmap:
+    input:
+        "<results>/subspace/phi.csv",
+    output:
+        report(
+            "<results>/subspace/{heatmap}.svg",
+            caption="../report/subspace.rst",
+            category="Subspaces",
+            labels={"what": "{heatmap}"},
+        ),
+        "<results>/subspace/{heatmap}.png",
+    log:
+        "<results>/logs/subspace/{heatmap}.log",
+    wildcard_constraints:
+        heatmap="figure[3467]",
+    localrule: True
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        stem=subpath(output[0], strip_suffix=".svg"),
+    shell:
+        "python -m lora heatmap {wildcards.heatmap} --phi {input:q} --output {params.stem:q} --log {log:q}"
+
+
+rule subspaces:
+    input:
+        expand("<results>/subspace/{name}", name=subspace_outputs()),
+    localrule: True
