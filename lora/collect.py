@@ -29,9 +29,12 @@ STOOD_ON = {  # column of provenance.csv -> its place in run.json
     "train_examples": "data.train_examples",
     "base_source": "base.source",
     "base_sha256": "base.base_sha256",
+    "start_source": "start.source",
+    "start_sha256": "start.sha256",
     **{name: f"versions.{name}" for name in ("python", "torch", "transformers", "lora")},
     **{name: f"speed.{name}" for name in ("wall_s", "examples_per_s", "pack")},
 }
+HASHES = ("digest", "tokens_sha256", "base_sha256", "start_sha256")  # cut to their first 12 digits
 
 
 def collect(grid, runs_dir: Path, output: Path) -> None:
@@ -144,11 +147,12 @@ def provenance(grid, runs_dir: Path) -> list[dict]:
         if record is None:
             rows.append(row | dict(status="missing"))
             continue
+        record = record | dict(start=record.get("start") or dict(source="", sha256=""))  # null is the pre-trained model
         found = {column: _at(record, place) for column, place in STOOD_ON.items()} | dict(precision=_precision(record))
         lacking = [STOOD_ON[column] for column, value in found.items() if value is None]
         if lacking:
             problems.append(f"{folder / 'run.json'} has no {', '.join(lacking)}")
-        rows.append(row | found | {name: str(found[name])[:12] for name in ("digest", "tokens_sha256", "base_sha256")})
+        rows.append(row | found | {name: str(found[name])[:12] for name in HASHES})
     if problems:
         raise Problems(f"Runs in {runs_dir} have a run.json of another format; {RETRAIN}:", problems)
     return rows

@@ -2,9 +2,10 @@
 
 tn292/cs5782_final_project (at 2d2b0b7) keeps results/<task>/<run>/training_results.csv, a row an epoch, and its own script
 can no longer make its tables of them. What a run was is in the folder's name, as far as it is anywhere: rank, alpha and
-seed of `mrpc_r8_a16_s42`, rank and modules of `r4_query_value`. The rest is the protocol's (config/hparams.csv), and where
-both say something they must agree. What nobody wrote down stays empty in run.json: hashes, versions, sizes, times, and the
-training loss, which the course's code meant to log and did not. The evaluation set of MNLI is the matched one.
+seed of `mrpc_r8_a16_s42`, which adapted query and value, as its report says; rank and modules of `r4_query_value`. The rest
+is the protocol's (config/hparams.csv), and where both say something they must agree. What nobody wrote down stays empty in
+run.json: hashes, versions, sizes, times, and the training loss, which the course's code meant to log and did not. The
+evaluation set of MNLI is the matched one.
 
 Nothing is left out: a folder without results, a CSV in another place, a name or a number that is not as expected stops the
 import before anything is written, with all problems told. `results_version` is that of the code that imports, so after it is

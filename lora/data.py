@@ -10,20 +10,22 @@ It does not pad, make tensors, or sort by length: an epoch's order is a plain sh
 """
 
 import hashlib
-import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from lora import model_config, textfiles
 from lora.fetch import identity_of
 from lora.readers import Examples, read
 from lora.records import write_json
-from lora.spec import Task
+from lora.spec import Problems, Task, shown
 
 ARRAYS, FACTS = "tokens.safetensors", "tokens.json"
 CHUNK = 10_000  # examples tokenised at a time: an encoding takes some 100 bytes a token until it is an array
 PARTS = {"ids": np.int32, "offsets": np.int64, "types": np.uint8, "labels": np.float32}
+FACT_KINDS = dict(task=str, max_tokens=int, num_labels=int, splits=dict, sha256=str, source=str, tokenizer_sha256=str)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,19 +117,38 @@ def load(folder: Path) -> dict[str, Tokens]:
     `tokens.json` has the hash of.
     """
     folder = Path(folder)
-    if not (folder / FACTS).is_file():
-        raise ValueError(f"{folder} has no {FACTS}: tokens were not prepared there, or not to the end; prepare them again")
-    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    facts = read_facts(folder)
     try:
         arrays = _mapped(folder / ARRAYS)
         splits = {name: Tokens(**{part: arrays[f"{name}.{part}"] for part in PARTS}) for name in facts["splits"]}
     except (OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{folder / ARRAYS} cannot be read ({error}); prepare it again") from None
+        raise ValueError(f"{folder / ARRAYS} cannot be read ({shown(str(error), 300)}); prepare it again") from None
+    untold = sorted({name.rpartition(".")[0] for name in arrays} - set(splits))
+    if untold:
+        raise ValueError(
+            f"{folder / FACTS} does not name the split {shown(', '.join(untold))} of {ARRAYS}; prepare it again"
+        )
     for name, tokens in splits.items():
         _check_shapes(folder, name, tokens)
     if arrays_sha256(arrays) != facts["sha256"]:
         raise ValueError(f"{folder}: the arrays are not those {FACTS} was written for; prepare them again")
     return splits
+
+
+def read_facts(folder: Path) -> dict:
+    """tokens.json of a prepared folder; raises ValueError where there is none, or it is not what `prepare` writes."""
+    path = Path(folder) / FACTS
+    if not path.is_file():
+        raise ValueError(f"{folder} has no {FACTS}: tokens were not prepared there, or not to the end; prepare them again")
+    facts = textfiles.read_object(path, "prepare it again")
+    wrong = [
+        f"{key} is {shown(facts.get(key))}; allowed: {'a whole number' if kind is int else kind.__name__}"
+        for key, kind in FACT_KINDS.items()
+        if type(facts.get(key)) is not kind
+    ]
+    if wrong:
+        raise Problems(f"{path} is not of prepared tokens; prepare it again:", wrong)
+    return facts
 
 
 def arrays_sha256(arrays: dict[str, np.ndarray]) -> str:
@@ -150,20 +171,24 @@ def _tokenizer(model_folder: Path, max_tokens: int):
             f"{model_folder} has no tokenizer.json; transformers writes one: "
             "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
         )
-    longest = _model_config(model_folder).get("max_position_embeddings", max_tokens)
-    if _model_config(model_folder).get("model_type") == "roberta":
+    config = model_config.read(model_folder)
+    longest = config.get("max_position_embeddings", max_tokens)
+    if config.get("model_type") == "roberta":
         longest -= 2  # its positions are counted from padding_idx + 1
     if not 4 <= max_tokens <= longest:
         raise ValueError(f"max_tokens is {max_tokens}; allowed: 4 to {longest}, the positions of {model_folder.name}")
-    tokenizer = Tokenizer.from_file(str(path))
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing more special
+        raise ValueError(f"{path} is no tokenizer ({shown(str(error))}); fetch the model again") from None
+    if tokenizer.num_special_tokens_to_add(is_pair=False) < 2:
+        raise ValueError(
+            f"{path} adds no special tokens around a sentence; allowed: the tokenizer of a BERT or RoBERTa, as the head "
+            "reads the first of them"
+        )
     tokenizer.enable_truncation(max_tokens, strategy="longest_first")
     tokenizer.no_padding()
     return tokenizer
-
-
-def _model_config(model_folder: Path) -> dict:
-    path = model_folder / "config.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _tokenise(tokenizer, examples: Examples) -> tuple[dict[str, np.ndarray], int]:
@@ -196,7 +221,7 @@ def _summary(task: Task, parts: dict[str, np.ndarray], truncated: int) -> dict:
 
 
 def _check_vocabulary(model_folder: Path, arrays: dict[str, np.ndarray]) -> None:
-    size = _model_config(model_folder).get("vocab_size")
+    size = model_config.read(model_folder).get("vocab_size")
     highest = max(int(array.max()) for name, array in arrays.items() if name.endswith(".ids"))
     if size is not None and highest >= size:
         raise ValueError(f"{model_folder}: tokenizer.json gives token {highest}; allowed by config.json: below {size}")
@@ -206,18 +231,36 @@ def _mapped(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a safetensors file without reading them: its header gives each one's place."""
     whole = np.memmap(path, dtype=np.uint8, mode="r")
     start = 8 + int.from_bytes(whole[:8].tobytes(), "little")
-    header = json.loads(whole[8:start].tobytes())
+    if start > len(whole):
+        raise ValueError(f"it is cut off: its header ends at byte {start}, the file at {len(whole)}")
+    header = textfiles.parse_object(whole[8:start].tobytes().decode("utf-8"), "its header", "it is damaged")
     arrays = {}
     for name, entry in header.items():
-        first, last = (start + at for at in entry["data_offsets"])
-        if last > len(whole):
-            raise ValueError(f"it is cut off: {name} ends at byte {last}, the file at {len(whole)}")
-        arrays[name] = whole[first:last].view(PARTS[name.rpartition(".")[2]]).reshape(entry["shape"])
+        if name != "__metadata__":
+            first, last, shape, kind = _place(name, entry, len(whole) - start)
+            arrays[name] = whole[start + first : start + last].view(kind).reshape(shape)
     return arrays
+
+
+def _place(name: str, entry, size: int) -> tuple[int, int, list[int], type]:
+    """First and last byte, shape and type of an array by its entry in the header, of a file with `size` bytes of arrays."""
+    kind = PARTS.get(name.rpartition(".")[2])
+    offsets, shape = (entry.get(key) if isinstance(entry, dict) else None for key in ("data_offsets", "shape"))
+    numbers = [*offsets, *shape] if isinstance(offsets, list) and isinstance(shape, list) else [None]
+    if kind is None or any(type(number) is not int or number < 0 for number in numbers) or len(offsets) != 2:
+        raise ValueError(f"its header says of {shown(name)}: {shown(entry)}")
+    first, last = offsets
+    if last > size:
+        raise ValueError(f"it is cut off: {shown(name)} ends at byte {last} of the arrays, they at {size}")
+    if last - first != math.prod(shape) * np.dtype(kind).itemsize:
+        raise ValueError(f"{shown(name)} takes {last - first} bytes, which shape {shown(shape)} does not fit")
+    return first, last, shape, kind
 
 
 def _check_shapes(folder: Path, name: str, tokens: Tokens) -> None:
     count, total = len(tokens.labels), len(tokens.ids)
     fits = tokens.offsets.shape == (count + 1,) and tokens.types.shape == (total,) and tokens.labels.shape == (count,)
     if not fits or tokens.offsets[0] != 0 or tokens.offsets[-1] != total or (np.diff(tokens.offsets) < 1).any():
-        raise ValueError(f"{folder}, split {name}: offsets, ids, types and labels do not fit together; prepare it again")
+        raise ValueError(
+            f"{folder}, split {shown(name).strip(chr(39))}: offsets, ids, types and labels do not fit together; prepare it again"
+        )

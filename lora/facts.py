@@ -15,10 +15,10 @@ ROOT = Path(__file__).resolve().parent.parent
 FACTS = {  # file in config/ -> its columns
     "tasks.csv": "task title dataset format text_columns num_labels metric eval_splits mirrors source".split(),
     "sources.csv": "name role kind locator revision sha256 licence source".split(),
-    "hparams.csv": "protocol method model task name value source".split(),
+    "hparams.csv": "protocol method model task rank name value source".split(),
     "published.csv": (
-        "table model method trainable task weights rank protocol metric value spread spread_kind statistic selection n_seeds "
-        "source note"
+        "table model method trainable task weights rank protocol metric value spread spread_kind statistic selection "
+        "n_seeds source note"
     ).split(),
 }
 
@@ -67,6 +67,14 @@ def read_tasks(folder: Path = ROOT / "config") -> dict[str, Task]:
     }
 
 
+def task(name: str) -> Task:
+    """The task with this name; raises ValueError where there is none."""
+    tasks = read_tasks()
+    if name not in tasks:
+        raise ValueError(f"no task {name!r}; allowed: {', '.join(tasks)}")
+    return tasks[name]
+
+
 def read_sources(replaced: dict | None = None, folder: Path = ROOT / "config") -> dict[str, Source]:
     """The registry of config/sources.csv by name, with the rows the config replaces under `sources:`."""
     rows = read_facts("sources.csv", folder)
@@ -107,9 +115,9 @@ def resolve(rows, cell: Cell, overrides: dict) -> Hparams:
 
 
 def _matches(row: dict, cell: Cell) -> bool:
-    wanted = dict(method=cell.method, model=cell.model, task=cell.task)
+    wanted = dict(method=cell.method, model=cell.model, task=cell.task, rank=str(cell.rank))
     return row["protocol"] == cell.protocol and all(row[key] in ("*", value) for key, value in wanted.items())
 
 
 def _wildcards(row: dict) -> int:
-    return sum(row[key] == "*" for key in ("method", "model", "task"))
+    return sum(row[key] == "*" for key in ("method", "model", "task", "rank"))

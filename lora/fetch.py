@@ -13,7 +13,7 @@ pip and huggingface_hub use the user's own settings.
 import fnmatch
 import hashlib
 import json
-import logging
+import os
 import re
 import shutil
 import stat
@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import textwrap
 import zipfile
 from pathlib import Path, PurePosixPath
 
@@ -141,12 +142,16 @@ def _kept(source: Source, destination: Path) -> dict | None:
 def _check_content(source: Source, files: dict[str, dict]) -> None:
     if not files:
         raise FetchError(f"source {source.name}: {source.locator} holds no file that is wanted")
-    is_model = "config.json" in files and any(name.endswith(".safetensors") for name in files)
-    if source.role == "model" and not is_model:
-        raise FetchError(
-            f"source {source.name}: {source.locator} is no model folder; expected config.json and *.safetensors, "
-            f"got {', '.join(sorted(files))}"
-        )
+    if source.role == "model":
+        wanted = ["config.json", "*.safetensors"]
+        if source.kind == "hub":  # whoever filled the cache may have asked for less than prepare needs
+            wanted.append("tokenizer.json")
+        missing = [pattern for pattern in wanted if not fnmatch.filter(files, pattern)]
+        if missing:
+            raise FetchError(
+                f"source {source.name}: {source.locator} is no whole model folder: it lacks {', '.join(missing)}; "
+                f"expected {', '.join(wanted)}, got {', '.join(sorted(files))}"
+            )
     if source.kind != "pypi" and source.sha256:
         _compare(source, "the tree of its files", tree_sha256(files))
 
@@ -183,32 +188,27 @@ def _from_folder(source: Source, content: Path, work: Path) -> None:
 
 
 def _from_hub(source: Source, content: Path, work: Path) -> None:
-    """A model's snapshot, or a data set as `save_to_disk` writes it."""
-    from datasets.exceptions import DatasetsError
-    from huggingface_hub.errors import HTTPError  # of whichever HTTP library its release builds on
+    """A model's files, or a data set as `save_to_disk` writes it."""
+    from lora import hub
 
     name, _, configuration = source.locator.partition(":")
     try:
-        for library in ("huggingface_hub", "datasets"):
-            logging.getLogger(library).setLevel(logging.ERROR)  # every retry is logged twice; the error below says it once
         if source.role == "model":
-            from huggingface_hub import snapshot_download
-
-            snapshot = snapshot_download(name, revision=source.revision, allow_patterns=list(MODEL_FILES))
-            _copy(source, Path(snapshot), content)
+            _copy(source, hub.snapshot("model", name, source.revision, list(MODEL_FILES)), content)
         else:
-            from datasets import load_dataset
-
-            load_dataset(name, configuration or None, revision=source.revision).save_to_disk(str(content))
-    except (OSError, ValueError, HTTPError, DatasetsError) as error:  # no network, no cache, no such revision
-        folder = f"results/sources/{source.name}"
+            hub.save_data_set(name, configuration, source.revision, content, work)
+    except hub.HubError as error:
+        cached = "with a filled cache, set HF_HUB_OFFLINE=1 (and HF_HOME, if the cache is elsewhere)"
+        ways = [
+            error.way_out,
+            None if os.environ.get("HF_HUB_OFFLINE") == "1" else cached,
+            f"run the same fetch on a machine with network and copy results/sources/{source.name} here, whole",
+            f"in the config, point sources: {source.name}: to a local folder (kind: file, locator: its path)",
+        ]
         raise FetchError(
             f"source {source.name}: {source.locator} at {source.revision} could not be had from the Hugging Face hub\n"
-            f"  {type(error).__name__}: {_first_line(error)}\n"
-            "Ways out:\n"
-            "  - with a filled cache, set HF_HUB_OFFLINE=1 (and HF_HOME, if the cache is elsewhere)\n"
-            f"  - run the same fetch on a machine with network and copy {folder} here, whole\n"
-            f"  - in the config, point sources: {source.name}: to a local folder (kind: file, locator: its path)"
+            f"  {textwrap.shorten(_without_credentials(str(error)), 600)}\n"
+            "Ways out:" + "".join(f"\n  - {way}" for way in ways if way)
         ) from None
 
 

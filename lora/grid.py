@@ -105,9 +105,10 @@ class Grid:
         return tuple(dict.fromkeys([*self.asked, *starts]))
 
     def start_of(self, cell: Cell) -> Cell | None:
-        """The cell whose best run the runs of `cell` start from; None where they start from no other cell."""
+        """The cell whose best run the runs of `cell` start from; None where they start from no other cell, as the runs of
+        the task that the others start from do."""
         task = self.hparams(cell).start_task
-        return replace(cell, task=task) if task else None
+        return replace(cell, task=task) if task and task != cell.task else None
 
     @property
     def packing(self) -> Packing:

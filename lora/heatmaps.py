@@ -8,7 +8,6 @@ on the scale, and each panel says its phi(1, 1). The same CSV gives the same byt
 """
 
 import math
-import textwrap
 from pathlib import Path
 
 import matplotlib
@@ -16,8 +15,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lora import records
+from lora.drawing import STYLE, caption, groups
 from lora.page import MODELS
-from lora.plots import GREY, STYLE
 from lora.subspace import PHI_COLUMNS
 
 FIGURES = ("figure3", "figure4", "figure6", "figure7")
@@ -52,9 +51,7 @@ def draw(figure: str, phi_csv: Path, output_stem: Path) -> None:
 
 def _figure(rows: list[dict], magnified: bool) -> Figure:
     """A row of panels for each layer: the weight types, then the weight types magnified, or random matrices."""
-    panels = {}
-    for row in rows:
-        panels.setdefault((row["layer"], row["letter"]), []).append(row)
+    panels = groups(rows, "layer", "letter")
     layers = list(dict.fromkeys(layer for layer, _ in panels))
     letters = list(dict.fromkeys(letter for _, letter in panels))
     columns = 2 * len(letters) if magnified else len(letters) + 1
@@ -127,14 +124,14 @@ def _ticks(count: int) -> list[int]:
 
 
 def _caption(figure: Figure, rows: list[dict]) -> None:
-    first = rows[0]
-    expected, drawn, start = (max(row[key] for row in rows) for key in ("random_expected", "random_drawn", "phi_at_start"))
+    about = rows[0]
+    expected = [row["random_expected"] for row in rows]
+    drawn, start = (max(row[key] for row in rows) for key in ("random_drawn", "phi_at_start"))
     began = "not known, they started from other adapters" if math.isnan(start) else f"at most {start:.2f}"
     text = (
-        f"{MODELS.get(first['model'], first['model'])}, {first['task']}. i: directions of A in run {first['first']}; j: in "
-        f"run {first['second']}. φ is 0 for subspaces at right angles, 1 for one inside the other. Of random subspaces it "
-        f"is max(i, j)/d on average, here at most {expected:.2f}; drawn at most {drawn:.2f}, the white line on the scale. "
-        f"Of these two A before training: {began}."
+        f"{MODELS.get(about['model'], about['model'])}, {about['task']}. i: directions of A in run {about['first']}; j: in "
+        f"run {about['second']}. φ is 0 for subspaces at right angles, 1 for one inside the other. Of random subspaces it "
+        f"is max(i, j)/d on average, here {min(expected):.3f} to {max(expected):.2f}; drawn at most {drawn:.2f}, the white "
+        f"line on the scale. Of these A before training: {began}."
     )
-    text = textwrap.fill(text, int(17 * figure.get_figwidth()))
-    figure.supxlabel(text, fontsize=7, color=GREY, ha="center")
+    caption(figure, text, [])

@@ -1,4 +1,4 @@
-"""Put runs into a frozen model: load it, place LoRA pairs by weight letter, add heads, list what trains.
+"""Put runs into a frozen model: place LoRA pairs by weight letter, add heads, list what trains.
 
 LoRA never changes the base model: pairs live in a dictionary beside it, keyed "<layer>.<letter>", and `encoder` adds their
 output to the frozen layer's. Bottleneck adapters are inserted likewise. Full fine-tuning and BitFit train the base's own
@@ -13,13 +13,15 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from lora import encoder, layers
-from lora.spec import BASE_METHODS, MODEL_FAMILIES, WEIGHT_TYPES, Hparams
+from lora.pretrained import load_base
+from lora.spec import BASE_METHODS, WEIGHT_TYPES, Hparams
+
+__all__ = ["Member", "PackedModel", "generator", "linear_of", "load_base", "trainable_parameters", "trains"]
 
 BOTTLENECKS = {  # method -> the sublayers that get an adapter
     "adapter_houlsby": ("attention", "ffn"),
@@ -39,40 +41,6 @@ class Member:
     hparams: Hparams
     method: str = "lora"
     first_layer: int = 0  # the lowest with a bottleneck adapter
-
-
-def load_base(folder: Path, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """The frozen encoder in a local folder, in evaluation mode; raises ValueError for other families or no weights."""
-    folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        raise ValueError(f"{folder}: no config.json; give a folder with a transformers model")
-    family = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    if family not in MODEL_FAMILIES:
-        raise ValueError(f"{folder}: model family {family!r}; allowed: {', '.join(MODEL_FAMILIES)}")
-    if not list(folder.glob("*.safetensors")):
-        raise ValueError(f"{folder}: no *.safetensors file; pickled weights are not loaded, convert them first")
-    from transformers import BertModel, RobertaModel
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    kind = dict(local_files_only=True, use_safetensors=True, dtype=dtype, attn_implementation="eager")
-    with _quiet(logging):
-        if family == "bert":
-            base = BertModel.from_pretrained(folder, **kind)
-        else:
-            base = RobertaModel.from_pretrained(folder, add_pooling_layer=False, **kind)
-    return base.requires_grad_(False).eval()
-
-
-@contextlib.contextmanager
-def _quiet(logging) -> Iterator[None]:
-    """transformers reports unused weights (a language-model head) at length; they are expected here."""
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
 
 
 def generator(seed: int, *purpose) -> torch.Generator:

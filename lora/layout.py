@@ -1,70 +1,79 @@
-"""Where things stand in a table: its cells and what is published, arranged as the paper arranges them.
+"""Where things stand on a table's page: its cells and what is published, arranged as the paper arranges them.
 
-Ours and theirs never share a line, and each section says which epoch and which statistic it shows. A figure of another
-model or another task stands in a section of its own, never next to a difference. It computes only what a line is named
-for: the spread over r, the largest minus the smallest figure of the line. Nothing here chooses epochs or statistics.
+Ours and theirs never share a line: a published line stands right above the lines of ours that it is compared with, and each
+line says which epoch and which statistic it shows. A figure of another model or another task stands in a section of its
+own, never next to a difference. Table 2 is here, Tables 5 and 6 are in `shapes`. Nothing here chooses epochs or statistics.
 """
 
 import math
 
-from lora import footnotes
+from lora import footnotes, shapes
+from lora.matching import is_beside
 from lora.page import (
+    GLUE,
     METHODS,
     METRICS,
     MODELS,
     NONE,
+    OTHER_SETS,
+    STATISTICS,
     Line,
     Page,
     Section,
     difference,
+    method_name,
     number,
     origin,
     ours,
     parameters,
     published,
+    published_name,
     spread,
-    weight_types,
 )
 
-COLUMNS = ("mnli", "mnli-mm", "sst2", "mrpc", "cola", "qnli", "qqp", "rte", "stsb", "average")  # the paper's order
-STATISTICS = (  # how ours are shown: words, centre, spread
-    ("best epoch, median ± std", "best_median", "best_std"),
-    ("last epoch, mean ± std", "last_mean", "last_std"),
-)
+TITLES = {  # table -> title, caption
+    "table2": (
+        "LoRA on the tasks of Table 2",
+        "Evaluation set figures in per cent, laid out as Table 2 of Hu et al. (2021), beside the published figures.",
+    ),
+    "table5": (
+        "LoRA by weight type under one budget of parameters",
+        "Evaluation set figures in per cent, laid out as Table 5 of Hu et al. (2021): the more weight types are adapted, "
+        "the smaller the rank of each. Spread is the largest minus the smallest figure of the line; each figure minus the "
+        "mean of its line is the shape.",
+    ),
+    "table6": (
+        "LoRA by rank and weight type",
+        "Evaluation set figures in per cent, laid out as Table 6 of Hu et al. (2021): rank r across, the adapted weight "
+        "types down. Spread over r is the largest minus the smallest figure of the line: the paper's claim is that it "
+        "is small.",
+    ),
+}
 
 
 def page(grid, table, cells: list[dict], facts: list[dict]) -> Page:
     """The page of one table: cells as records.TABLE_COLUMNS, facts as records.PUBLISHED_COLUMNS."""
-    columns, parts = {"table2": _table2, "table6": _table6}[table.name](grid, table, cells, facts)
-    title, caption = {
-        "table2": (
-            "LoRA on the tasks of Table 2",
-            "Evaluation set figures in per cent, laid out as Table 2 of Hu et al. (2021), beside the published figures.",
-        ),
-        "table6": (
-            "LoRA by rank and weight type",
-            "Evaluation set figures in per cent, laid out as Table 6 of Hu et al. (2021): rank r across, the adapted weight "
-            "types down. Spread over r is the largest minus the smallest figure of the line: the paper's claim is that it "
-            "is small.",
-        ),
-    }[table.name]
+    arrange = {"table2": _table2, "table5": shapes.table5, "table6": shapes.table6}
+    columns, parts = arrange[table.name](grid, table, cells, facts)
+    title, caption = TITLES[table.name]
     details_columns, details = _details(cells)
     return Page(
         name=table.name,
         title=title,
         caption=caption,
-        partial=_partial(cells),
+        partial=partial([cell for cell in cells if cell["metric"] not in ("average", *OTHER_SETS)]),
         columns=columns,
         sections=parts,
         footnotes=footnotes.footnotes(grid, table, cells, facts),
+        details_texts=5,
         details_columns=details_columns,
         details=details,
     )
 
 
-def _partial(cells: list[dict]) -> str:
-    runs = [cell for cell in cells if cell["metric"] not in ("average", "accuracy_mismatched")]
-    missing, expected = sum(cell["n_missing"] for cell in runs), sum(cell["n_expected"] for cell in runs)
+def partial(cells: list[dict]) -> str:
+    """Why a table is not whole, or nothing; `cells` count each run once."""
+    missing, expected = sum(cell["n_missing"] for cell in cells), sum(cell["n_expected"] for cell in cells)
     return f"{missing} of {expected} runs asked for are not there" if missing else ""
 
 
@@ -72,17 +81,28 @@ def _name(model: str) -> str:
     return MODELS.get(model, model)
 
 
-def _table2(grid, table, cells: list[dict], facts: list[dict]):
+def _order(grid, cells: list[dict]) -> dict[str, str]:
+    """The columns of Table 2 with their titles: the paper's tasks in its order, then others, then the average."""
     present = {cell["column"]: cell["task_title"] for cell in cells}
-    order = [name for name in COLUMNS if name in present]
-    order += [name for name in grid.tasks if name in present and name not in order]
-    titles = ("Method", "# trainable", *(present[name] for name in order))
+    tasks = [*GLUE, *(name for name in grid.tasks if name not in GLUE)]
+    wanted = [name for task in tasks for name in (task, *(f"{task}-{suffix}" for suffix in OTHER_SETS.values()))]
+    return {name: present[name] for name in (*wanted, "average") if name in present}
+
+
+def _table2(grid, table, cells: list[dict], facts: list[dict]):
+    order = _order(grid, cells)
     parts = []
     for model in table.models:
-        theirs = [fact for fact in facts if fact["model"] == model and fact["relation"] in ("same", "context")]
-        parts += _published_section(model, theirs, order)
-        for row in dict.fromkeys(cell["row"] for cell in cells if cell["model"] == model):
-            parts.append(_our_section({cell["column"]: cell for cell in cells if cell["row"] == row}, theirs, order))
+        theirs = [fact for fact in facts if fact["model"] == model and fact["relation"] != "reference"]
+        rows = {}
+        for cell in cells:
+            if cell["model"] == model:
+                rows.setdefault(cell["row"], {})[cell["column"]] = cell
+        by_method = sorted(rows.values(), key=lambda row: list(METHODS).index(next(iter(row.values()))["method"]))
+        parts += [_row_section(row, theirs, order, len(table.protocols) > 1) for row in by_method]
+        lines = _published_lines([fact for fact in theirs if fact["relation"] == "context"], order)
+        if lines:
+            parts.append(Section(f"{_name(model)}, published only: nothing of ours is of the same method and size", lines))
     reference = {fact["column"]: fact for fact in facts if fact["relation"] == "reference"}
     if reference:
         texts = [
@@ -90,123 +110,57 @@ def _table2(grid, table, cells: list[dict], facts: list[dict]):
             for name in order
         ]
         first = next(iter(reference.values()))
-        label = f"{_name(first['model'])} ({METHODS[first['method']]}), paper"
-        line = Line("reference", (label, first["trainable"], *texts))
+        line = Line("reference", (f"{_name(first['model'])} ({published_name(first)}), paper", first["trainable"], *texts))
         parts.append(Section("For orientation only: another model on other tasks (GLUE), never to be compared", (line,)))
-    return titles, tuple(parts)
+    return ("Method", "# trainable", *order.values()), tuple(parts)
 
 
-def _published_section(model: str, facts: list[dict], order: list[str]) -> list[Section]:
-    lines = []
-    for key in dict.fromkeys((fact["method"], fact["trainable"], origin(fact)) for fact in facts):
-        line = {fact["column"]: fact for fact in facts if (fact["method"], fact["trainable"], origin(fact)) == key}
-        if set(line) & (set(order) - {"average"}):
-            label = f"{_name(model)} ({METHODS.get(key[0], key[0])})" + (", course" if key[2] == "course" else "")
-            texts = tuple(published(line[name]) if name in line else NONE for name in order)
-            lines.append(Line("published", (label, key[1], *texts)))
-    return [Section(f"{_name(model)}, published", tuple(lines))] if lines else []
-
-
-def _our_section(row: dict[str, dict], facts: list[dict], order: list[str]) -> Section:
+def _row_section(row: dict[str, dict], facts: list[dict], order: dict, protocols: bool) -> Section:
+    """A row of ours: what is published of the same, our figures, and the differences."""
     some = next(iter(row.values()))
-    count = parameters(some["trainable"])
-    lines = [
-        Line("ours", (words, count, *(ours(row[name], centre, around) if name in row else NONE for name in order)))
-        for words, centre, around in STATISTICS
-    ]
-    same = [fact for fact in facts if fact["relation"] == "same" and _of(fact, some)]
+    same = [fact for fact in facts if is_beside(fact, some)]
+    lines = list(_published_lines(same, order))
+    count = parameters(next((cell["trainable"] for cell in row.values() if cell["n"]), some["trainable"]))
+    for words, centre, around in STATISTICS:
+        texts = (ours(row[name], centre, around) if name in row else NONE for name in order)
+        lines.append(Line("ours", (words, count, *texts)))
     for source in ("paper", "course"):
         line = {fact["column"]: fact["difference"] for fact in same if origin(fact) == source}
         if line:
             texts = (difference(line.get(name, math.nan)) for name in order)
             lines.append(Line("difference", (f"best epoch, minus {source}", "", *texts)))
-    title = f"{_name(some['model'])}, ours: LoRA r={some['rank']} on {weight_types(some['weights'])}"
-    return Section(title, tuple(lines))
+    under = f", protocol {some['protocol']}" if protocols else ""
+    return Section(f"{_name(some['model'])}: {method_name(some)}{under}", tuple(lines))
 
 
-def _of(fact: dict, cell: dict) -> bool:
-    return all(fact[key] == cell[key] for key in ("model", "method", "weights", "rank"))
-
-
-def _table6(grid, table, cells: list[dict], facts: list[dict]):
-    ranks = sorted(table.ranks)
-    parts = []
-    for model in table.models:
-        for task in table.tasks:
-            mine = [cell for cell in cells if (cell["model"], cell["task"]) == (model, task)]
-            of_task = {(cell["weights"], cell["rank"]): cell for cell in mine}
-            named = f"{_name(model)}, {grid.tasks[task].title}"
-            for words, centre, around in STATISTICS:
-                lines = tuple(
-                    _rank_line("ours", weights, [of_task[weights, rank] for rank in ranks], centre, around)
-                    for weights in table.weights
-                )
-                parts.append(Section(f"{named}, ours: {words}", lines))
-            theirs = [fact for fact in facts if (fact["model"], fact["task"]) == (model, task)]
-            if theirs:
-                lines = _fact_lines("published", theirs, table, ranks)
-                parts.append(Section(f"{named}, course: one seed, best epoch", lines))
-                lines = _difference_lines(theirs, table, ranks)
-                parts.append(Section(f"{named}: ours, best epoch, minus course", lines))
-    reference = [fact for fact in facts if fact["relation"] == "reference"]
-    if reference:
-        title = "GPT-3 175B, MNLI, paper: its level can never be compared, its shape can"
-        parts.append(Section(title, _fact_lines("reference", reference, table, ranks)))
-    return ("Weight type", *(f"r = {rank}" for rank in ranks), "Spread over r"), tuple(parts)
-
-
-def _rank_line(kind: str, weights: str, of_ranks: list[dict], centre: str, around: str) -> Line:
-    texts = (ours(cell, centre, around) for cell in of_ranks)
-    return Line(kind, (weight_types(weights), *texts, _range([cell[centre] for cell in of_ranks])))
-
-
-def _range(values: list[float], places: int = 1) -> str:
-    """Largest minus smallest; said to be of fewer ranks where some have no figure."""
-    known = [value for value in values if not math.isnan(value)]
-    if len(known) < 2:
-        return NONE
-    return number(max(known) - min(known), places) + (
-        f" ({len(known)} of {len(values)} ranks)" if len(known) < len(values) else ""
+def _published_lines(facts: list[dict], order: dict) -> tuple[Line, ...]:
+    """A line for each published row, named by its origin and as the paper names the method."""
+    rows = {}
+    for fact in facts:
+        name = f"{origin(fact)}: {published_name(fact)}"
+        rows.setdefault((name, fact["trainable"]), {})[fact["column"]] = published(fact)
+    return tuple(
+        Line("published", (name, trainable, *(line.get(column, NONE) for column in order)))
+        for (name, trainable), line in rows.items()
+        if set(line) & (set(order) - {"average"})
     )
-
-
-def _fact_lines(kind: str, facts: list[dict], table, ranks: list[int]) -> tuple[Line, ...]:
-    lines = []
-    for weights in table.weights:
-        by_rank = {fact["rank"]: fact for fact in facts if fact["weights"] == weights}
-        values = [float(by_rank[rank]["value"]) if rank in by_rank else math.nan for rank in ranks]
-        places = max((len(fact["value"].partition(".")[2]) for fact in by_rank.values()), default=1)
-        if by_rank:
-            texts = (published(by_rank[rank]) if rank in by_rank else NONE for rank in ranks)
-            lines.append(Line(kind, (weight_types(weights), *texts, _range(values, places))))
-    return tuple(lines)
-
-
-def _difference_lines(facts: list[dict], table, ranks: list[int]) -> tuple[Line, ...]:
-    lines = []
-    for weights in table.weights:
-        by_rank = {fact["rank"]: fact["difference"] for fact in facts if fact["weights"] == weights}
-        if by_rank:
-            texts = (difference(by_rank.get(rank, math.nan)) for rank in ranks)
-            lines.append(Line("difference", (weight_types(weights), *texts, "")))
-    return tuple(lines)
 
 
 def _details(cells: list[dict]) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
     """All statistics of every cell, for the second table."""
-    columns = ("Model", "Task", "Weights", "r", "Metric", "# trainable", "n", "failed", "missing")
+    columns = ("Model", "Method", "Protocol", "Task", "Metric", "# trainable", "n", "failed", "missing")
     columns += ("Best: median", "mean", "std", "min", "max", "Last: mean", "median", "std", "Published", "Difference")
     statistics = ("best_median", "best_mean", "best_std", "best_min", "best_max", "last_mean", "last_median", "last_std")
     rows = []
     for cell in cells:
-        metric = "accuracy" if cell["metric"] == "accuracy_mismatched" else METRICS.get(cell["metric"], cell["metric"])
+        metric = "accuracy" if cell["metric"] in OTHER_SETS else METRICS.get(cell["metric"], cell["metric"])
         facts = f"{number(cell['published'])}{spread(cell['published_spread'])}" if cell["published_source"] else NONE
         rows.append(
             (
                 _name(cell["model"]),
+                method_name(cell),
+                cell["protocol"],
                 cell["task_title"],
-                weight_types(cell["weights"]),
-                str(cell["rank"]),
                 metric.removesuffix(" × 100"),
                 parameters(cell["trainable"]),
                 f"{cell['n']} of {cell['n_expected']}",

@@ -11,8 +11,8 @@ import itertools
 import json
 from dataclasses import asdict, dataclass
 
-from lora import spec
-from lora.spec import CELL_AXES, Cell, Hparams, Problems
+from lora import spec, textfiles
+from lora.spec import CELL_AXES, Cell, Hparams, Problems, shown
 
 CELL_KEYS = (*CELL_AXES, "hparams", "tokens_dir", "start_dirs")  # of one object of --cells
 SHOWN = 3  # cells that a message names before "and N more"
@@ -115,11 +115,11 @@ def parse_json(text: str) -> list[JobCell]:
     """
     allowed = f"allowed: a JSON list of objects with the keys {', '.join(CELL_KEYS)}"
     try:
-        listed = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise Problems("The cells of a job:", [f"got {text[:40]!r} ({error}); {allowed}"]) from None
+        listed = textfiles.parse_json(text)
+    except ValueError as error:
+        raise Problems("The cells of a job:", [f"got {shown(text)} ({error}); {allowed}"]) from None
     if not isinstance(listed, list) or not listed:
-        raise Problems("The cells of a job:", [f"got {text[:40]!r}; {allowed}, at least one"])
+        raise Problems("The cells of a job:", [f"got {shown(text)}; {allowed}, at least one"])
     cells, problems = [], []
     for place, one in enumerate(listed):
         try:
@@ -141,13 +141,13 @@ def _parse_cell(one) -> JobCell:
         raise Problems("", [f"got {_keys(one)}; allowed: the keys {', '.join(CELL_KEYS)}, all of them"])
     hparams = one["hparams"]
     problems = [
-        f"{key} is {one[key]!r}; allowed: {'a whole number' if kind is int else 'text'}"
+        f"{key} is {shown(one[key])}; allowed: {'a whole number' if kind is int else 'text'}"
         for key, kind in (*((axis, int if axis == "rank" else str) for axis in CELL_AXES), ("tokens_dir", str))
         if type(one[key]) is not kind
     ]
     starts = one["start_dirs"]
     if type(starts) is not list or not all(isinstance(folder, str) for folder in starts):
-        problems.append(f"start_dirs is {starts!r}; allowed: a list of folders")
+        problems.append(f"start_dirs is {shown(starts)}; allowed: a list of folders")
     if not isinstance(hparams, dict) or set(hparams) != set(spec.HPARAM_NAMES):
         problems.append(f"hparams has {_keys(hparams)}; allowed: the keys {', '.join(spec.HPARAM_NAMES)}, all of them")
     if problems:
@@ -164,4 +164,4 @@ def _parse_cell(one) -> JobCell:
 
 
 def _keys(value) -> str:
-    return f"the keys {', '.join(map(str, value)) or 'none'}" if isinstance(value, dict) else repr(value)
+    return f"the keys {', '.join(value)[:200] or 'none'}" if isinstance(value, dict) else shown(value)

@@ -15,24 +15,37 @@ MODELS = {
     "gpt3-175b": "GPT-3 175B",
     "minilm": "MiniLM",
 }
-METHODS = {  # * copied by the paper from prior work, † set up as Houlsby et al.
-    "ft": "FT*",
-    "bitfit": "BitFit*",
-    "adapter_drop": "Adpt^D*",
-    "adapter_pfeiffer": "Adpt^P†",
-    "adapter_houlsby": "Adpt^H†",
+METHODS = {  # in the order of the paper's Table 2
+    "ft": "full fine-tuning",
+    "bitfit": "BitFit",
+    "adapter_drop": "AdapterDrop (Adpt^D)",
+    "adapter_pfeiffer": "Pfeiffer adapter (Adpt^P)",
+    "adapter_houlsby": "Houlsby adapter (Adpt^H)",
     "lora": "LoRA",
-    "lora_dagger": "LoRA†",
 }
+SYMBOLS = {  # as the paper's Table 2 prints them
+    "ft": "FT",
+    "bitfit": "BitFit",
+    "adapter_drop": "Adpt^D",
+    "adapter_pfeiffer": "Adpt^P",
+    "adapter_houlsby": "Adpt^H",
+    "lora": "LoRA",
+}
+COPIED = ("ft", "bitfit", "adapter_drop")  # rows that the paper copied from prior work: its mark *
 METRICS = {"matthews": "Matthews correlation × 100", "pearson": "Pearson correlation × 100"}
 METRICS |= {"spearman": "Spearman correlation × 100", "f1": "F1"}
-GLUE_ORDER = ("mnli", "mnli-mm", "sst2", "mrpc", "cola", "qnli", "qqp", "rte", "stsb")
+GLUE = ("mnli", "sst2", "mrpc", "cola", "qnli", "qqp", "rte", "stsb")  # the columns of the paper's Table 2, in order
+OTHER_SETS = {"accuracy_mismatched": "mm", "accuracy_overall": "all"}  # of MNLI: metric -> what its column's name ends in
+STATISTICS = (  # how ours are shown: words, centre, spread
+    ("best epoch, median ± std", "best_median", "best_std"),
+    ("last epoch, mean ± std", "last_mean", "last_std"),
+)
 NONE = "–"
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a table; kind is published, ours, difference or reference."""
+    """One line of a table; kind is published, ours, difference, reference, or axis for what a column stands for."""
 
     kind: str
     cells: tuple[str, ...]
@@ -46,7 +59,8 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A table ready to be rendered. `details` is the second table, of the columns `details_columns`."""
+    """A table ready to be rendered. `details` is the second table, of the columns `details_columns`, of which the first
+    `details_texts` are words; one without rows is left out."""
 
     name: str
     title: str
@@ -55,6 +69,7 @@ class Page:
     columns: tuple[str, ...]
     sections: tuple[Section, ...]
     footnotes: tuple[str, ...]
+    details_texts: int
     details_columns: tuple[str, ...]
     details: tuple[tuple[str, ...], ...]
 
@@ -100,6 +115,30 @@ def parameters(count: float) -> str:
 def weight_types(letters: str) -> str:
     """`W_q,W_v` for qv."""
     return ",".join(f"W_{letter}" for letter in letters)
+
+
+def adapted(method: str, weights: str) -> str:
+    """What a method adapts: `W_q,W_v`, or the word for it."""
+    if method == "adapter_drop":
+        return "FFN, all layers" if weights == "ffn0" else f"FFN, layers from {int(weights.removeprefix('ffn')) + 1}"
+    words = {"ft": "all", "bitfit": "biases", "adapter_houlsby": "attention and FFN", "adapter_pfeiffer": "FFN"}
+    return words.get(method) or weight_types(weights)
+
+
+def method_name(cell: dict) -> str:
+    """A row of ours in words: `LoRA r=8 on W_q,W_v`, `Houlsby adapter (Adpt^H), bottleneck 64`."""
+    method, rank = cell["method"], cell["rank"]
+    if method == "lora":
+        return f"LoRA r={rank} on {weight_types(cell['weights'])}"
+    dropped = int(cell["weights"].removeprefix("ffn")) if method == "adapter_drop" else 0
+    size = f", bottleneck {rank}" if rank else ""
+    return METHODS[method] + size + (f", none in the lowest {dropped} layers" if dropped else "")
+
+
+def published_name(fact: dict) -> str:
+    """A published row as the paper prints it: `FT*` is copied from prior work, `LoRA†` set up as Houlsby et al. (2019)."""
+    paper = origin(fact) == "paper"
+    return SYMBOLS[fact["method"]] + ("*" if paper and fact["method"] in COPIED else "†" if fact["protocol"] else "")
 
 
 def ours(cell: dict, centre: str, around: str) -> str:

@@ -14,7 +14,6 @@ import torch
 
 from lora import data, encoder, machine
 from lora.runs import Run
-from lora.spec import BASE_METHODS
 
 log = logging.getLogger(__name__)
 # More tokens at once are not faster: on a CPU they leave the cache, on a GPU every product is large enough.
@@ -148,5 +147,5 @@ def _lora_inputs(run: Run) -> int:
     with a dropout of LoRA's own every letter keeps an input and a mask."""
     weights = run.cell.weights
     if run.method != "lora":
-        return 4 if run.method in BASE_METHODS else 1  # the inputs of every product, or of the adapters
+        return 4 if run.method == "ft" else 0  # the inputs of every product
     return 2 * len(weights) if run.hparams.lora_dropout else len({letter == "o" for letter in weights})

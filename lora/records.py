@@ -74,14 +74,16 @@ RUN_JSON_KEYS = (
 # Of the tables. Statistics, values and differences are in per cent: an accuracy or a correlation times 100.
 PUBLISHED_COLUMNS = {  # config/published.csv, as far as a table shows it: <table>_published.csv
     "relation": (str, "same (a cell of ours: compared), context (same model and task), reference (never compared)"),
-    "column": (str, "the column of the table it stands in: a task, or r<rank> in table 6"),
+    "column": (str, "the column of the table it stands in, as in <table>.csv"),
+    "ours_protocol": (str, "the protocol of the cell of ours it is compared with; only where relation is same"),
     "table": (str, "table of the origin"),
     "model": (str, "model of the origin"),
     "method": (str, "method of the origin"),
     "trainable": (str, "trained parameters as the origin prints them"),
     "task": (str, "task of the origin; average is the printed mean of the eight"),
-    "weights": (str, "weight types adapted, letters of qkvo"),
-    "rank": (int, "LoRA rank r"),
+    "weights": RUN_COLUMNS["weights"],
+    "rank": RUN_COLUMNS["rank"],
+    "protocol": (str, "empty for the origin's main protocol, otherwise the protocol of ours that alone is like it"),
     "metric": (str, "a metric of METRICS_COLUMNS, or average"),
     "value": (str, "per cent, as printed"),
     "spread": (float, "per cent, as published"),
@@ -97,7 +99,10 @@ PUBLISHED_COLUMNS = {  # config/published.csv, as far as a table shows it: <tabl
 
 TABLE_COLUMNS = {  # <table>.csv: one row per cell of the table
     "row": (str, "row of the table"),
-    "column": (str, "column of the table: a task, or r<rank> in table 6; <task>-mm is MNLI mismatched"),
+    "column": (
+        str,
+        "a task (<task>-mm and -all: its mismatched set, both sets), in table 6 r<rank>, in table 5 <weights> r<rank>",
+    ),
     "model": (str, "name in config/sources.csv"),
     "task": (str, "name in config/tasks.csv; average is the mean over the eight GLUE tasks"),
     "task_title": (str, "the task as the table prints it"),
@@ -105,6 +110,8 @@ TABLE_COLUMNS = {  # <table>.csv: one row per cell of the table
     "weights": RUN_COLUMNS["weights"],
     "rank": RUN_COLUMNS["rank"],
     "protocol": RUN_COLUMNS["protocol"],
+    "start": (str, "what its runs start from: pretrained, a task (the best run of it), or a folder"),
+    "head": (str, "whether the classification head trains: trained or frozen"),
     "metric": (str, "a metric of METRICS_COLUMNS, or average"),
     "base_precision": (
         str,
@@ -158,6 +165,21 @@ CURVES_COLUMNS = {  # <table>_curves.csv: one row per cell and epoch, over its f
     },
 }
 
+SELECTION_COLUMNS = {  # selection.csv: one row per cell of any table, and the averages over them
+    **{name: TABLE_COLUMNS[name] for name in CELL_COLUMNS if name != "task"},
+    "task": (str, "name in config/tasks.csv; average is the mean over the cells of the row's model, method and protocol"),
+    "task_title": TABLE_COLUMNS["task_title"],
+    "metric": (str, "the task's metric, or average"),
+    "cells": (int, "cells behind the row: 1, or those that an average is over"),
+    **{name: TABLE_COLUMNS[name] for name in ("n", "n_expected", "n_failed", "n_missing")},
+    "best_mean": TABLE_COLUMNS["best_mean"],
+    "last_mean": TABLE_COLUMNS["last_mean"],
+    "difference_mean": (float, "per cent: mean over runs of best minus last epoch; what choosing the epoch adds"),
+    "difference_std": (float, "per cent, n-1, of that difference over runs; empty for one run and for averages"),
+    "best_epoch_mean": (float, "mean over runs of the number of the best epoch"),
+    "last_epoch": (float, "number of the last epoch; its mean for averages"),
+}
+
 PROVENANCE_COLUMNS = {  # provenance.csv: one row per run asked for; hashes are cut to 12 digits
     **{name: RUN_COLUMNS[name] for name in (*CELL_COLUMNS, "seed")},
     "status": (str, "ok, non_finite or missing"),
@@ -168,6 +190,8 @@ PROVENANCE_COLUMNS = {  # provenance.csv: one row per run asked for; hashes are 
     "train_examples": (int, "size of the training set"),
     "base_source": (str, "what pins the base model"),
     "base_sha256": (str, "of the base model: its config and weights"),
+    "start_source": (str, "the run or folder it started from; empty for the pre-trained model"),
+    "start_sha256": (str, "of the tensors it started from"),
     "python": (str, "version"),
     "torch": (str, "version"),
     "transformers": (str, "version"),

@@ -5,6 +5,8 @@ only: where the facts come from is `grid`, what is done with them is everybody e
 """
 
 import dataclasses
+import math
+import operator
 import re
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -25,14 +27,38 @@ PRETRAINED = "pretrained"
 MODEL_FAMILIES = ("bert", "roberta")
 METRICS = ("accuracy", "f1", "precision", "recall", "matthews", "pearson", "spearman")
 SOURCE_KINDS = ("hub", "file", "pypi")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # of what becomes a folder: models, tasks, protocols, sources
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+TOLD = 30  # problems that a message lists
+MOST = 2**31 - 1  # of whole numbers, so that no product of them or array of that size overflows in silence
+
+
+def shown(value, longest: int = 120) -> str:
+    """A value as a message shows it: as Python writes it, in its first `longest` characters."""
+    try:
+        written = repr(value)
+    except (ValueError, RecursionError):  # a whole number of thousands of digits; lists in lists without end
+        return f"a {type(value).__name__} too large to show"
+    return written if len(written) <= longest else f"{written[:longest]}... ({len(written)} characters)"
+
+
+def _check_name(what: str, name) -> list[str]:
+    """What is wrong with a name that is also a folder's: nothing, or one line."""
+    if isinstance(name, str) and NAME.fullmatch(name):
+        return []
+    return [f"{what} is {shown(name)}; allowed: letters, digits and . _ - after a letter or digit, as it names a folder"]
 
 
 class Problems(ValueError):
-    """Several things wrong with what the user gave, told together: each says what was got, what is allowed, what to do."""
+    """Several things wrong with what the user gave, told together: each says what was got, what is allowed, what to do.
+
+    The message lists the first TOLD of them and how many more there are: a file of another program is wrong in every line.
+    """
 
     def __init__(self, title: str, problems: list[str]):
         self.problems = list(problems)
-        super().__init__("\n".join([title, *(f"  - {problem}" for problem in self.problems)]))
+        more = [f"and {len(self.problems) - TOLD} more"] if len(self.problems) > TOLD else []
+        super().__init__("\n".join([title, *(f"  - {problem}" for problem in [*self.problems[:TOLD], *more])]))
 
 
 @dataclass(frozen=True)
@@ -54,9 +80,9 @@ class Task:
     mirrors: str
 
     def __post_init__(self):
-        problems = []
-        if self.num_labels < 1:
-            problems.append(f"num_labels is {self.num_labels}; allowed: 1 (regression) or the number of classes")
+        problems = _check_name("task", self.name) + _check_name("dataset", self.dataset)
+        if not 1 <= self.num_labels <= MOST:
+            problems.append(f"num_labels is {shown(self.num_labels)}; allowed: 1 (regression) or the number of classes")
         if self.metric not in METRICS:
             problems.append(f"metric is {self.metric!r}; allowed: {', '.join(METRICS)}")
         if (self.num_labels == 1) != (self.metric in ("pearson", "spearman")):
@@ -65,6 +91,11 @@ class Task:
             problems.append(f"text_columns has {len(self.text_columns)} names; allowed: 1 (sentence) or 2 (sentence pair)")
         if len(self.eval_splits) not in (1, 2):
             problems.append(f"eval_splits has {len(self.eval_splits)} names; allowed: 1, or 2 as MNLI has")
+        for key, names in (("text_columns", self.text_columns), ("eval_splits", self.eval_splits)):
+            if len(set(names)) < len(names):
+                problems.append(f"{key} is {' '.join(names)!r}; allowed: each only once")
+        if "train" in self.eval_splits:
+            problems.append("eval_splits has 'train'; allowed: splits that the run does not train on")
         if problems:
             raise Problems(f"config/tasks.csv, task {self.name!r}:", problems)
 
@@ -90,19 +121,22 @@ class Source:
     licence: str
 
     def __post_init__(self):
-        problems = []
+        problems = _check_name("name", self.name)
         if self.role not in ("model", "data"):
-            problems.append(f"role is {self.role!r}; allowed: model, data")
+            problems.append(f"role is {shown(self.role)}; allowed: model, data")
         if self.kind not in SOURCE_KINDS:
-            problems.append(f"kind is {self.kind!r}; allowed: {', '.join(SOURCE_KINDS)}")
+            problems.append(f"kind is {shown(self.kind)}; allowed: {', '.join(SOURCE_KINDS)}")
         if not self.locator:
             problems.append("locator is empty; give a hub name, a folder or package==version#path")
-        if self.kind == "hub" and len(self.revision) != 40:
-            problems.append(f"revision is {self.revision!r}; a hub source is pinned by a 40-digit commit")
+        elif not self.locator.isprintable():
+            problems.append(f"locator is {shown(self.locator)}; allowed: one line of printable text")
+        if self.kind == "hub" and not re.fullmatch("[0-9a-f]{40}", self.revision):
+            problems.append(f"revision is {shown(self.revision)}; a hub source is pinned by a 40-digit commit")
         if self.kind == "pypi" and self.revision not in ("wheel", "sdist"):
-            problems.append(f"revision is {self.revision!r}; a pypi source says wheel or sdist")
-        if self.kind == "pypi" and len(self.sha256) != 64:
-            problems.append(f"sha256 is {self.sha256!r}; a pypi source is pinned by its archive's 64-digit sha256")
+            problems.append(f"revision is {shown(self.revision)}; a pypi source says wheel or sdist")
+        if (self.kind == "pypi" or self.sha256) and not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            pinned = "a pypi source is pinned by its archive's" if self.kind == "pypi" else "allowed: none, or a"
+            problems.append(f"sha256 is {shown(self.sha256)}; {pinned} 64-digit sha256")
         if problems:
             raise Problems(f"source {self.name!r}:", problems)
 
@@ -128,17 +162,18 @@ class Cell:
     protocol: str
 
     def __post_init__(self):
-        problems = []
+        problems = [problem for axis in ("protocol", "model", "task") for problem in _check_name(axis, getattr(self, axis))]
         if self.method not in METHODS:
-            problems.append(f"method is {self.method!r}; allowed: {', '.join(METHODS)}")
+            problems.append(f"method is {shown(self.method)}; allowed: {', '.join(METHODS)}")
         elif problem := _check_weights(self.method, self.weights):
             problems.append(problem)
-        if self.method in BASE_METHODS and self.rank:
-            problems.append(f"rank is {self.rank}; allowed for method {self.method!r}: 0, it has none")
-        elif self.method not in BASE_METHODS and self.rank < 1:
-            problems.append(f"rank is {self.rank}; allowed: an integer of at least 1")
+        is_whole = isinstance(self.rank, int) and not isinstance(self.rank, bool)
+        if self.method in BASE_METHODS and not (is_whole and self.rank == 0):
+            problems.append(f"rank is {shown(self.rank)}; allowed for method {self.method!r}: 0, it has none")
+        elif self.method not in BASE_METHODS and not (is_whole and 1 <= self.rank <= MOST):
+            problems.append(f"rank is {shown(self.rank)}; allowed: an integer of at least 1, at most {MOST}")
         if problems:
-            raise Problems(f"cell {self.model}/{self.task}:", problems)
+            raise Problems(f"cell {shown(self.model)}/{shown(self.task)}:", problems)
 
     @property
     def path(self) -> str:
@@ -169,16 +204,17 @@ def _check_weights(method: str, weights: str) -> str | None:
         if weights and weights == canonical:
             return None
         hint = f"; write {canonical!r}" if canonical and set(weights) <= set(WEIGHT_TYPES) else ""
-        return f"weights is {weights!r}; allowed: letters of {WEIGHT_TYPES!r}, each once, in that order{hint}"
+        return f"weights is {shown(weights)}; allowed: letters of {WEIGHT_TYPES!r}, each once, in that order{hint}"
     start, numbered, _ = word.partition("<n>")
-    if weights == word and not numbered or numbered and re.fullmatch(f"{start}(0|[1-9][0-9]*)", weights):
+    if weights == word and not numbered or numbered and re.fullmatch(f"{start}(0|[1-9][0-9]{{0,3}})", weights):
         return None
-    return f"weights is {weights!r}; allowed for method {method!r}: {word}"
+    return f"weights is {shown(weights)}; allowed for method {method!r}: {word}"
 
 
-def _setting(unit: str, minimum=None, above=None, maximum=None, choices=None):
+def _setting(unit: str, minimum=None, above=None, maximum=None, below=None, choices=None):
     """A field of Hparams with its unit and the values it may take."""
-    return field(metadata=dict(unit=unit, minimum=minimum, above=above, maximum=maximum, choices=choices))
+    limits = dict(minimum=minimum, above=above, maximum=maximum, below=below, choices=choices)
+    return field(metadata=dict(unit=unit) | limits)
 
 
 @dataclass(frozen=True)
@@ -189,10 +225,10 @@ class Hparams:
     LoRA alone has (alpha, its dropout, the start of A) means nothing for the other methods.
     """
 
-    epochs: int = _setting("passes over the training set", minimum=1)
+    epochs: int = _setting("passes over the training set", minimum=1, maximum=MOST)
     learning_rate: float = _setting("peak, after warm-up", above=0)
-    examples_per_step: int = _setting("examples of one run that one optimiser step sees", minimum=1)
-    max_tokens: int = _setting("tokens, with the special ones; longer examples are cut", minimum=4)
+    examples_per_step: int = _setting("examples of one run that one optimiser step sees", minimum=1, maximum=MOST)
+    max_tokens: int = _setting("tokens, with the special ones; longer examples are cut", minimum=4, maximum=512)
     alpha: float = _setting("LoRA scale is alpha/r; a number, or <c>r for c times the rank", above=0)
     lora_dropout: float = _setting("probability, on the input of A", minimum=0, maximum=0.9)
     init_a: str = _setting("how A starts (B is zero)", choices=("kaiming", "gaussian"))
@@ -202,8 +238,8 @@ class Hparams:
     weight_decay: float = _setting("decoupled, off biases and LayerNorm", minimum=0)
     warmup_frac: float = _setting("share of all steps", minimum=0, maximum=1)
     max_grad_norm: float = _setting("per run; 0 is off", minimum=0)
-    adam_beta1: float = _setting("", minimum=0, maximum=1)
-    adam_beta2: float = _setting("", minimum=0, maximum=1)
+    adam_beta1: float = _setting("", minimum=0, below=1)
+    adam_beta2: float = _setting("", minimum=0, below=1)
     adam_epsilon: float = _setting("", above=0)
 
     def __post_init__(self):
@@ -221,7 +257,10 @@ class Hparams:
 
 
 def run_settings(cell: Cell, seed: int, hparams: Hparams) -> dict:
-    """What run.json holds under `settings`: all that was asked of one run, as plain JSON values."""
+    """What run.json holds under `settings`: all that was asked of one run, as plain JSON values. Raises ValueError for a seed
+    that no generator takes."""
+    if type(seed) is not int or not 0 <= seed < 2**32:
+        raise ValueError(f"seed is {shown(seed)}; allowed: a whole number of at least 0, below 2^32")
     return dataclasses.asdict(cell) | dict(seed=seed, hparams=hparams.as_dict())
 
 
@@ -235,13 +274,10 @@ def allowed_values(name: str) -> str:
     limits = spec.metadata
     if limits["choices"]:
         return " or ".join(limits["choices"])
-    words = {int: "a whole number", float: "a number", str: "text"}[spec.type]
-    if limits["minimum"] is not None:
-        words += f" of at least {limits['minimum']}"
-    if limits["above"] is not None:
-        words += f" above {limits['above']}"
-    if limits["maximum"] is not None:
-        words += f", at most {limits['maximum']}"
+    words = {int: "a whole number", float: "a number", str: "one line of text"}[spec.type]
+    for limit, word in (("minimum", " of at least"), ("above", " above"), ("maximum", ", at most"), ("below", ", below")):
+        if limits[limit] is not None:
+            words += f"{word} {limits[limit]}"
     return words
 
 
@@ -249,38 +285,45 @@ def check_setting(name: str, value) -> str | None:
     """What is wrong with this value of hyperparameter `name`, or None."""
     spec = HPARAM_FIELDS[name]
     limits = spec.metadata
-    wrong = f"{name} is {value!r}; allowed: {allowed_values(name)}"
     if limits["choices"]:
-        return None if value in limits["choices"] else wrong
-    if spec.type is str:
-        return None if isinstance(value, str) and value else wrong
-    if isinstance(value, bool) or not isinstance(value, (int, spec.type)) or value != value or abs(value) == float("inf"):
-        return wrong
-    if limits["minimum"] is not None and value < limits["minimum"]:
-        return wrong
-    if limits["above"] is not None and value <= limits["above"]:
-        return wrong
-    if limits["maximum"] is not None and value > limits["maximum"]:
-        return wrong
-    return None
+        fits = value in limits["choices"]
+    elif spec.type is str:
+        fits = isinstance(value, str) and value == value.strip() != "" and value.isprintable()
+    else:
+        fits = isinstance(value, (int, spec.type)) and not isinstance(value, bool) and _within(value, limits)
+    return None if fits else f"{name} is {shown(value)}; allowed: {allowed_values(name)}"
 
 
-def parse_setting(name: str, text: str, rank: int):
+def _within(value: int | float, limits) -> bool:
+    """Whether a number is finite, also as a float, and within a hyperparameter's limits."""
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:  # a whole number beyond the floats
+        return False
+    tests = dict(minimum=operator.ge, above=operator.gt, maximum=operator.le, below=operator.lt)
+    return finite and all(limits[name] is None or test(value, limits[name]) for name, test in tests.items())
+
+
+def parse_setting(name: str, text, rank: int):
     """A hyperparameter from its written form in CSV, config or command line; raises ValueError saying what is allowed."""
     if name not in HPARAM_FIELDS:
-        raise ValueError(f"no hyperparameter {name!r}; there are: {', '.join(HPARAM_NAMES)}")
+        raise ValueError(f"no hyperparameter {shown(name)}; there are: {', '.join(HPARAM_NAMES)}")
     kind = HPARAM_FIELDS[name].type
-    written = str(text).strip()
-    try:
-        if name == "alpha" and written.endswith("r"):
-            value = float(written[:-1]) * rank
-        elif kind is int:
-            value = int(float(written)) if float(written).is_integer() else float(written)
-        else:
-            value = kind(written)
-    except ValueError:
-        value = written
+    value = text.strip() if isinstance(text, str) else text
+    if kind is not str and isinstance(value, str):
+        value = _number(name, value, rank)
+    if kind is int and isinstance(value, float) and value.is_integer() and abs(value) <= MOST:
+        value = int(value)
     problem = check_setting(name, value)
     if problem:
         raise ValueError(problem)
-    return value
+    return kind(value)
+
+
+def _number(name: str, written: str, rank: int) -> float | str:
+    """The number that a text says, alpha's `<c>r` times the rank; the text itself where it says none."""
+    is_factor = name == "alpha" and written.endswith("r")
+    digits = written.removesuffix("r") if is_factor else written
+    if not NUMBER.fullmatch(digits):
+        return written
+    return float(digits) * (rank if is_factor else 1)

@@ -11,14 +11,13 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors.torch
 import torch
 
 from lora import export, records
+from lora.export import TENSORS
 from lora.spec import PRETRAINED, Problems
 
 log = logging.getLogger(__name__)
-TENSORS = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ def start_of(asked) -> Start | None:
     """What a run (`runs.Asked`) starts from; None for the pre-trained model. Of several runs the one with the highest best
     metric, the first of equals. Raises ValueError where there is none to start from."""
     start = asked.hparams.start
-    if start == PRETRAINED:
+    if start in (PRETRAINED, asked.task.name):  # the task that others start from does not start from itself
         return None
     if asked.hparams.start_task is None:
         folder = Path(start)
@@ -65,16 +64,21 @@ def begin(run, family: str) -> None:
     layer of a head with another number of classes. Raises ValueError where an adapter's tensor does not fit."""
     if run.start is None:
         return
-    if run.method == "lora":
-        found = export.read_adapter(run.start.folder, family)[0]
-    else:
-        found = safetensors.torch.load_file(run.start.folder / TENSORS)
     problems, left_out = [], []
+    if run.method == "lora":
+        found, told = export.read_adapter(run.start.folder, family)
+        if told["alpha"] / told["rank"] != run.hparams.alpha / run.cell.rank:
+            problems.append(
+                f"alpha/r: got {told['alpha']:g}/{told['rank']}, expected {run.hparams.alpha:g}/{run.cell.rank}; another "
+                "scale would make other deltas of the same pairs"
+            )
+    else:
+        found = export.read_tensors(run.start.folder)
     for name, value in run.parameters.items():
         if name in found and found[name].shape == value.shape:
             value.copy_(found[name])
-        elif name.startswith("head.out."):
-            left_out.append(name)
+        elif name.startswith("head.out.") or (name not in found and family == "bert" and name.startswith("head.dense.")):
+            left_out.append(name)  # a BERT adapter saved without its pooler leaves the pre-trained one
         else:
             got = list(found[name].shape) if name in found else "nothing"
             problems.append(f"{name}: got {got}, expected {list(value.shape)}")

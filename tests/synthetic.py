@@ -7,11 +7,17 @@ import numpy as np
 import yaml
 
 import lora
-from lora import grid, records
+from lora import grid, records, spec
 
 ROOT = Path(__file__).resolve().parent.parent
-PARAMETERS = {"minilm": (6, 384), "roberta-base": (12, 768), "roberta-large": (24, 1024)}  # layers, width
-EVAL_EXAMPLES = {"sst2": 872, "mrpc": 408, "qqp": 40430, "mnli": 9815}
+SIZES = {  # layers, width, inner width, tokens, positions, token types
+    "minilm": (6, 384, 1536, 30522, 512, 2),
+    "roberta-base": (12, 768, 3072, 50265, 514, 1),
+    "roberta-large": (24, 1024, 4096, 50265, 514, 1),
+}
+EVAL_EXAMPLES = dict(sst2=872, mrpc=408, qqp=40430, mnli=9815, cola=1043, qnli=5463, rte=277, stsb=1500)
+LEVELS = dict(mnli=0.872, sst2=0.951, mrpc=0.89, cola=0.63, qnli=0.931, qqp=0.908, rte=0.8, stsb=0.912)
+BELOW = dict(ft=0.0, bitfit=0.02, adapter_drop=0.01, adapter_pfeiffer=0.004, adapter_houlsby=0.006, lora=0.002)
 
 
 def load(**changes) -> grid.Grid:
@@ -23,9 +29,35 @@ def load(**changes) -> grid.Grid:
     return grid.load(config | changes)
 
 
-def table(models, tasks, weights=("qv",), ranks=(8,)) -> dict:
+def table(models, tasks, weights=("qv",), ranks=(8,), **more) -> dict:
     """A table as the config writes it."""
-    return dict(models=list(models), tasks=list(tasks), method="lora", weights=list(weights), ranks=list(ranks))
+    return dict(models=list(models), tasks=list(tasks), method="lora", weights=list(weights), ranks=list(ranks)) | more
+
+
+def paper_grid(seeds=(0, 1), epochs: int = 3, tables=("table2",), **changes) -> grid.Grid:
+    """The grid of config/paper.yaml, which has every row that the paper prints of RoBERTa, with short runs."""
+    whole = load(config="paper.yaml").config["tables"]
+    kept = {name: table if name in tables else None for name, table in whole.items()} | changes.pop("changed", {})
+    return load(config="paper.yaml", seeds=list(seeds), overrides=dict(epochs=epochs), tables=kept, **changes)
+
+
+def parameters(cell) -> int:
+    """Trained parameters without the head, by formula: D width, I inner width, L layers, r the cell's rank.
+
+    LoRA 2 D r a matrix; an adapter 2 D r + r + D; BitFit D and in each layer 7 D + I; full fine-tuning all, the pooler
+    left out.
+    """
+    layers, width, inner, tokens, positions, types = SIZES[cell.model]
+    adapter = 2 * width * cell.rank + cell.rank + width
+    attention, feed_forward, norms = 4 * width * (width + 1), 2 * width * inner + inner + width, 4 * width
+    return {
+        "lora": layers * len(cell.weights) * 2 * width * cell.rank,
+        "ft": (tokens + positions + types + 2) * width + layers * (attention + feed_forward + norms),
+        "bitfit": width + layers * (7 * width + inner),
+        "adapter_houlsby": 2 * layers * adapter,
+        "adapter_pfeiffer": layers * adapter,
+        "adapter_drop": (layers - cell.first_layer) * adapter,
+    }[cell.method]
 
 
 def epochs(values: list[float], metric: str = "accuracy", failed: bool = False, **others) -> list[dict]:
@@ -43,13 +75,13 @@ def epochs(values: list[float], metric: str = "accuracy", failed: bool = False, 
 def write_run(asked, cell, seed: int, runs_dir: Path, rows: list[dict], **changes) -> Path:
     """A run folder as training leaves it; `changes` replace keys of its run.json."""
     folder = Path(runs_dir) / cell.path / f"seed{seed}"
-    layers, width = PARAMETERS[cell.model]
+    start = asked.start_of(cell)
     record = dict(
         settings=asked.settings(cell, seed),
         digest=f"{1000 * cell.rank + seed:064x}",
         results_version=lora.RESULTS_VERSION,
         status=rows[-1]["status"],
-        parameters=dict(trainable=2 * layers * len(cell.weights) * width * cell.rank, head=1000, frozen=10**6),
+        parameters=dict(trainable=parameters(cell), head=1000, frozen=10**6),
         data=dict(
             source=f"pypi {cell.task}==1",
             tokens_sha256="ab" * 32,
@@ -58,6 +90,7 @@ def write_run(asked, cell, seed: int, runs_dir: Path, rows: list[dict], **change
             train_tokens=90000,
         ),
         base=dict(source=f"pypi {cell.model}==1", family="bert", base_sha256="cd" * 32),
+        start=start and dict(source=f"{start.path}/seed{asked.seeds[0]}", sha256="ef" * 32),
         best=dict(epoch=1, metric="accuracy", value=0.9),
         speed=dict(wall_s=61.5, examples_per_s=410.0, pack=len(asked.seeds)),
         versions=dict(python="3.11.9", torch="2.13.0", transformers="5.23.0", lora="0.1.0"),
@@ -71,17 +104,19 @@ def write_run(asked, cell, seed: int, runs_dir: Path, rows: list[dict], **change
     return folder
 
 
-def make_runs(asked, runs_dir: Path, level: dict | None = None, missing=(), failed=()) -> None:
-    """Every run of a grid; `missing` and `failed` are (task, weights, rank, seed)."""
-    level = dict(dict(sst2=0.951, mrpc=0.89, qqp=0.908, mnli=0.872), **(level or {}))
+def make_runs(asked, runs_dir: Path, level: dict | None = None, missing=(), failed=(), precision="fp32") -> None:
+    """Every run of a grid; `missing` and `failed` are (task, weights, rank, seed), `precision` is of frozen models."""
     for cell in asked.cells:
-        task, count = asked.tasks[cell.task], asked.hparams(cell).epochs
-        start = level.get(cell.task, 0.8) - {"q": 0.03}.get(cell.weights, 0.0) + 0.003 * math.log2(cell.rank)
+        task, count, hparams = asked.tasks[cell.task], asked.hparams(cell).epochs, asked.hparams(cell)
+        start = (LEVELS | (level or {})).get(cell.task, 0.8) - {"q": 0.03}.get(cell.weights, 0.0) - BELOW[cell.method]
+        start += 0.003 * math.log2(max(cell.rank, 1)) + (0.015 if cell.model == "roberta-large" else 0)
+        if hparams.head == "frozen":
+            start -= 0.1 / max(cell.rank, 1)
         for seed in asked.seeds:
             key = (cell.task, cell.weights, cell.rank, seed)
             if key in missing:
                 continue
-            random = np.random.default_rng([seed, cell.rank, len(cell.weights), sum(map(ord, cell.task))])
+            random = np.random.default_rng([seed, cell.rank, len(cell.weights), sum(map(ord, cell.task + cell.method))])
             values = start - 0.08 * np.exp(-np.arange(count)) + random.normal(0, 0.004) + random.normal(0, 0.002, count)
             losses = dict(
                 train_loss=(0.7 * np.exp(-0.4 * np.arange(count)) + random.normal(0, 0.01, count) + 0.1).tolist(),
@@ -91,7 +126,9 @@ def make_runs(asked, runs_dir: Path, level: dict | None = None, missing=(), fail
             )
             if len(task.eval_splits) > 1:
                 losses["accuracy_mismatched"] = (values - 0.006).tolist()
+                losses["accuracy_overall"] = (values - 0.003).tolist()
             rows = epochs(values.clip(0, 1).tolist(), task.metric, **losses)
             if key in failed:
                 rows = epochs(values.tolist(), task.metric, failed=True)
-            write_run(asked, cell, seed, runs_dir, rows)
+            own = cell.method in spec.BASE_METHODS
+            write_run(asked, cell, seed, runs_dir, rows, precision="fp32" if own else precision)

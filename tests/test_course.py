@@ -16,6 +16,14 @@ MNLI = [f"r{rank}_{modules}" for rank in (1, 4, 64) for modules in ("query", "qu
 SEEDS = (42, 43, 44, 45, 46)
 RAN = {"sst2": ("alpha", "8"), "qqp": ("examples_per_step", "4"), "mnli": ("alpha", "1r")}  # other than the course reports
 
+# Of tn292/cs5782_final_project: the epochs of results/mnli/<run> at a7f5106 and 5ca114d, and what its report's Table 3
+# prints of them.
+PRINTED = {
+    ("q", 1): (("r1_query", [0.6898624554253693, 0.7183902190524707, 0.7273560876209882]), "72.74"),
+    ("qv", 64): (("r64_query_value", [0.8496179317371371, 0.8651044319918492, 0.8728476821192053]), "87.28"),
+    ("qkvo", 1): (("r1_query_value_key_dense", [0.8300560366785532, 0.8419765664798777, 0.8550178298522669]), "85.50"),
+}
+
 
 def write_results(folder, values, steps=230, header=HEADER):
     """A run as the course's code writes it: a row an epoch, no training loss."""
@@ -142,6 +150,18 @@ def test_a_rank_table_is_made_of_what_was_imported(tmp_path):
     found = {(cell["weights"], cell["rank"]): cell["best_median"] for cell in made.cells}
     for place, (rank, weights) in enumerate((rank, weights) for rank in (1, 4, 64) for weights in ("q", "qv", "qkvo")):
         assert found[weights, rank] == pytest.approx(100 * accuracies(place)[1], abs=1e-5)
+
+
+def test_the_course_s_own_figures_come_out_as_it_printed_them(tmp_path):
+    for (name, values), _ in PRINTED.values():
+        write_results(tmp_path / "results/mnli" / name, values, steps=24544)
+    read(tmp_path / "results", tmp_path / "out", protocol="course")
+    wanted = table(["roberta-base"], ["mnli"], ["q", "qv", "qkvo"], [1, 64])
+    asked = load(seeds=[42], runs="partial", tables=dict(table2=None, table6=wanted))
+    tables.collect(asked, tmp_path / "out/runs", tmp_path / "runs.csv")
+    cells = tables.make(asked, tmp_path / "runs.csv", "table6").cells
+    found = {(cell["weights"], cell["rank"]): f"{cell['best_median']:.2f}" for cell in cells if cell["n"]}
+    assert found == {key: printed for key, (_, printed) in PRINTED.items()}
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from lora import facts, grid
-from lora.__main__ import _config
+from lora import config_file, facts, grid
 from lora.spec import Cell, Problems
 
 DEFAULT = yaml.safe_load((ROOT / "config/config.yaml").read_text())
@@ -42,7 +41,7 @@ def test_a_cell_that_two_tables_need_is_one_cell():
 
 @pytest.mark.parametrize("name", ["demo.yaml", "config.yaml"])
 def test_every_shipped_config_is_valid(name):
-    assert grid.load(_config(str(ROOT / "config" / name))).cells
+    assert grid.load(config_file.read(str(ROOT / "config" / name))).cells
 
 
 def test_cell_and_path_are_each_other():
@@ -164,7 +163,7 @@ def test_the_most_specific_row_wins_and_a_tie_is_an_error():
     cell = Cell("m", "t", "lora", "q", 1, "p")
 
     def row(value, method="*", model="*", task="*"):
-        return dict(protocol="p", method=method, model=model, task=task, name="epochs", value=value, source="")
+        return dict(protocol="p", method=method, model=model, task=task, rank="*", name="epochs", value=value, source="")
 
     others = {name: value for name, value in DEMO_VALUES.items() if name != "epochs"}
     assert facts.resolve([row(3), row(5, task="t"), row(9, task="u")], cell, others).epochs == 5

@@ -115,7 +115,8 @@ def test_the_caption_says_what_chance_and_the_start_give(table, tmp_path, drawn)
     heatmaps.draw("figure4", table, tmp_path / "figure")
     text = " ".join(words((tmp_path / "figure.svg").read_bytes()).split())
     assert "MiniLM, same-article." in text and "run r12 seed0; j: in run r12 seed1" in text
-    assert f"at most {HIGH / WIDTH:.2f};" in text and "before training: at most 0.05." in text
+    assert f"max(i, j)/d on average, here {1 / WIDTH:.3f} to {HIGH / WIDTH:.2f};" in text
+    assert "before training: at most 0.05." in text
     largest = max(row["random_drawn"] for row in made_rows() if row["figure"] == "figure4")
     assert f"drawn at most {largest:.2f}" in text
     (line,) = [line for axis in drawn["figure"].axes if not axis.images for line in axis.lines]

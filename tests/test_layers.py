@@ -44,7 +44,7 @@ def test_delta_is_zero_at_start_and_rank_zero_adds_nothing():
     linear, pair = make_pair(2, 0)
     torch.nn.init.zeros_(pair.b[0])
     x = torch.randn(7, 4)
-    assert torch.equal(pair(linear, x, x, [(0, slice(0, 3)), (1, slice(3, 7))]), layers.frozen(linear, x))
+    assert torch.equal(pair(linear, x, x, [(0, slice(0, 3)), (1, slice(3, 7))]), layers.linear(linear, x))
 
 
 def test_segments_use_their_own_pair():
@@ -67,7 +67,7 @@ def test_the_gradient_written_by_hand_is_the_gradient(own_input):
         return pair(linear, x, other if own_input else x, segments)
 
     assert torch.autograd.gradcheck(forward, inputs if own_input else [x, x, *inputs[2:]])
-    assert torch.autograd.gradcheck(lambda x: layers.frozen(linear, x), x)
+    assert torch.autograd.gradcheck(lambda x: layers.linear(linear, x), x)
 
 
 @pytest.mark.parametrize("dropout", [0.1, 0.3, 0.5])

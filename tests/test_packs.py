@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from lora import grid, packs, spec
-from lora.__main__ import _config, _parser
+from lora import config_file, grid, packs, spec
+from lora.__main__ import _parser
 from lora.packs import JobCell, Packing
 from lora.spec import Cell, Problems
 
@@ -83,7 +83,7 @@ def test_the_largest_pack_that_fits_is_told():
 
 
 SAME_ARTICLE = Cell("minilm", "same-article", "lora", "qv", 8, "demo")
-HPARAMS = grid.load(_config(str(ROOT / "config/demo.yaml"))).hparams(SAME_ARTICLE)
+HPARAMS = grid.load(config_file.read(str(ROOT / "config/demo.yaml"))).hparams(SAME_ARTICLE)
 
 
 def job_cells(*cells: Cell) -> list[JobCell]:
@@ -161,9 +161,9 @@ def test_the_command_trains_the_cells_it_is_given(monkeypatch, tmp_path):
     cells = job_cells(SAME_ARTICLE, Cell("minilm", "tweet-intensity", "lora", "q", 1, "demo"))
     command("--cells", packs.to_json(cells), "--seeds", 5, 0, "--model-dir", "m",
             "--output-dir", tmp_path, "--state-dir", "s", "--device", "cpu", "--micro-batch", 7,
-            "--precision", "fp32")  # fmt: skip
+            "--precision", "fp32", "--checkpoint-every-s", 60)  # fmt: skip
     ((asked, *others),) = got
-    assert others == [Path("m"), Path("s"), "cpu", 7, "fp32"]
+    assert others == [Path("m"), Path("s"), "cpu", 7, "fp32", 60]
     expected = [(one, seed) for one in cells for seed in (5, 0)]
     for (wanted, seed), run in zip(expected, asked, strict=True):
         assert run.settings == spec.run_settings(wanted.cell, seed, HPARAMS) and run.hparams == HPARAMS

@@ -8,7 +8,7 @@ import subprocess
 import markdown_it
 import pytest
 
-from lora import page, render
+from lora import page, render, spec
 from lora.page import Line, Listing, Page, Section
 
 NASTY = r"a & b < c > d_e 50% #1 $x$ {y} ~ ^ \z * | ` <script>alert(1)</script>"
@@ -27,6 +27,7 @@ def made(**changes) -> Page:
             Section("Left", (Line("difference", ("minus paper", "", "−0.9")),)),
         ),
         footnotes=("Note one.", NASTY),
+        details_texts=2,
         details_columns=("Model", "Task", "n", "Best: median"),
         details=((NASTY, "SST-2", "3 of 3", "95.10"),),
     )
@@ -78,6 +79,13 @@ def test_html_reads_back_cell_by_cell():
     assert "script" not in reader.tags
 
 
+@pytest.mark.parametrize("convert", [render.to_html, render.to_markdown])
+def test_a_page_without_details_has_no_second_table(convert):
+    text = convert(made(details=(), details_columns=(), details_texts=0))
+    assert "All statistics" in convert(made()) and "All statistics" not in text
+    assert text.count("</table>") == (1 if convert is render.to_html else 0)
+
+
 def test_html_needs_nothing_from_elsewhere():
     text = render.to_html(made())
     assert not re.search(r"(src|href)=|@import|url\(", text)
@@ -125,6 +133,23 @@ def test_latex_rows_have_as_many_cells_as_columns():
     assert text.count(r"\begin{") == text.count(r"\end{")
 
 
+def test_a_latex_table_longer_than_a_page_goes_on_in_further_floats():
+    """Every line once and in order, no float longer than allowed, and each with its header."""
+    sections = tuple(
+        Section(f"Section {place}", tuple(Line("ours", (f"line {place}.{number}", "1", "2")) for number in range(length)))
+        for place, length in enumerate((3, 30, 9, 95, 1))
+    )
+    text = render.to_latex(made(sections=sections))
+    floats = text.split(r"\begin{table}")[1:]
+    assert len(floats) == text.count(r"\end{table}") == text.count(r"\toprule") > 3
+    lines = [re.findall(r"line \d+\.\d+", part) for part in floats]
+    assert sum(lines, []) == [line.cells[0] for section in sections for line in section.lines]
+    assert all(
+        len(of_float) + part.count(r"\midrule") <= render.FLOAT_LINES for of_float, part in zip(lines, floats, strict=True)
+    )
+    assert text.count("Section 3, continued") == 2 and text.count(r"\label{tab:table2}") == 1
+
+
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex on this machine: the other LaTeX tests hold")
 def test_latex_compiles(tmp_path):
     (tmp_path / "table.tex").write_text(render.to_latex(made()), encoding="utf-8")
@@ -156,6 +181,32 @@ def test_spreads_are_written_as_the_paper_writes_them(value, expected):
 )
 def test_differences_have_a_sign_unless_nothing_is_left(value, expected):
     assert page.difference(value) == expected
+
+
+@pytest.mark.parametrize(
+    "method, weights, rank, name",
+    [
+        ("lora", "k", 4, "LoRA r=4 on W_k"),
+        ("lora", "qk", 4, "LoRA r=4 on W_q,W_k"),
+        ("ft", "all", 0, "full fine-tuning"),
+        ("bitfit", "bias", 0, "BitFit"),
+        ("adapter_houlsby", "both", 8, "Houlsby adapter (Adpt^H), bottleneck 8"),
+        ("adapter_drop", "ffn0", 48, "AdapterDrop (Adpt^D), bottleneck 48"),
+        ("adapter_drop", "ffn8", 48, "AdapterDrop (Adpt^D), bottleneck 48, none in the lowest 8 layers"),
+    ],
+)
+def test_methods_are_named_in_words_with_their_size(method, weights, rank, name):
+    assert page.method_name(dict(method=method, weights=weights, rank=rank)) == name
+
+
+@pytest.mark.parametrize("letters, text", [("k", "$W_k$"), ("o", "$W_o$"), ("qk", "$W_q$,$W_k$")])
+def test_every_weight_type_is_printed(letters, text):
+    assert render.latex(page.weight_types(letters)) == text
+    assert render.markup(page.weight_types(letters)).count("<sub>") == len(letters)
+
+
+def test_every_method_has_its_words():
+    assert set(page.METHODS) == set(page.SYMBOLS) == set(spec.METHODS)
 
 
 @pytest.mark.parametrize("count, expected", [(294_912, "0.3M"), (786_432, "0.8M"), (125_000_000, "125.0M"), (4_608, "4.6K")])

@@ -157,7 +157,7 @@ def test_a_table_7_without_meaning_is_refused(w, pair, message):
 
 def test_layers_are_the_papers():
     assert subspace.paper_layers(96) == (1, 32, 64, 96) and subspace.middle_layer(96) == 48
-    assert subspace.paper_layers(12) == (1, 4, 8, 12) and subspace.middle_layer(12) == 6
+    assert subspace.paper_layers(12) == (1, 4, 8, 12) and subspace.middle_layer(12) == 6 and subspace.middle_layer(3) == 1
     assert subspace.paper_layers(2) == (1, 2) and subspace.paper_layers(1) == (1,) and subspace.middle_layer(1) == 1
 
 
@@ -261,14 +261,18 @@ def test_files_hold_what_the_adapters_say(model_dir, family, tmp_path):
         expected = np.linalg.norm(left[: row["i"]] @ right[: row["j"]].T) ** 2 / min(row["i"], row["j"])
         assert row["phi_at_start"] == pytest.approx(expected, abs=1e-8)
         assert row["random_expected"] == pytest.approx(max(row["i"], row["j"]) / 32, abs=1e-8)
-        assert 0 <= row["random_drawn"] <= 1
+        drawn = subspace.random_phi(len(pairs[first][name].a_RI), 6, 32, row["layer"])[row["i"] - 1, row["j"] - 1]
+        assert row["random_drawn"] == pytest.approx(drawn, abs=1e-8)
     rows = records.read_csv(tmp_path / "out/amplification.csv", subspace.AMPLIFICATION_COLUMNS)
     assert len(rows) == 2 * 2 * 3
+    base = inject.load_base(model_dir)
     for row in rows:
         run = {(2, 0): "low", (6, 0): "other", (6, 1): "high"}[row["rank"], row["seed"]]
         pair, name = pairs[run], f"{row['layer'] - 1}.{row['letter']}"
         delta = 3 * torch.from_numpy(pair[name].b_OR) @ torch.from_numpy(pair[name].a_RI)
         assert row["delta_norm"] == pytest.approx(float(delta.norm())) and row["scale"] == 3
+        weight = inject.linear_of(base, row["layer"] - 1, row["letter"]).weight
+        assert row["w_norm"] == pytest.approx(float(weight.double().norm()))
         moved = np.linalg.norm(pair[name].a_RI - start[run].start_of(name))
         assert row["a_change"] * np.linalg.norm(start[run].start_of(name)) == pytest.approx(moved)
 

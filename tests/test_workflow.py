@@ -59,7 +59,7 @@ def test_a_pack_that_the_grid_does_not_fill_stops_before_any_job(tmp_path):
     path = write_config(tmp_path, dict(pack=["rank", "seed"]))
     code, output = snakemake("-n", "--configfile", path, "--directory", tmp_path, check=False)
     assert code != 0 and "Traceback" not in output and trained(output) == 0
-    assert "no table asks for roberta-base/sst2/lora/qv/r1" in output and "use pack: [seed]" in output
+    assert "no table asks for course/roberta-base/sst2/lora/qv/r1" in output and "use pack: [seed]" in output
 
 
 def test_lint_and_format():
@@ -162,6 +162,31 @@ def test_every_pack_gives_the_same_rows(ran, tmp_path, pack, left_out, jobs, run
     assert {record["speed"]["pack"] for record in records} == {runs // jobs}
 
 
+def test_every_method_and_a_start_from_another_task_end_to_end(small, tmp_path):
+    """Baselines and LoRA under two protocols in one table; stsb's runs of the second start from sst2's, which train first."""
+    folder, config = small
+    table = config["tables"]["table2"] | dict(
+        baselines=[
+            dict(method="ft"),
+            dict(method="bitfit"),
+            dict(method="adapter_houlsby", ranks=[2]),
+            dict(method="lora", weights=["qv"], ranks=[2], protocols=["from-sst2"]),
+        ]
+    )
+    changes = dict(tables=dict(table2=table, table6=None), protocols={"from-sst2": dict(base="course", start="sst2")})
+    output = snakemake("--configfile", write_config(tmp_path, config, **changes), "--directory", tmp_path)
+    assert trained(output) == 10 and len(run_files(tmp_path)) == 20
+    records = {path: json.loads(path.read_text()) for path in (tmp_path / "results/runs").rglob("run.json")}
+    for path, record in records.items():
+        task, protocol = record["settings"]["task"], record["settings"]["protocol"]
+        assert bool(record["start"]) == (task == "stsb" and protocol == "from-sst2"), path
+        assert not record["start"] or record["start"]["source"].startswith("from-sst2/tiny/sst2/lora/qv/r2/seed")
+    assert {record["settings"]["method"] for record in records.values()} == {"lora", "ft", "bitfit", "adapter_houlsby"}
+    page = (tmp_path / "results/tables/table2.md").read_text()
+    for words in ("full fine-tuning", "BitFit", "Houlsby", "from-sst2"):
+        assert words.lower() in page.lower(), words
+
+
 def copy_of(folder: Path, target: Path) -> Path:
     """What git or rsync would bring: runs alone, with all timestamps turned around."""
     shutil.copytree(folder / "results/runs", target / "results/runs")
@@ -185,12 +210,12 @@ def test_tables_from_existing_runs_without_torch_or_training(ran, tmp_path):
 def test_a_missing_run_is_named(ran, tmp_path):
     folder, config, _ = ran
     copy = copy_of(folder, tmp_path / "copy")
-    gone = copy / "results/runs/tiny/stsb/lora/qv/r2/seed1"
+    gone = copy / "results/runs/course/tiny/stsb/lora/qv/r2/seed1"
     shutil.rmtree(gone)
     code, output = snakemake(
         "--configfile", write_config(copy, config, runs="existing", seeds=[0, 1]), "--directory", copy, check=False
     )
-    assert code != 0 and "results/runs/tiny/stsb/lora/qv/r2/seed1/metrics.csv" in output
+    assert code != 0 and "results/runs/course/tiny/stsb/lora/qv/r2/seed1/metrics.csv" in output
     assert len(run_files(copy)) >= 5
     snakemake("--configfile", write_config(copy, config, runs="partial", seeds=[0, 1]), "--directory", copy)
     assert "PARTIAL" in (copy / "results/tables/table2.md").read_text().upper()
@@ -199,7 +224,7 @@ def test_a_missing_run_is_named(ran, tmp_path):
 def test_a_run_with_other_settings_is_refused_by_the_tables(ran, tmp_path):
     folder, config, _ = ran
     copy = copy_of(folder, tmp_path / "copy")
-    record = copy / "results/runs/tiny/sst2/lora/qv/r2/seed0/run.json"
+    record = copy / "results/runs/course/tiny/sst2/lora/qv/r2/seed0/run.json"
     facts = json.loads(record.read_text())
     facts["settings"]["hparams"]["learning_rate"] = 0.5
     record.write_text(json.dumps(facts))

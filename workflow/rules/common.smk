@@ -101,9 +101,7 @@ def start_folders(cell):
 
 def starts_of(wildcards):
     """The files of other runs that a training job's runs start from."""
-    folders = {
-        folder for cell in cells_of(wildcards) for folder in start_folders(cell)
-    }
+    folders = {folder for cell in cells_of(wildcards) for folder in start_folders(cell)}
     names = ("run.json", "adapter/adapter_model.safetensors")
     return [f"{folder}/{name}" for folder in sorted(folders) for name in names]
 
@@ -119,7 +117,10 @@ def cells_text(wildcards):
     return packs.to_json(
         [
             packs.JobCell(
-                cell, GRID.hparams(cell), tokens_folder(cell), tuple(start_folders(cell))
+                cell,
+                GRID.hparams(cell),
+                tokens_folder(cell),
+                tuple(start_folders(cell)),
             )
             for cell in cells_of(wildcards)
         ]
@@ -175,10 +176,12 @@ def config_text(wildcards):
 
 
 def figure_names():
-    """The figures of the tables that are asked for."""
-    of_table = dict(table2=["table2"], table6=["rank_curves"])
+    """The figures of the tables that are asked for; heads are compared where table 6 has several protocols."""
+    of_table = dict(table2=["table2"], table5=[], table6=["rank_curves"])
+    six = GRID.tables.get("table6")
     return [
         *(name for table in GRID.tables for name in of_table[table]),
+        *(["head_ablation"] if six and len(six.protocols) > 1 else []),
         "learning_curves",
         "parameters",
     ]

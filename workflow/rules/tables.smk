@@ -55,6 +55,36 @@ rule table:
         " --log {log:q}"
 
 
+rule selection:
+    input:
+        "<results>/tables/runs.csv",
+    output:
+        report(
+            "<results>/tables/selection.html",
+            caption="../report/selection.rst",
+            category="Tables",
+            labels={"table": "selection", "what": "page"},
+        ),
+        report(
+            "<results>/tables/selection.csv",
+            caption="../report/selection.rst",
+            category="Tables",
+            labels={"table": "selection", "what": "every figure (CSV)"},
+        ),
+        multiext("<results>/tables/selection", ".md", ".tex"),
+    log:
+        "<results>/logs/tables/selection.log",
+    localrule: True
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        config=config_text,
+        folder=subpath(output[0], parent=True),
+    shell:
+        "python -m lora table selection --config {params.config:q} --runs {input:q} --output-dir {params.folder:q}"
+        " --log {log:q}"
+
+
 rule provenance:
     input:
         grid_runs,
@@ -83,5 +113,6 @@ rule provenance:
 rule tables:
     input:
         expand("<results>/tables/{table}.html", table=GRID.tables),
+        "<results>/tables/selection.html",
         "<results>/tables/provenance.html",
     localrule: True

@@ -1,0 +1,137 @@
+"""The verb `train`: from a command line to the runs that are asked for.
+
+A workflow's job is told its cells in JSON, every hyperparameter resolved; a person names one cell, and what is not given is
+looked up, fetched and prepared. Both end in the same call. torch is loaded once it is clear what to train.
+"""
+
+import argparse
+from pathlib import Path
+
+from lora import config_file, facts, packs, spec
+
+CELL_OPTIONS = (*spec.CELL_AXES, "data_dir", "tokens_dir", "cache_dir")  # of one cell
+
+
+def add_arguments(train: argparse.ArgumentParser) -> None:
+    """The options of the verb."""
+    defaults = config_file.read_yaml(config_file.DEFAULTS)
+    model, method = defaults["tables"]["table2"]["models"][0], defaults["tables"]["table2"]["method"]
+    protocol = defaults["protocol"]
+    train.set_defaults(
+        cell_defaults=dict(model=model, method=method, protocol=protocol, cache_dir=Path(defaults["results"]))
+    )
+    train.add_argument("--task", help="a task of config/tasks.csv")
+    train.add_argument("--model", help=f"a model of config/sources.csv (default {model})")
+    train.add_argument("--method", help=f"default {method}")
+    train.add_argument("--weights", help="weight types to adapt, letters of qkvo")
+    train.add_argument("--rank", type=int)
+    cells = f"several cells of one model instead: a JSON list of objects with the keys {', '.join(packs.CELL_KEYS)}"
+    train.add_argument("--cells", metavar="JSON", help=f"{cells}; written to OUTPUT_DIR/<cell>/seed<n>")
+    which = train.add_mutually_exclusive_group(required=True)
+    which.add_argument("--seed", type=int, help="one run, written to the output folder")
+    which.add_argument("--seeds", type=int, nargs="+", help="several in lock-step, written to its subfolders seed<n>")
+    train.add_argument("--protocol", help=f"of config/hparams.csv (default {protocol})")
+    train.add_argument("--output-dir", type=Path, required=True)
+    train.add_argument("--state-dir", type=Path, help="where state is kept between jobs (default OUTPUT_DIR/.state)")
+    train.add_argument("--model-dir", type=Path, help="a local model folder; fetched when not given")
+    train.add_argument("--data-dir", type=Path, help="a local folder with the task's data; fetched when not given")
+    train.add_argument("--tokens-dir", type=Path, help="what prepare wrote; prepared when not given")
+    train.add_argument("--cache-dir", type=Path, help=f"for what is fetched and prepared (default {defaults['results']})")
+    train.add_argument("--device", choices=["auto", "cpu", "cuda"], default=defaults["device"])
+    train.add_argument("--micro-batch", type=int, default=defaults["micro_batch"], help="examples per pass; 0 is the step")
+    every = defaults["checkpoint_every_s"]
+    train.add_argument(
+        "--checkpoint-every-s", type=float, default=every, help=f"seconds between states within an epoch (default {every})"
+    )
+    train.add_argument("--precision", choices=["auto", "bf16", "fp32"], default=defaults["precision"])
+    settings = train.add_argument_group("hyperparameters", "instead of the protocol's (config/hparams.csv)")
+    for name in spec.HPARAM_NAMES:
+        unit = spec.HPARAM_FIELDS[name].metadata["unit"].replace("%", "%%")
+        settings.add_argument(f"--{name.replace('_', '-')}", help=f"{unit}; {spec.allowed_values(name)}".lstrip("; "))
+
+
+def train(arguments) -> None:
+    """Train what the command line asks for. Raises ValueError for what it says too much or too little of."""
+    asked, model_dir = _one_cell(arguments) if arguments.cells is None else _cells(arguments)
+    from lora import train as engine
+
+    state_dir = arguments.state_dir or arguments.output_dir / ".state"
+    engine.train(
+        asked, model_dir, state_dir, arguments.device, arguments.micro_batch, arguments.precision,
+        arguments.checkpoint_every_s,
+    )  # fmt: skip
+
+
+def _given(arguments, names) -> list[str]:
+    """Those of these options that are on the command line."""
+    return [f"--{name.replace('_', '-')}" for name in names if getattr(arguments, name) is not None]
+
+
+def _cells(arguments) -> tuple[list, Path]:
+    """What a workflow's job trains: every run asked for, and the model's folder."""
+    excluded = _given(arguments, (*CELL_OPTIONS, "seed", *spec.HPARAM_NAMES))
+    if excluded:
+        raise ValueError(f"--cells says all of it; leave out {', '.join(excluded)}")
+    if arguments.seeds is None or arguments.model_dir is None:
+        raise ValueError("--cells needs --seeds and --model-dir")
+    cells = packs.parse_json(arguments.cells)
+    tasks = {one.cell.task: facts.task(one.cell.task) for one in cells}
+    from lora.runs import Asked
+
+    asked = []
+    for one in cells:
+        for seed in arguments.seeds:
+            folder = arguments.output_dir / one.cell.path / f"seed{seed}"
+            settings = spec.run_settings(one.cell, seed, one.hparams)
+            starts = tuple(map(Path, one.start_dirs))
+            asked.append(Asked(settings, tasks[one.cell.task], Path(one.tokens_dir), folder, starts))
+    return asked, arguments.model_dir
+
+
+def _one_cell(arguments) -> tuple[list, Path]:
+    """What a person trains: the runs of one cell, with data and model fetched where no folder is given."""
+    missing = [f"--{name}" for name in ("task", "weights", "rank") if getattr(arguments, name) is None]
+    if missing:
+        raise ValueError(f"give {', '.join(missing)}")
+    for name, value in arguments.cell_defaults.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
+    task = facts.task(arguments.task)
+    cell = spec.Cell(
+        arguments.model, task.name, arguments.method, arguments.weights, arguments.rank, arguments.protocol
+    )  # fmt: skip
+    given = {name: value for name in spec.HPARAM_NAMES if (value := getattr(arguments, name)) is not None}
+    hparams = facts.resolve(facts.read_facts("hparams.csv"), cell, given)
+    if hparams.start_task not in (None, task.name):
+        raise ValueError(
+            f"this protocol starts {task.name} from the best run of {hparams.start_task}; give --start, with "
+            f"{spec.PRETRAINED} or a PEFT folder such as that run's adapter/, or use the workflow"
+        )
+    model_dir, tokens_dir = arguments.model_dir, arguments.tokens_dir
+    if model_dir is None or tokens_dir is None:
+        model_dir, tokens_dir = _inputs(cell, task, hparams, arguments)
+    from lora.runs import Asked
+
+    asked = []
+    for seed in arguments.seeds or [arguments.seed]:
+        folder = arguments.output_dir / f"seed{seed}" if arguments.seeds else arguments.output_dir
+        asked.append(Asked(spec.run_settings(cell, seed, hparams), task, tokens_dir, folder))
+    return asked, model_dir
+
+
+def _inputs(cell: spec.Cell, task: spec.Task, hparams: spec.Hparams, arguments) -> tuple[Path, Path]:
+    """Without a workflow around it, train fetches and prepares what it needs, into --cache-dir."""
+    from lora import data, fetch
+
+    sources = facts.read_sources()
+    if arguments.model_dir is None and cell.model not in sources:
+        raise ValueError(f"no model {cell.model!r} in config/sources.csv; give --model-dir, or add a row")
+    model_dir = arguments.model_dir or arguments.cache_dir / "sources" / cell.model
+    data_dir = arguments.data_dir or arguments.cache_dir / "sources" / task.dataset
+    tokens_dir = arguments.cache_dir / "tokens" / cell.model / task.name / f"t{hparams.max_tokens}"
+    if arguments.model_dir is None:
+        fetch.fetch(sources[cell.model], model_dir)
+    if arguments.data_dir is None:
+        fetch.fetch(sources[task.dataset], data_dir)
+    data.prepare(task, data_dir, model_dir, hparams.max_tokens, tokens_dir)
+    return model_dir, tokens_dir

@@ -1,0 +1,116 @@
+"""Files that are cut off or have one bit turned around: found out, and either done without or named in a message."""
+
+import json
+import shutil
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import yaml
+from conftest import ROOT
+from faults.bench import CELLS, Bench, Lost, cell_of, states
+from faults.scarce import one_message
+from training import OVERRIDES
+
+DAMAGED = {  # what of a run's state -> its files
+    "tensors": ("tensors",),
+    "state.json": ("state.json",),
+    "both states": ("tensors", "before.json"),
+}
+INPUTS = ("tokens.safetensors", "tokens.json", "model.safetensors", "config.json", "fetched.json")
+
+
+def damage(path: Path, random: Random) -> None:
+    """One bit turned around, or the end cut off."""
+    content = bytearray(path.read_bytes())
+    if random.random() < 0.5:
+        content[random.randrange(len(content))] ^= 1 << random.randrange(8)
+        path.write_bytes(content)
+    else:
+        path.write_bytes(content[: random.randrange(len(content))])
+
+
+def of_state(bench: Bench, random: Random, what: str) -> str:
+    """Of a run that was killed with two states saved; the state before takes its place, also where the next kill comes just
+    as the place is taken, or, with both damaged, the run begins again. The other run's state is taken up in any case."""
+    folder = bench.new()
+    act = dict(place="step", call=random.randint(8, 18), when="after", do="kill")
+    bench.start(folder, [act]).end()
+    saved = states(folder)
+    kept = folder / "state" / random.choice(sorted(saved))
+    tensors = kept / json.loads((kept / "state.json").read_text())["file"]
+    for name in DAMAGED[what]:
+        damage(tensors if name == "tensors" else kept / name, random)
+    told = ""
+    if what != "both states" and random.random() < 0.5:
+        act = dict(place="rename before.json", call=random.randint(1, 2), when="after", do="kill")
+        told = bench.start(folder, [act]).end().errors
+    ended = bench.end_well(bench.start(folder))
+    bench.check(folder)
+    expected = len(saved) - (what == "both states")
+    if ended.taken_up != expected or "not used" not in told + ended.errors:
+        raise Lost(f"{expected} of {len(saved)} states can be taken up, {ended.taken_up} were: {ended.errors[-1500:]}")
+    return ""
+
+
+def of_input(bench: Bench, random: Random, name: str) -> str:
+    """Found out before anything is trained on it, in a job that begins or goes on; mended, the job goes through."""
+    folder = bench.new()
+    inputs = dict(tokens_dir=bench.folder / f"{folder.name}-tokens", model_dir=bench.folder / f"{folder.name}-model")
+    shutil.copytree(bench.tokens_dir, inputs["tokens_dir"])
+    shutil.copytree(bench.model_dir, inputs["model_dir"])
+    path = inputs["tokens_dir" if name.startswith("tokens") else "model_dir"] / name
+    if random.random() < 0.5:
+        act = dict(place="step", call=random.randint(2, 18), when="after", do="kill")
+        bench.start(folder, [act], **inputs).end()
+    before, whole = states(folder), path.read_bytes()
+    damage(path, random)
+    ended = bench.start(folder, **inputs).end()
+    said = one_message(ended, path.parent) if ended.status else ""
+    if not ended.status:  # a bit that says nothing, such as one in a name that is not used
+        bench.check(folder)
+    path.write_bytes(whole)
+    if not {*before} <= {*states(folder)}:
+        raise Lost("saved state is gone")
+    bench.finish(folder, **inputs)
+    return said
+
+
+def of_output(bench: Bench, random: Random, name: str) -> str:
+    """Of a finished run: what collects results refuses it by name, and the same command writes it again, untrained."""
+    folder = bench.new()
+    bench.end_well(bench.start(folder))
+    bench.end_well(_collect(bench, folder))
+    whole = (folder / "runs.csv").read_bytes()
+    method, weights, rank, _ = CELLS[0]
+    run = folder / "runs" / cell_of(method, weights, rank).path / "seed0"
+    damage(run / name, random)
+    ended = _collect(bench, folder).end()
+    if ended.status:
+        said = one_message(ended, run)
+    elif (folder / "runs.csv").read_bytes() != whole:
+        raise Lost(f"a damaged {name} was collected")
+    else:
+        said = ""
+    (folder / "runs.csv").unlink()
+    if " epoch 1/" in bench.finish(folder).errors:
+        raise Lost("a finished run was trained again")
+    return said
+
+
+def _collect(bench: Bench, folder: Path):
+    """What is made of the finished runs of the first cell, in runs.csv."""
+    config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    method, weights, rank, epochs = CELLS[0]
+    table = dict(models=["tiny"], tasks=["sst2"], method=method, weights=[weights], ranks=[rank])
+    config |= dict(seeds=[0], precision="fp32", overrides=OVERRIDES | dict(epochs=epochs), tables=dict(table2=table))
+    config |= dict(sources=dict(tiny=dict(role="model", kind="file", locator=str(bench.model_dir))))
+    arguments = ["collect", "--config", json.dumps(config), "--runs-dir", str(folder / "runs")]
+    return bench.launch([*arguments, "--output", str(folder / "runs.csv")])
+
+
+DAMAGE = {
+    **{f"damaged state: {what}": partial(of_state, what=what) for what in DAMAGED},
+    **{f"damaged {name}": partial(of_input, name=name) for name in INPUTS},
+    **{f"damaged {name} of a finished run": partial(of_output, name=name) for name in ("metrics.csv", "run.json")},
+}

@@ -1,0 +1,118 @@
+"""Disturb small training jobs in every way that is listed here, and print what became of their results.
+
+    python tests/faults/run.py --kills 200
+
+prints a Markdown table and exits with 1 if anything was lost: if, with the disturbance gone, the same command did not give
+the rows and adapters of a job that nobody disturbed, or if a job stopped without one message that says why. The instants,
+places and bits are drawn from `--seed`, each fault's from a generator of its own, so that one can be looked at again.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from random import Random
+
+if __name__ in ("__main__", "__mp_main__"):
+    sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
+
+from faults import workflow
+from faults.bench import Bench, Lost
+from faults.damage import DAMAGE
+from faults.kills import KILLS, STOPS
+from faults.odd import ODD
+from faults.scarce import SCARCE, Skipped
+
+MAKING = threading.Lock()
+
+
+@dataclass
+class Fault:
+    """One kind of disturbance: what it does, how often, how many kills each time; and what became of it."""
+
+    name: str
+    does: Callable[[Bench, Random], str]
+    times: int
+    kills: int = 0
+    survived: int = 0
+    lost: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    said: dict[str, int] = field(default_factory=dict)  # message -> how often
+
+
+def faults(kills: int, times: int, workflows: tuple[str, ...] = tuple(workflow.WORKFLOW)) -> list[Fault]:
+    """All of them: at least `kills` kills, shared out, and `times` of every other disturbance; those of `workflows` once."""
+    found = [Fault(name, does, -(-round(kills * share) // each), each) for name, (does, each, share) in KILLS.items()]
+    found += [Fault(name, does, times) for name, does in (STOPS | SCARCE | DAMAGE | ODD).items()]
+    return found + [Fault(name, partial(_over_workflow, name=name), 1) for name in workflows]
+
+
+def _over_workflow(bench: Bench, random: Random, name: str) -> str:
+    with MAKING:
+        if not hasattr(bench, "workflow"):
+            bench.workflow = workflow.Workflow(bench.folder / "grid")
+    return workflow.WORKFLOW[name](bench.workflow, random, bench.workflow.new(name.partition(",")[0]))
+
+
+def disturb(bench: Bench, planned: list[Fault], seed: int, workers: int, told=lambda line: None) -> list[Fault]:
+    """Do all of it, `workers` at a time; the faults come back with what became of them."""
+
+    def one(job: tuple[Fault, int]) -> None:
+        fault, number = job
+        try:
+            said = fault.does(bench, Random(f"{seed} {fault.name} {number}"))
+            fault.survived += 1
+            fault.said |= {said: fault.said.get(said, 0) + 1} if said else {}
+        except Skipped as why:
+            fault.skipped.append(str(why))
+        except Lost as why:
+            fault.lost.append(f"{fault.name}, {number}: {why}")
+            told(fault.lost[-1])
+
+    jobs = [(fault, number) for fault in planned for number in range(fault.times)]
+    with ThreadPoolExecutor(workers) as pool:
+        for _ in pool.map(one, jobs):
+            pass
+    return planned
+
+
+def table(done: list[Fault]) -> str:
+    lines = ["| fault | times | survived | lost | said |", "|---|---|---|---|---|"]
+    for fault in done:
+        said = sorted(fault.said, key=fault.said.get, reverse=True)[:2] + [f"skipped: {why}" for why in fault.skipped[:1]]
+        words = "; ".join(" ".join(one.split()) for one in said).replace("|", "/")
+        times = fault.times - len(fault.skipped)
+        lines.append(f"| {fault.name} | {times} | {fault.survived} | {len(fault.lost)} | {words} |")
+    kills = sum(fault.kills * (fault.times - len(fault.skipped)) for fault in done)
+    total = sum(fault.survived for fault in done), sum(len(fault.lost) for fault in done)
+    return "\n".join([*lines, f"| all, with {kills} kills -9 | {sum(total)} | {total[0]} | {total[1]} | |"])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200, help="kills -9, over all kinds (default 200)")
+    parser.add_argument("--times", type=int, default=5, help="how often every other disturbance (default 5)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2, help="disturbances at a time (default 2)")
+    parser.add_argument("--only", default="", help="faults with this in their name")
+    arguments = parser.parse_args()
+    folder, started = Path(tempfile.mkdtemp(prefix="faults-")), time.monotonic()
+    try:
+        planned = [fault for fault in faults(arguments.kills, arguments.times) if arguments.only in fault.name]
+        done = disturb(Bench(folder), planned, arguments.seed, arguments.workers, lambda line: print(line, file=sys.stderr))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    print(table(done))
+    print(f"\n{time.monotonic() - started:.0f} s")
+    return int(any(fault.lost for fault in done))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
