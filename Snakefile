@@ -27,6 +27,7 @@ if config["runs"] == "train":
 
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/subspace.smk"
 
 
 rule all:
@@ -34,3 +35,4 @@ rule all:
     input:
         rules.tables.input,
         rules.figures.input,
+        rules.subspaces.input,

@@ -113,6 +113,18 @@ def _import_course(arguments) -> None:
     log.info("%d runs written to %s", len(written), arguments.output_dir)
 
 
+def _subspace(arguments) -> None:
+    from lora import subspace
+
+    subspace.write(arguments.runs, arguments.model_dir, arguments.output_dir, arguments.letters, arguments.layers)
+
+
+def _heatmap(arguments) -> None:
+    from lora import heatmaps
+
+    heatmaps.draw(arguments.figure, arguments.phi, arguments.output)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lora", description=sys.modules["lora"].__doc__)
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB", dest="name")
@@ -174,6 +186,20 @@ def _parser() -> argparse.ArgumentParser:
     plot.add_argument("figure")
     plot.add_argument("--tables-dir", type=Path, required=True)
     plot.add_argument("--output", type=Path, required=True, help="path without its ending")
+
+    subspace = verb("subspace", _subspace, "compare the adapters of three runs, and each with its base (Sec. 7.2, 7.3)")
+    subspace.add_argument("--runs", type=Path, nargs=3, required=True, metavar="RUN",
+                          help="run folders: one of the lower rank, then two seeds of the higher")  # fmt: skip
+    subspace.add_argument("--model-dir", type=Path, required=True, help="the base model they were trained on")
+    subspace.add_argument("--letters", help="weight types to show (default: all that the runs adapt)")
+    subspace.add_argument("--layers", type=int, nargs="+",
+                          help="of Figures 6 and 7, from 1 (default: first, a third, two thirds, last)")  # fmt: skip
+    subspace.add_argument("--output-dir", type=Path, required=True)
+
+    heatmap = verb("heatmap", _heatmap, "draw one of the paper's Figures 3, 4, 6, 7 from phi.csv, in SVG and PNG")
+    heatmap.add_argument("figure")
+    heatmap.add_argument("--phi", type=Path, required=True, help="what subspace wrote")
+    heatmap.add_argument("--output", type=Path, required=True, help="path without its ending")
     return parser
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from lora import facts, spec
+from lora import comparison, facts, spec
 from lora.facts import ROOT
 from lora.packs import Packing
 from lora.spec import Cell, Hparams, Problems, Source, Task
@@ -153,7 +153,7 @@ def load(config: dict, folder: Path = ROOT / "config") -> Grid:
     if problems:
         problems = Packing(tuple(config["pack"]), grid.asked, grid.seeds).problems() + problems
     else:
-        problems = grid.packing.problems() + _check_starts(grid)
+        problems = grid.packing.problems() + _check_starts(grid) + comparison.check(grid)
     if problems:
         raise Problems("The config is not valid:", problems)
     return grid

@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 from lora import records
 from lora.drawing import STYLE, caption, groups
 from lora.page import MODELS
-from lora.subspace import PHI_COLUMNS
 
 FIGURES = ("figure3", "figure4", "figure6", "figure7")
 MAGNIFIED = ("figure3", "figure6")
@@ -38,7 +37,7 @@ def draw(figure: str, phi_csv: Path, output_stem: Path) -> None:
     """Write `output_stem`.svg and .png (200 dpi) of one of FIGURES. Raises ValueError for another, or one without rows."""
     if figure not in FIGURES:
         raise ValueError(f"no figure {figure!r}; there are: {', '.join(FIGURES)}; name one of them")
-    rows = [row for row in records.read_csv(phi_csv, PHI_COLUMNS) if row["figure"] == figure]
+    rows = [row for row in records.read_csv(phi_csv, records.PHI_COLUMNS) if row["figure"] == figure]
     if not rows:
         raise ValueError(f"{phi_csv} has no rows of {figure}; make it again with `python -m lora subspace`")
     stem = Path(output_stem)

@@ -83,6 +83,15 @@ def trainable_parameters(base: nn.Module, member: Member, head: bool = True) -> 
     return count + (width * (width + 1) + member.num_labels * (width + 1) if head else 0)
 
 
+def start_of_a(seed: int, name: str, shape: tuple[int, int], hparams: Hparams) -> Tensor:
+    """A [r, I] of the pair `name` ("<layer>.<letter>") as training starts it, on the CPU."""
+    source, a_RI = generator(seed, f"{name}.a", tuple(shape)), torch.empty(shape)
+    if hparams.init_a == "kaiming":
+        bound = 1 / math.sqrt(shape[1])  # loralib: kaiming_uniform(a=sqrt 5) is U(-1/sqrt I, 1/sqrt I)
+        return a_RI.uniform_(-bound, bound, generator=source)
+    return a_RI.normal_(0, hparams.init_a_std, generator=source)
+
+
 class PackedModel(nn.Module):
     """S runs over one frozen base: a pass gives each run's logits.
 
@@ -144,12 +153,9 @@ class PackedModel(nn.Module):
         member = self.members[run]
         for name, parameter in self._inserted(run).items():
             source = generator(member.seed, name, tuple(parameter.shape))
-            if name.endswith(".a") and member.hparams.init_a == "kaiming":
-                # loralib: kaiming_uniform(a=sqrt 5) is U(-1/sqrt I, 1/sqrt I).
-                bound = 1 / math.sqrt(parameter.shape[1])
-                parameter.copy_(torch.empty(parameter.shape).uniform_(-bound, bound, generator=source))
-            elif name.endswith(".a"):
-                parameter.copy_(torch.empty(parameter.shape).normal_(0, member.hparams.init_a_std, generator=source))
+            if name.endswith(".a"):
+                pair = name.removesuffix(".a")
+                parameter.copy_(start_of_a(member.seed, pair, tuple(parameter.shape), member.hparams))
             elif name.endswith("weight"):
                 spread = base.config.initializer_range if name.startswith("head.") else layers.BOTTLENECK_STD
                 parameter.copy_(torch.empty(parameter.shape).normal_(0, spread, generator=source))

@@ -205,6 +205,40 @@ PROVENANCE_COLUMNS = {  # provenance.csv: one row per run asked for; hashes are 
     "pack": (int, "runs trained in lock-step with it, itself included"),
 }
 
+PHI_COLUMNS = {  # subspace/phi.csv: one row per figure, layer, weight type, i and j
+    "figure": (str, "of the paper: figure3 and figure4 one layer, figure6 and figure7 the same for several"),
+    "model": RUN_COLUMNS["model"],
+    "task": RUN_COLUMNS["task"],
+    "layer": (int, "of the encoder, from 1 as in the paper"),
+    "depth": (int, "layers of the encoder"),
+    "letter": (str, "weight type: one of qkvo"),
+    "first": (str, "the run of i"),
+    "second": (str, "the run of j"),
+    "i": (int, "directions taken of the first A, largest singular values first"),
+    "j": (int, "directions taken of the second A"),
+    "phi": (float, "similarity of the two subspaces, 0 to 1 (Eq. 4)"),
+    "phi_at_start": (float, "the same of the two A before training; empty where a run did not start from the seed alone"),
+    "random_drawn": (float, "the same of two Gaussian matrices of these shapes, one draw a figure and layer"),
+    "random_expected": (float, "its expected value, max(i, j)/d"),
+}
+
+AMPLIFICATION_COLUMNS = {  # subspace/amplification.csv: one row per layer, weight type and run
+    **{name: RUN_COLUMNS[name] for name in ("model", "task")},
+    **{name: PHI_COLUMNS[name] for name in ("layer", "depth", "letter")},
+    **{name: RUN_COLUMNS[name] for name in ("rank", "seed")},
+    "scale": (float, "alpha/r"),
+    "w_norm": (float, "Frobenius norm of the frozen W"),
+    "delta_norm": (float, "Frobenius norm of dW = (alpha/r) B A"),
+    "delta_norm_unscaled": (float, "Frobenius norm of B A"),
+    "projected_delta": (float, "Frobenius norm of U'WV', U and V the top r singular vectors of dW; alpha/r is not in it"),
+    "projected_w": (float, "the same with those of W itself"),
+    "projected_random": (float, "the same with those of a Gaussian matrix, one draw a row"),
+    "projected_random_expected": (float, "its root mean square over draws: w_norm times r/d"),
+    "amplification": (float, "delta_norm / projected_delta"),
+    "amplification_unscaled": (float, "delta_norm_unscaled / projected_delta"),
+    "a_change": (float, "Frobenius norm of A minus A at its start, over that of A at its start; empty as phi_at_start"),
+}
+
 
 def file_sha256(path: Path) -> str:
     """The sha256 of a file's bytes, in hexadecimal."""

@@ -20,47 +20,12 @@ from pathlib import Path
 
 import numpy as np
 import safetensors
-import torch
 
 from lora import export, fetch, inject, records
-from lora.spec import MODEL_FAMILIES, PRETRAINED, Problems
+from lora.spec import MODEL_FAMILIES, PRETRAINED, Hparams, Problems
 
 DIGITS = 9
 SAME = ("model", "task", "method", "protocol", "weights")  # settings that runs of one comparison share
-
-PHI_COLUMNS = {
-    "figure": (str, "of the paper: figure3 and figure4 one layer, figure6 and figure7 the same for several"),
-    "model": records.RUN_COLUMNS["model"],
-    "task": records.RUN_COLUMNS["task"],
-    "layer": (int, "of the encoder, from 1 as in the paper"),
-    "depth": (int, "layers of the encoder"),
-    "letter": (str, "weight type: one of qkvo"),
-    "first": (str, "the run of i"),
-    "second": (str, "the run of j"),
-    "i": (int, "directions taken of the first A, largest singular values first"),
-    "j": (int, "directions taken of the second A"),
-    "phi": (float, "similarity of the two subspaces, 0 to 1 (Eq. 4)"),
-    "phi_at_start": (float, "the same of the two A before training; empty where a run did not start from the seed alone"),
-    "random_drawn": (float, "the same of two Gaussian matrices of these shapes, one draw a figure and layer"),
-    "random_expected": (float, "its expected value, max(i, j)/d"),
-}
-
-AMPLIFICATION_COLUMNS = {
-    **{name: records.RUN_COLUMNS[name] for name in ("model", "task")},
-    **{name: PHI_COLUMNS[name] for name in ("layer", "depth", "letter")},
-    **{name: records.RUN_COLUMNS[name] for name in ("rank", "seed")},
-    "scale": (float, "alpha/r"),
-    "w_norm": (float, "Frobenius norm of the frozen W"),
-    "delta_norm": (float, "Frobenius norm of dW = (alpha/r) B A"),
-    "delta_norm_unscaled": (float, "Frobenius norm of B A"),
-    "projected_delta": (float, "Frobenius norm of U'WV', U and V the top r singular vectors of dW; alpha/r is not in it"),
-    "projected_w": (float, "the same with those of W itself"),
-    "projected_random": (float, "the same with those of a Gaussian matrix, one draw a row"),
-    "projected_random_expected": (float, "its root mean square over draws: w_norm times r/d"),
-    "amplification": (float, "delta_norm / projected_delta"),
-    "amplification_unscaled": (float, "delta_norm_unscaled / projected_delta"),
-    "a_change": (float, "Frobenius norm of A minus A at its start, over that of A at its start; empty as phi_at_start"),
-}
 
 
 @dataclass(frozen=True)
@@ -100,16 +65,11 @@ class Run:
 
     def start_of(self, name: str) -> np.ndarray | None:
         """A of the pair `name` before training; None where the run started from an adapter, whose A is not kept."""
-        hparams = self.settings["hparams"]
-        if hparams["start"] != PRETRAINED:
+        hparams = Hparams(**self.settings["hparams"])
+        if hparams.start != PRETRAINED:
             return None
         shape = self.pairs[name].a_RI.shape
-        source, a_RI = inject.generator(self.settings["seed"], f"{name}.a", shape), torch.empty(shape)
-        if hparams["init_a"] == "kaiming":
-            a_RI.uniform_(-1 / math.sqrt(shape[1]), 1 / math.sqrt(shape[1]), generator=source)
-        else:
-            a_RI.normal_(0, hparams["init_a_std"], generator=source)
-        return a_RI.double().numpy()
+        return inject.start_of_a(self.settings["seed"], name, shape, hparams).double().numpy()
 
 
 def read_pairs(adapter: Path, family: str) -> dict[str, Pair]:
@@ -171,7 +131,7 @@ def random_phi(first_rank: int, second_rank: int, width: int, *seed: int) -> np.
 
 
 def amplification(weight_OI: np.ndarray, pair: Pair, *seed: int) -> dict[str, float]:
-    """One row of Table 7, from `scale` to `amplification_unscaled` of AMPLIFICATION_COLUMNS.
+    """One row of Table 7, from `scale` to `amplification_unscaled` of records.AMPLIFICATION_COLUMNS.
 
     dW has r singular vectors on each side, and a norm of U'WV' is the same in any orthonormal basis of what they span: the
     columns of B and the rows of A. The singular vectors of a Gaussian matrix are random frames, independent left and
@@ -252,14 +212,14 @@ def write(run_dirs: Sequence[Path], model_dir: Path, output_dir: Path, letters: 
         for letter in letters
         for row in _phi_rows(figure, *pair, layer, letter)
     ]
-    records.write_csv(Path(output_dir) / "phi.csv", PHI_COLUMNS, rows)
+    records.write_csv(Path(output_dir) / "phi.csv", records.PHI_COLUMNS, rows)
     rows = [
         _amplification_row(run, Path(model_dir), layer, letter)
         for layer in sorted({middle, *layers})
         for letter in letters
         for run in runs
     ]
-    records.write_csv(Path(output_dir) / "amplification.csv", AMPLIFICATION_COLUMNS, rows)
+    records.write_csv(Path(output_dir) / "amplification.csv", records.AMPLIFICATION_COLUMNS, rows)
 
 
 def _check_runs(runs: list[Run], model_dir: Path) -> None:

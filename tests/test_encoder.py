@@ -118,7 +118,9 @@ def test_merge_and_unmerge(model_dir):
     model = packed(model_dir, member(0, "qkvo", 4))
     step = model.batch([encoder.Part(0, *sentences(5, 1, types=False))])
     before = {name: value.clone() for name, value in model.base.state_dict().items()}
-    wanted = encoder.encode(model.base, {name.replace("_", "."): pair for name, pair in model.adapters.items()}, {}, [0.0], step)
+    wanted = encoder.encode(
+        model.base, {name.replace("_", "."): pair for name, pair in model.adapters.items()}, {}, [0.0], step
+    )
     with model.merged(0) as base:
         assert (encoder.encode(base, {}, {}, [0.0], step) - wanted).abs().max() < 1e-12
         name = "encoder.layer.0.attention.self.query.weight"

@@ -40,7 +40,7 @@ def made_rows(start: float = 0.05) -> list[dict]:
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
     path = tmp_path_factory.mktemp("heatmaps") / "phi.csv"
-    records.write_csv(path, subspace.PHI_COLUMNS, made_rows())
+    records.write_csv(path, records.PHI_COLUMNS, made_rows())
     return path
 
 
@@ -78,7 +78,7 @@ def test_panels_hold_the_values_of_the_table(figure, table, tmp_path, drawn):
     lines, columns = PANELS[figure]
     axes = [axis for axis in drawn[figure].axes if axis.images]
     assert len(axes) == lines * columns
-    rows = [row for row in records.read_csv(table, subspace.PHI_COLUMNS) if row["figure"] == figure]
+    rows = [row for row in records.read_csv(table, records.PHI_COLUMNS) if row["figure"] == figure]
     layers = sorted({row["layer"] for row in rows})
     for place, axis in enumerate(axes):
         layer, letter = layers[place // columns], "qvqv"[place % columns]
@@ -136,7 +136,7 @@ def test_numbers_of_the_magnified_triangle_are_those_of_the_table(table, tmp_pat
 
 
 def test_a_start_that_is_not_known_is_said(tmp_path):
-    records.write_csv(tmp_path / "phi.csv", subspace.PHI_COLUMNS, made_rows(start=math.nan))
+    records.write_csv(tmp_path / "phi.csv", records.PHI_COLUMNS, made_rows(start=math.nan))
     heatmaps.draw("figure3", tmp_path / "phi.csv", tmp_path / "figure")
     text = " ".join(words((tmp_path / "figure.svg").read_bytes()).split())
     assert "before training: not known, they started from other adapters." in text
@@ -145,7 +145,7 @@ def test_a_start_that_is_not_known_is_said(tmp_path):
 def test_an_unknown_figure_and_a_table_without_it_are_refused(table, tmp_path):
     with pytest.raises(ValueError, match="no figure 'figure5'; there are: figure3, figure4"):
         heatmaps.draw("figure5", table, tmp_path / "figure")
-    records.write_csv(tmp_path / "phi.csv", subspace.PHI_COLUMNS, [row for row in made_rows() if row["figure"] != "figure3"])
+    records.write_csv(tmp_path / "phi.csv", records.PHI_COLUMNS, [row for row in made_rows() if row["figure"] != "figure3"])
     with pytest.raises(ValueError, match="no rows of figure3; make it again"):
         heatmaps.draw("figure3", tmp_path / "phi.csv", tmp_path / "figure")
     assert not list(tmp_path.glob("figure*"))

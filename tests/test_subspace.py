@@ -243,7 +243,7 @@ def test_w_is_found_in_any_model_folder(model_dir, family, shape, tmp_path):
 def test_files_hold_what_the_adapters_say(model_dir, family, tmp_path):
     runs = three(tmp_path, model_dir)
     subspace.write(runs, model_dir, tmp_path / "out")
-    rows = records.read_csv(tmp_path / "out/phi.csv", subspace.PHI_COLUMNS)
+    rows = records.read_csv(tmp_path / "out/phi.csv", records.PHI_COLUMNS)
     count = {"figure3": 2 * 12, "figure4": 2 * 36, "figure6": 4 * 12, "figure7": 4 * 36}
     assert {name: sum(row["figure"] == name for row in rows) for name in count} == count
     labels = {"figure3": ("r2 seed0", "r6 seed1"), "figure4": ("r6 seed0", "r6 seed1")}
@@ -263,7 +263,7 @@ def test_files_hold_what_the_adapters_say(model_dir, family, tmp_path):
         assert row["random_expected"] == pytest.approx(max(row["i"], row["j"]) / 32, abs=1e-8)
         drawn = subspace.random_phi(len(pairs[first][name].a_RI), 6, 32, row["layer"])[row["i"] - 1, row["j"] - 1]
         assert row["random_drawn"] == pytest.approx(drawn, abs=1e-8)
-    rows = records.read_csv(tmp_path / "out/amplification.csv", subspace.AMPLIFICATION_COLUMNS)
+    rows = records.read_csv(tmp_path / "out/amplification.csv", records.AMPLIFICATION_COLUMNS)
     assert len(rows) == 2 * 2 * 3
     base = inject.load_base(model_dir)
     for row in rows:
@@ -283,7 +283,7 @@ def test_the_same_runs_give_the_same_bytes(bert_dir, tmp_path):
         subspace.write(runs, bert_dir, tmp_path / name, "q", (2,))
     for name in ("phi.csv", "amplification.csv"):
         assert (tmp_path / "once" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
-    rows = records.read_csv(tmp_path / "once/phi.csv", subspace.PHI_COLUMNS)
+    rows = records.read_csv(tmp_path / "once/phi.csv", records.PHI_COLUMNS)
     assert {(row["figure"], row["layer"], row["letter"]) for row in rows} == {
         ("figure3", 1, "q"), ("figure4", 1, "q"), ("figure6", 2, "q"), ("figure7", 2, "q")}  # fmt: skip
 
@@ -293,7 +293,7 @@ def test_alpha_scales_the_norm_of_dw_and_the_factor_alone(bert_dir, tmp_path):
     for alpha in ("3r", "6r"):
         runs = three(tmp_path / alpha, bert_dir, alpha=alpha)
         subspace.write(runs, bert_dir, tmp_path / alpha / "out")
-        rows[alpha] = records.read_csv(tmp_path / alpha / "out/amplification.csv", subspace.AMPLIFICATION_COLUMNS)
+        rows[alpha] = records.read_csv(tmp_path / alpha / "out/amplification.csv", records.AMPLIFICATION_COLUMNS)
         rows[alpha] = [row for row in rows[alpha] if row["seed"] == 1]
     for one, two in zip(rows["3r"], rows["6r"], strict=True):
         ratio = {key: two[key] / one[key] for key in one if isinstance(one[key], float)}
@@ -305,9 +305,9 @@ def test_alpha_scales_the_norm_of_dw_and_the_factor_alone(bert_dir, tmp_path):
 def test_a_start_from_another_adapter_leaves_its_columns_empty(bert_dir, tmp_path):
     runs = three(tmp_path, bert_dir, start="some/folder", record=dict(start=dict(source="a folder", sha256="1")))
     subspace.write(runs, bert_dir, tmp_path / "out")
-    rows = records.read_csv(tmp_path / "out/phi.csv", subspace.PHI_COLUMNS)
+    rows = records.read_csv(tmp_path / "out/phi.csv", records.PHI_COLUMNS)
     assert all(math.isnan(row["phi_at_start"]) and row["phi"] > 0 for row in rows)
-    rows = records.read_csv(tmp_path / "out/amplification.csv", subspace.AMPLIFICATION_COLUMNS)
+    rows = records.read_csv(tmp_path / "out/amplification.csv", records.AMPLIFICATION_COLUMNS)
     assert [math.isnan(row["a_change"]) for row in rows] == [False, False, True] * 4
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
-from lora import RESULTS_VERSION, grid as lora_grid, packs
+from lora import RESULTS_VERSION, comparison, grid as lora_grid, packs
 from lora.spec import Problems
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 from snakemake.resources import Resource
 
 # Rules call `python -m lora`: this checkout's package and, unless Snakemake deploys software itself, the Python that runs
@@ -185,3 +186,46 @@ def figure_names():
         "learning_curves",
         "parameters",
     ]
+
+
+def subspace_folders(wildcards=None):
+    """The runs whose subspaces are compared: one of the lower rank, two seeds of the higher."""
+    runs = Path(config["results"]) / "runs"
+    return [
+        str(runs / cell.path / f"seed{seed}")
+        for cell, seed in comparison.of(config).runs
+    ]
+
+
+def subspace_files(wildcards):
+    """What the comparison reads of its runs."""
+    names = (
+        "run.json",
+        "adapter/adapter_config.json",
+        "adapter/adapter_model.safetensors",
+    )
+    return [f"{folder}/{name}" for folder in subspace_folders() for name in names]
+
+
+def subspace_model(wildcards):
+    """The base model that the compared runs were trained on."""
+    return f"{config['results']}/sources/{config['subspace']['model']}/fetched.json"
+
+
+def subspace_options(wildcards):
+    """Which weight types and layers are compared, as command line arguments; none where the config leaves them open."""
+    asked = comparison.of(config)
+    letters = ["--letters", asked.letters] if asked.letters else []
+    return letters + (["--layers", *map(str, asked.layers)] if asked.layers else [])
+
+
+def subspace_outputs():
+    """What the comparison writes. Results that were copied without their adapters (the tracked ones) go without it."""
+    if config["subspace"] is None:
+        return []
+    files = [*subspace_files(None), subspace_model(None)]
+    absent = [name for name in files if not Path(name).exists()]
+    if config["runs"] != "train" and absent:
+        logger.warning(f"No subspace figures: {absent[0]} is not there.")
+        return []
+    return ["amplification.csv", *(f"figure{number}.svg" for number in (3, 4, 6, 7))]
