@@ -20,7 +20,7 @@ from lora import model_config, textfiles
 from lora.fetch import identity_of
 from lora.readers import Examples, read
 from lora.records import write_json
-from lora.spec import Problems, Task, shown
+from lora.spec import NAME, Problems, Task, shown
 
 ARRAYS, FACTS = "tokens.safetensors", "tokens.json"
 CHUNK = 10_000  # examples tokenised at a time: an encoding takes some 100 bytes a token until it is an array
@@ -125,9 +125,7 @@ def load(folder: Path) -> dict[str, Tokens]:
         raise ValueError(f"{folder / ARRAYS} cannot be read ({shown(str(error), 300)}); prepare it again") from None
     untold = sorted({name.rpartition(".")[0] for name in arrays} - set(splits))
     if untold:
-        raise ValueError(
-            f"{folder / FACTS} does not name the split {shown(', '.join(untold))} of {ARRAYS}; prepare it again"
-        )
+        raise ValueError(f"{folder / FACTS} does not name the split {shown(', '.join(untold))}; prepare it again")
     for name, tokens in splits.items():
         _check_shapes(folder, name, tokens)
     if arrays_sha256(arrays) != facts["sha256"]:
@@ -146,6 +144,8 @@ def read_facts(folder: Path) -> dict:
         for key, kind in FACT_KINDS.items()
         if type(facts.get(key)) is not kind
     ]
+    if not wrong:
+        wrong = [f"split {shown(name)}; allowed: a name" for name in facts["splits"] if not NAME.fullmatch(name)]
     if wrong:
         raise Problems(f"{path} is not of prepared tokens; prepare it again:", wrong)
     return facts
@@ -261,6 +261,4 @@ def _check_shapes(folder: Path, name: str, tokens: Tokens) -> None:
     count, total = len(tokens.labels), len(tokens.ids)
     fits = tokens.offsets.shape == (count + 1,) and tokens.types.shape == (total,) and tokens.labels.shape == (count,)
     if not fits or tokens.offsets[0] != 0 or tokens.offsets[-1] != total or (np.diff(tokens.offsets) < 1).any():
-        raise ValueError(
-            f"{folder}, split {shown(name).strip(chr(39))}: offsets, ids, types and labels do not fit together; prepare it again"
-        )
+        raise ValueError(f"{folder}, split {name}: offsets, ids, types and labels do not fit together; prepare it again")

@@ -60,15 +60,22 @@ def pick_precision(wanted: str, device: torch.device) -> str:
 
 @functools.cache
 def _bf16_gain() -> float:
-    """Time of a float32 matrix product on this CPU over that of the same in bf16: the best of a few of each, in turn."""
+    """Time of a float32 matrix product on this CPU over that of the same in bf16: the best of a few of each, in turn.
+
+    On one thread and in processor time, so that what else the machine is doing does not decide what a grid is trained in.
+    """
     pairs = {kind: (torch.ones(256, 1024, dtype=kind), torch.ones(1024, 1024, dtype=kind)) for kind in DTYPES.values()}
-    best = dict.fromkeys(pairs, math.inf)
-    for repeat in range(6):
-        for kind, (left, right) in pairs.items():
-            started = time.perf_counter()
-            left @ right
-            if repeat:  # the first of each warms up
-                best[kind] = min(best[kind], time.perf_counter() - started)
+    best, threads = dict.fromkeys(pairs, math.inf), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for repeat in range(6):
+            for kind, (left, right) in pairs.items():
+                started = time.thread_time()
+                left @ right
+                if repeat:  # the first of each warms up
+                    best[kind] = min(best[kind], time.thread_time() - started)
+    finally:
+        torch.set_num_threads(threads)
     return best[torch.float32] / best[torch.bfloat16]
 
 

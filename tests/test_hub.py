@@ -52,7 +52,10 @@ def run(server: Hub, home: Path, name: str, out: Path, *options: str, **changes:
     """Fetch a source of config/sources.csv by the command line; returns its status and what it logged."""
     log = out.with_name(f"{out.name}.log")
     command = [sys.executable, "-c", NO_WAITS, "fetch", name, "--output-dir", out, "--log", log, *options]
-    done = subprocess.run(command, env=environment(server, home, **changes), capture_output=True, text=True, timeout=120)
+    try:
+        done = subprocess.run(command, env=environment(server, home, **changes), capture_output=True, timeout=120)
+    except subprocess.TimeoutExpired:
+        return 124, "it did not end"
     return done.returncode, log.read_text()
 
 

@@ -163,7 +163,7 @@ def test_every_pack_gives_the_same_rows(ran, tmp_path, pack, left_out, jobs, run
 
 
 def test_every_method_and_a_start_from_another_task_end_to_end(small, tmp_path):
-    """Baselines and LoRA under two protocols in one table; stsb's runs of the second start from sst2's, which train first."""
+    """Baselines and LoRA under two protocols in one table; stsb's runs of the second start from sst2's."""
     folder, config = small
     table = config["tables"]["table2"] | dict(
         baselines=[

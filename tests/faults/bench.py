@@ -25,7 +25,7 @@ from pathlib import Path
 from conftest import ROOT, make_model
 from training import OVERRIDES, make_tokens
 
-from lora import facts, fetch, packs
+from lora import facts, fetch, packs, wholefiles
 from lora.spec import Cell, Source
 
 LIMIT_S = 120  # that no job of this size takes
@@ -108,6 +108,8 @@ class Bench:
         model = make_model("bert", self.folder / "made")
         (model / "tokenizer.json").write_text("{}")
         self.model_dir, self.tokens_dir = self.folder / "model", make_tokens(self.folder / "tokens")
+        told = self.tokens_dir / "tokens.json"  # prepared data are sealed
+        told.write_text(json.dumps(wholefiles.sealed(json.loads(told.read_text()))))
         fetch.fetch(Source("tiny", "model", "file", str(model), "", "", ""), self.model_dir)
         self._server = _server(self.model_dir)
         apart = self.new()
