@@ -122,7 +122,7 @@ def load(folder: Path) -> dict[str, Tokens]:
         arrays = _mapped(folder / ARRAYS)
         splits = {name: Tokens(**{part: arrays[f"{name}.{part}"] for part in PARTS}) for name in facts["splits"]}
     except (OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{folder / ARRAYS} cannot be read ({shown(str(error), 300)}); prepare it again") from None
+        raise ValueError(f"{folder / ARRAYS} cannot be read ({str(error)[:300]}); prepare it again") from None
     untold = sorted({name.rpartition(".")[0] for name in arrays} - set(splits))
     if untold:
         raise ValueError(f"{folder / FACTS} does not name the split {shown(', '.join(untold))}; prepare it again")

@@ -1,8 +1,9 @@
 """A config against its JSON Schema, with messages for people: which key, what was got, what is allowed.
 
 The schema is `workflow/schemas/config.schema.yaml`, where every key has its meaning. JSON Schema alone is not enough at
-three places: to it 1.0 is a whole number (and would name a folder seed1.0), NaN is a number, and a key that YAML reads as a
-number is no key at all. What needs facts to know (names of tasks, packs that fit) is `grid`. Long values are cut in messages.
+three places: to it 1.0 is a whole number (and would name a folder seed1.0), NaN is a number, and a key that YAML reads as
+a number is no key at all. What needs facts to know (names of tasks, packs that fit) is `grid`. Long values are cut in
+messages.
 """
 
 import difflib
@@ -22,6 +23,7 @@ ALLOWED = {  # keyword of JSON Schema -> what it allows, in words
     "maximum": lambda value: f"at most {value}",
     "exclusiveMinimum": lambda value: f"above {value}",
     "minItems": lambda value: f"at least {value} of them",
+    "maxItems": lambda value: f"at most {value} of them",
     "minLength": lambda value: f"at least {value} character",
     "uniqueItems": lambda value: "each only once",
     "type": lambda value: " or ".join(value) if isinstance(value, list) else value,

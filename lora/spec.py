@@ -257,8 +257,8 @@ class Hparams:
 
 
 def run_settings(cell: Cell, seed: int, hparams: Hparams) -> dict:
-    """What run.json holds under `settings`: all that was asked of one run, as plain JSON values. Raises ValueError for a seed
-    that no generator takes."""
+    """What run.json holds under `settings`: all that was asked of one run, as plain JSON values. Raises ValueError for a
+    seed that no generator takes."""
     if type(seed) is not int or not 0 <= seed < 2**32:
         raise ValueError(f"seed is {shown(seed)}; allowed: a whole number of at least 0, below 2^32")
     return dataclasses.asdict(cell) | dict(seed=seed, hparams=hparams.as_dict())
@@ -326,4 +326,4 @@ def _number(name: str, written: str, rank: int) -> float | str:
     digits = written.removesuffix("r") if is_factor else written
     if not NUMBER.fullmatch(digits):
         return written
-    return float(digits) * (rank if is_factor else 1)
+    return float(digits) * (max(1, rank) if is_factor else 1)  # a method without a rank has no use for it

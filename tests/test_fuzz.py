@@ -5,13 +5,13 @@ import json
 import shutil
 from pathlib import Path, PurePosixPath
 
-import damage
 import pytest
+import spoiling
 import yaml
 from conftest import ROOT
-from damage import fuzz, used_or_told
 from hypothesis import given
 from hypothesis import strategies as st
+from spoiling import fuzz, used_or_told
 
 from lora import config_file, facts, grid, packs, spec
 from lora.spec import Cell, Problems
@@ -23,8 +23,10 @@ EVERY_KEY = DEMO | dict(  # keys that the shipped configs leave empty
     overrides=dict(alpha="2r", epochs=2, start="pretrained"),
     sources=dict(vader=dict(kind="file", locator="/data/vader"), own=dict(role="model", kind="hub", locator="a/b",
                                                                           revision="0" * 40)),
+    subspace=dict(model="minilm", task="same-article", protocol="mine", weights="qv", ranks=[4, 8], seeds=[0, 1],
+                  letters="q", layers=[1]),
     tables=dict(
-        table2=dict(models=["minilm", "own"], tasks=["same-article"], method="lora", weights=["qv"], ranks=[8],
+        table2=dict(models=["minilm", "own"], tasks=["same-article"], method="lora", weights=["qv"], ranks=[4, 8],
                     protocols=["demo", "mine"], baselines=[dict(method="lora", weights=["qkvo"], ranks=[4])]),
         table5=dict(models=["minilm"], tasks=["tweet-intensity"], method="lora", weights=["q", "qv"], ranks=[8]),
     ),
@@ -45,20 +47,20 @@ def check_usable(config: dict, loaded: grid.Grid) -> None:
 
 
 @fuzz(250)
-@given(st.sampled_from([DEFAULT, DEMO, EVERY_KEY]).flatmap(damage.spoilt_tree))
+@given(st.sampled_from([DEFAULT, DEMO, EVERY_KEY]).flatmap(spoiling.spoilt_tree))
 def test_a_config_is_a_grid_or_told(config):
     try:
         loaded = grid.load(copy.deepcopy(config))
     except Problems as error:
-        damage.check_told(str(error))
+        spoiling.check_told(str(error))
         for problem in error.problems:
-            damage.check_told(problem)
+            spoiling.check_told(problem)
         return
     check_usable(config, loaded)
 
 
 @fuzz(150)
-@given(st.sampled_from(damage.places(EVERY_KEY)), damage.JUNK)
+@given(st.sampled_from(spoiling.places(EVERY_KEY)), spoiling.JUNK)
 def test_one_wrong_value_is_told_by_its_key(path, value):
     """Or by the names that are missed, where those were there that something else asks for."""
     config = copy.deepcopy(EVERY_KEY)
@@ -70,19 +72,19 @@ def test_one_wrong_value_is_told_by_its_key(path, value):
         check_usable(config, grid.load(copy.deepcopy(config)))
     except Problems as error:
         key = [key for key in path if isinstance(key, str)][-1]
-        named = [key.rstrip("s"), *(str(key) for inside in damage.places(before) for key in inside)]
+        named = [key.rstrip("s"), *(str(key) for inside in spoiling.places(before) for key in inside)]
         assert any(name in str(error) for name in named), (path, value, str(error))
 
 
 def test_the_config_that_is_spoilt_is_whole():
-    assert len(grid.load(EVERY_KEY).cells) == 8
+    assert len(grid.load(EVERY_KEY).cells) == 12
 
 
 FILES = {name: (ROOT / "config" / name).read_bytes() for name in facts.FACTS}
 
 
 @fuzz(200)
-@given(st.sampled_from(sorted(FILES)).flatmap(lambda name: st.tuples(st.just(name), damage.spoilt_bytes(FILES[name]))))
+@given(st.sampled_from(sorted(FILES)).flatmap(lambda name: st.tuples(st.just(name), spoiling.spoilt_bytes(FILES[name]))))
 def test_facts_are_read_or_told(tmp_path_factory, spoilt):
     folder = tmp_path_factory.getbasetemp() / "config"
     folder.mkdir(exist_ok=True)
@@ -99,7 +101,7 @@ def test_facts_are_read_or_told(tmp_path_factory, spoilt):
 
 
 @fuzz(150)
-@given(damage.spoilt_bytes(EVERY := yaml.safe_dump(EVERY_KEY).encode()))
+@given(spoiling.spoilt_bytes(EVERY := yaml.safe_dump(EVERY_KEY).encode()))
 def test_a_yaml_file_is_a_mapping_or_told(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "spoilt.yaml"
     path.write_bytes(content)
@@ -113,8 +115,8 @@ JOB = [packs.JobCell(cell, grid.load(DEMO).hparams(cell), "tokens", ("run",)) fo
 @fuzz(150)
 @given(
     st.one_of(
-        damage.spoilt_tree(json.loads(packs.to_json(JOB))).map(json.dumps),
-        damage.spoilt_bytes(packs.to_json(JOB).encode()).map(lambda content: content.decode("utf-8", "replace")),
+        spoiling.spoilt_tree(json.loads(packs.to_json(JOB))).map(json.dumps),
+        spoiling.spoilt_bytes(packs.to_json(JOB).encode()).map(lambda content: content.decode("utf-8", "replace")),
         st.sampled_from(["[" * 100_000, '{"a":' * 5000, "9" * 5000, "NaN"]),
     )
 )
@@ -125,7 +127,7 @@ def test_the_cells_of_a_job_are_read_or_told(text):
 
 
 @fuzz(400)
-@given(st.sampled_from(spec.HPARAM_NAMES), damage.JUNK, st.sampled_from([1, 8, 1024]))
+@given(st.sampled_from(spec.HPARAM_NAMES), spoiling.JUNK, st.sampled_from([1, 8, 1024]))
 def test_a_setting_is_a_value_or_told(name, written, rank):
     with used_or_told(name, "allowed"):
         value = spec.parse_setting(name, written, rank)

@@ -9,15 +9,15 @@ import json
 import math
 import shutil
 
-import damage
 import numpy as np
 import pytest
+import spoiling
 import synthetic
 import torch
-from damage import fuzz, used_or_told
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save
+from spoiling import fuzz, used_or_told
 from test_readers import GLUE
 from training import make_tokens
 
@@ -48,7 +48,7 @@ def test_a_data_set_is_read_or_told(tmp_path_factory, given_data):
     folder = tmp_path_factory.getbasetemp() / "glue"
     folder.mkdir(exist_ok=True)
     name = given_data.draw(st.sampled_from(sorted(SPLITS)))
-    content = given_data.draw(damage.spoilt_bytes(SPLITS[name].encode()))
+    content = given_data.draw(spoiling.spoilt_bytes(SPLITS[name].encode()))
     (folder / "train.tsv").write_bytes(SPLITS[name].encode())
     (folder / "dev.tsv").write_bytes(content)
     with used_or_told(folder / "dev.tsv"):
@@ -69,7 +69,7 @@ def test_glues_own_files_spoilt_in_one_line_are_told_by_it(tmp_path, name, label
             (tmp_path / "dev.tsv").write_bytes(b"\n".join([*lines[:at], line, *lines[at + 1 :], b""]))
             with pytest.raises(ValueError, match=rf"dev\.tsv, line {at + 1}\b") as caught:
                 readers.read(TASKS[name], tmp_path)
-            damage.check_told(str(caught.value))
+            spoiling.check_told(str(caught.value))
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def check_tokens(prepared) -> None:
 def test_damaged_tokens_are_the_same_tokens_or_told(prepared, given_data):
     folder, files, _ = prepared
     name = given_data.draw(st.sampled_from(sorted(files)))
-    spoil(folder, files, name, given_data.draw(damage.spoilt_bytes(files[name])))
+    spoil(folder, files, name, given_data.draw(spoiling.spoilt_bytes(files[name])))
     check_tokens(prepared)
 
 
@@ -114,10 +114,10 @@ def test_tokens_with_other_facts_or_another_header_are_told(prepared, given_data
     arrays = files["tokens.safetensors"]
     size = int.from_bytes(arrays[:8], "little")
     if given_data.draw(st.booleans()):
-        tree = given_data.draw(damage.spoilt_tree(json.loads(files["tokens.json"])))
+        tree = given_data.draw(spoiling.spoilt_tree(json.loads(files["tokens.json"])))
         spoil(folder, files, "tokens.json", json.dumps(tree).encode())
     else:
-        header = json.dumps(given_data.draw(damage.spoilt_tree(json.loads(arrays[8 : 8 + size])))).encode()
+        header = json.dumps(given_data.draw(spoiling.spoilt_tree(json.loads(arrays[8 : 8 + size])))).encode()
         spoil(folder, files, "tokens.safetensors", len(header).to_bytes(8, "little") + header + arrays[8 + size :])
     check_tokens(prepared)
 
@@ -155,7 +155,7 @@ def check_run(run) -> None:
 def test_a_spoilt_run_is_collected_as_it_is_or_told(run, given_data):
     folder, files, _ = run
     name = given_data.draw(st.sampled_from(sorted(files)))
-    spoil(folder, files, name, given_data.draw(damage.spoilt_bytes(files[name])))
+    spoil(folder, files, name, given_data.draw(spoiling.spoilt_bytes(files[name])))
     check_run(run)
 
 
@@ -163,7 +163,7 @@ def test_a_spoilt_run_is_collected_as_it_is_or_told(run, given_data):
 @given(st.data())
 def test_a_run_with_another_record_is_collected_or_told(run, given_data):
     folder, files, _ = run
-    tree = given_data.draw(damage.spoilt_tree(json.loads(files["run.json"])))
+    tree = given_data.draw(spoiling.spoilt_tree(json.loads(files["run.json"])))
     spoil(folder, files, "run.json", json.dumps(tree).encode())
     check_run(run)
 
@@ -199,7 +199,7 @@ def check_adapter(folder) -> None:
 def test_a_damaged_adapter_is_read_or_told(adapter, given_data):
     folder, files = adapter
     name = given_data.draw(st.sampled_from(sorted(files)))
-    spoil(folder, files, name, given_data.draw(damage.spoilt_bytes(files[name])))
+    spoil(folder, files, name, given_data.draw(spoiling.spoilt_bytes(files[name])))
     check_adapter(folder)
 
 
@@ -208,7 +208,7 @@ def test_a_damaged_adapter_is_read_or_told(adapter, given_data):
 def test_an_adapter_with_other_settings_or_tensors_is_read_or_told(adapter, given_data):
     folder, files = adapter
     if given_data.draw(st.booleans()):
-        tree = given_data.draw(damage.spoilt_tree(json.loads(files[export.CONFIG])))
+        tree = given_data.draw(spoiling.spoilt_tree(json.loads(files[export.CONFIG])))
         spoil(folder, files, export.CONFIG, json.dumps(tree).encode())
     else:
         tensors = {export.peft_name(name, "bert"): value for name, value in tensors_of().items()}
@@ -233,9 +233,9 @@ def test_a_saved_state_is_whole_or_not_used(tmp_path_factory, given_data):
     files = {path.name: path.read_bytes() for path in inside.iterdir()}
     name = given_data.draw(st.sampled_from(sorted(files)))
     if name == checkpoint.NEWEST and given_data.draw(st.booleans()):
-        content = json.dumps(given_data.draw(damage.spoilt_tree(json.loads(files[name])))).encode()
+        content = json.dumps(given_data.draw(spoiling.spoilt_tree(json.loads(files[name])))).encode()
     else:
-        content = given_data.draw(damage.spoilt_bytes(files[name]))
+        content = given_data.draw(spoiling.spoilt_bytes(files[name]))
     spoil(inside, files, name, content)
     found = checkpoint.load(folder, digest)
     if found is not None:

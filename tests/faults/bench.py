@@ -31,7 +31,7 @@ from lora.spec import Cell, Source
 LIMIT_S = 120  # that no job of this size takes
 CELLS = (("lora", "qv", 4, 3), ("lora", "qkvo", 2, 2), ("bitfit", "bias", 0, 2))  # method, weights, rank, epochs
 LOOKING = threading.Lock()
-CHANGING = ("speed", "finished", "commit")  # keys of run.json that two equal runs differ in
+CHANGING = ("speed", "finished", "commit", "seal")  # keys of run.json that two equal runs differ in
 TESTS = str(ROOT / "tests")
 
 

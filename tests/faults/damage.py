@@ -87,7 +87,7 @@ def of_output(bench: Bench, random: Random, name: str) -> str:
     damage(run / name, random)
     ended = _collect(bench, folder).end()
     if ended.status:
-        said = one_message(ended, run)
+        said = one_message(ended, f"{run.parent.name}/{run.name}")
     elif (folder / "runs.csv").read_bytes() != whole:
         raise Lost(f"a damaged {name} was collected")
     else:

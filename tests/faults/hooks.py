@@ -33,7 +33,6 @@ PLACES = {  # what a call is called -> (owner, attribute)
     "tensors": (checkpoint, "save_tensors"),
     "old state": (Path, "unlink"),
     "text": (records, "write_text"),
-    "csv": (records, "write_csv"),
     "adapter": (export, "write_adapter"),
     "outputs": (runs, "write_outputs"),
     "plan": (passes, "plan"),

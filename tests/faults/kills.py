@@ -14,7 +14,7 @@ PLACES = {  # of hooks, by what the job is doing there
                      "rename state.json", "rename before.json", "old state"),
     "writing an adapter": ("adapter", "write adapter_model.safetensors", "rename adapter_model.safetensors",
                            "write adapter_config.json", "rename adapter_config.json"),
-    "writing run.json and metrics.csv": ("outputs", "csv", "write run.json", "rename run.json", "write metrics.csv",
+    "writing run.json and metrics.csv": ("outputs", "write run.json", "rename run.json", "write metrics.csv",
                                          "rename metrics.csv"),
 }  # fmt: skip
 TRIES = 20  # how often a place is not reached, or a job is through, before a kill finds it

@@ -24,14 +24,13 @@ class Skipped(Exception):
     """A fault that cannot be made here, and why."""
 
 
-def one_message(ended: Ended, folder: Path | None = None) -> str:
-    """What a job that stopped said, if that is one message and names a path (under `folder`, where one is given); otherwise
-    raise Lost. Paths are shortened."""
-    named = re.findall(r"(/[\w.+-]+(?:/[\w.+-]+)+)", ended.message)
+def one_message(ended: Ended, named: Path | str = "/") -> str:
+    """What a job that stopped said, if that is one message in which `named` occurs; otherwise raise Lost. Paths are
+    shortened."""
     if ended.status not in (1, 2) or not ended.message or "Traceback" in ended.errors:
         raise Lost(f"status {ended.status} without one message: {ended.errors[-1500:]}")
-    if not named or folder and not any(path.startswith(str(folder)) for path in named):
-        raise Lost(f"a message that does not name the file: {ended.message}")
+    if str(named) not in ended.message:
+        raise Lost(f"a message that does not name {named}: {ended.message}")
     return re.sub(r"/[\w.+/-]*/", ".../", ended.message)
 
 
@@ -121,7 +120,8 @@ def few_handles(bench: Bench, random: Random) -> str:
 
 
 def one_refusal(bench: Bench, random: Random, do: str) -> str:
-    """One pass of a pack runs out of memory: the pack is split, and no bit differs."""
+    """One pass of a pack runs out of memory: the pack is split, and no bit of what is trained differs. Of an evaluation the
+    last bits do, where fewer examples go through a product at once."""
     wanted = dict(cells=CELLS[:1], seeds=SEEDS)
     whole = _whole_of(bench, wanted)
     folder = bench.new()
@@ -131,7 +131,7 @@ def one_refusal(bench: Bench, random: Random, do: str) -> str:
     ended = bench.end_well(bench.start(folder, [act], **wanted))
     if "out of memory in a pass of" not in ended.errors:
         raise Lost("it did not say that memory ran out")
-    bench.check(folder, whole)
+    _check_to_rounding(outputs(folder), whole, tensors=0, figures=1e-6)
     return ""
 
 
@@ -167,31 +167,33 @@ def no_address_space(bench: Bench, random: Random) -> str:
     if ended.status not in (0, 2) or ended.status and "memory" not in ended.message:
         raise Lost(f"status {ended.status}: {ended.errors[-1500:]}")
     bench.end_well(bench.start(folder))
-    _same_to_rounding(bench, folder)
+    _check_to_rounding(outputs(folder), bench.whole, tensors=1e-3, figures=0.02)
     return ended.message
 
 
-def _same_to_rounding(bench: Bench, folder: Path) -> None:
-    found = outputs(folder)
-    if found.keys() != bench.whole.keys():
-        raise Lost(f"not as undisturbed: {', '.join(sorted(found.keys() ^ bench.whole.keys()))}")
+def _check_to_rounding(found: dict[str, bytes], whole: dict[str, bytes], tensors: float, figures: float) -> None:
+    """As Bench.check, but numbers may differ by this much in adapters' tensors and in rows."""
+    if found.keys() != whole.keys():
+        raise Lost(f"not as undisturbed: {', '.join(sorted(found.keys() ^ whole.keys()))}")
     for name, content in found.items():
         if name.endswith(".safetensors"):
-            ours, whole = load(content), load(bench.whole[name])
-            close = ours.keys() == whole.keys() and all(np.allclose(ours[key], whole[key], atol=1e-3) for key in ours)
+            ours, theirs = load(content), load(whole[name])
+            close = ours.keys() == theirs.keys() and all(
+                np.allclose(ours[key], theirs[key], rtol=0, atol=tensors) for key in ours
+            )
         elif name.endswith("metrics.csv"):
-            pairs = zip(_numbers(content), _numbers(bench.whole[name]), strict=True)
-            close = all(np.allclose(one, other, atol=0.02, equal_nan=True) for one, other in pairs)
+            ours, theirs = _numbers(content), _numbers(whole[name])
+            close = ours.shape == theirs.shape and np.allclose(ours, theirs, rtol=0, atol=figures, equal_nan=True)
         else:
             continue
         if not close:
             raise Lost(f"not as undisturbed, beyond rounding: {name}")
 
 
-def _numbers(content: bytes) -> list[list[float]]:
+def _numbers(content: bytes) -> np.ndarray:
     header, *lines = content.decode().splitlines()
     numeric = [place for place, name in enumerate(header.split(",")) if records.METRICS_COLUMNS[name][0] is not str]
-    return [[float(line.split(",")[place] or "nan") for place in numeric] for line in lines]
+    return np.array([[float(line.split(",")[place] or "nan") for place in numeric] for line in lines])
 
 
 MEMORY = ("run out of memory", "cannot allocate", "MemoryError")
@@ -200,7 +202,7 @@ SCARCE = {
     "file size limit (RLIMIT_FSIZE)": file_too_large,
     "read-only results folder": read_only,
     "few file handles (RLIMIT_NOFILE)": few_handles,
-    **{f"memory: {do}, once": partial(one_refusal, do=do) for do in MEMORY},
+    **{f"memory: {do}, once, evaluation to rounding": partial(one_refusal, do=do) for do in MEMORY},
     "memory: no pass fits": partial(no_pass_fits, do="run out of memory"),
     "memory: no address space (RLIMIT_AS), to rounding": no_address_space,
 }

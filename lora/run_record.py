@@ -1,0 +1,49 @@
+"""A run.json read back, with what stands in it of the kind it must be.
+
+Tables, later runs that start from a run, and the analysis of its adapter all read it, and a person may have edited it, or an
+older version written it. Something of another kind is told with its place, so that nobody after this module meets a list
+where a number was. What is missing is told only where the caller cannot do without it; whether the settings are those that
+are asked for is `collect`'s to say.
+"""
+
+from pathlib import Path
+
+from lora import textfiles
+from lora.spec import CELL_AXES, Problems, shown
+
+KINDS = {  # place in a run.json -> what must stand there, where something does
+    **dict.fromkeys(("settings", "settings.hparams", "parameters", "data", "base", "start", "best"), dict),
+    **dict.fromkeys(("speed", "versions"), dict),
+    **dict.fromkeys(("settings.rank", "settings.seed", "parameters.trainable", "data.train_examples"), int),
+    **dict.fromkeys(("data.eval_examples", "best.epoch", "speed.pack", "results_version"), int),
+    **dict.fromkeys(("best.value", "speed.wall_s", "speed.examples_per_s"), float),
+    **{f"settings.{axis}": str for axis in CELL_AXES if axis != "rank"},
+    **dict.fromkeys(("digest", "status", "precision", "device", "commit", "finished", "best.metric"), str),
+    **dict.fromkeys(("data.source", "data.tokens_sha256", "base.source", "base.base_sha256", "base.family"), str),
+    **dict.fromkeys(("start.source", "start.sha256"), str),
+    **{f"versions.{name}": str for name in ("python", "torch", "transformers", "lora")},
+}
+IDENTITY = ("settings.hparams", "settings.seed", *(f"settings.{axis}" for axis in CELL_AXES))  # which run it is of
+
+
+def at(record: dict, place: str):
+    """The value at a dotted place in a run.json, None where there is none."""
+    for key in place.split("."):
+        record = record.get(key) if isinstance(record, dict) else None
+    return record
+
+
+def read(path: Path, advice: str, needed: tuple[str, ...] = ()) -> dict:
+    """A run.json; raises ValueError that names every place of KINDS where something else stands, and those of `needed` where
+    nothing does. An empty text is what nobody wrote down, and allowed. `advice` is what to do about a wrong file."""
+    record, wrong = textfiles.read_object(path, advice), []
+    for place, kind in KINDS.items():
+        value = at(record, place)
+        fits = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
+        if value is None and place in needed:
+            wrong.append(f"{place} is missing")
+        elif not fits and value not in (None, ""):
+            wrong.append(f"{place} is {shown(value)}; expected {kind.__name__}")
+    if wrong:
+        raise Problems(f"{path} is not of a run here; {advice}:", wrong)
+    return record
