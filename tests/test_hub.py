@@ -126,7 +126,7 @@ FAILURES = {  # source, fault, where, why, what to do
     "hang": ("roberta-base", "hang", "/storage/", "did not answer within 1 s", "HF_HUB_DOWNLOAD_TIMEOUT"),
     "hang at the listing": ("glue-sst2", "hang", "/tree/", "did not answer within 1 s", "HF_HUB_DOWNLOAD_TIMEOUT"),
 }  # fmt: skip
-RETRIED = ("login for a file", "unavailable, a file", "cut", "other bytes", "other small file", "other rows", "hang")
+RETRIED = ("login for a file", "cut", "other bytes", "other small file", "other rows", "hang")
 
 
 @pytest.fixture(scope="module")

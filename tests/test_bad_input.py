@@ -1,0 +1,318 @@
+"""Bad input at the command line: exit status 2 and one message that names the file, what was got and what is allowed."""
+
+import json
+import logging
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import spoiling
+from conftest import make_glue, make_model, make_tokenizer
+from safetensors.torch import load_file, save_file
+
+from lora.__main__ import main
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before():
+    """The command sets up logging for a process of its own; here it must not outlive a test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """model/, glue/ (SST-2 and STS-B) and tokens/ (SST-2), all as they should be."""
+    folder = tmp_path_factory.mktemp("whole")
+    make_tokenizer(make_model("bert", folder / "model"))
+    make_glue(folder / "glue")
+    assert main(list(map(str, PREPARE(folder, folder / "tokens")))) == 0
+    return folder
+
+
+def PREPARE(folder, output, task="sst2", max_tokens=20):
+    return ["prepare", "--task", task, "--data-dir", folder / "glue", "--model-dir", folder / "model",
+            "--max-tokens", max_tokens, "--output-dir", output]  # fmt: skip
+
+
+def TRAIN(folder, output, *more, task="sst2", rank=2):
+    return ["train", "--task", task, "--weights", "qv", "--rank", rank, "--model-dir", folder / "model", "--tokens-dir",
+            folder / "tokens", "--output-dir", output, "--device", "cpu", "--max-tokens", 20, "--epochs", 1, *more]  # fmt: skip
+
+
+@pytest.fixture
+def folder(whole, tmp_path) -> Path:
+    """A copy of what is whole, to spoil."""
+    return Path(shutil.copytree(whole, tmp_path / "spoilt"))
+
+
+@pytest.fixture
+def refused(capsys):
+    """Runs a command that must be refused; returns its message."""
+
+    def run(*arguments, names=()) -> str:
+        code = main([str(argument) for argument in arguments])
+        written = capsys.readouterr().err
+        assert code == 2 and "Traceback" not in written, written[-3000:]
+        (message,) = [part for part in written.split(f"lora {arguments[0]}: ")[1:]]
+        spoiling.check_told(message, *names)
+        return message
+
+    return run
+
+
+YAMLS = {
+    "a mark is open": ("seeds: [1\ntables: }", "line 2"),
+    "a list": ("[1, 2]", "holds [1, 2]; allowed: keys"),
+    "a text": ("hello", "holds 'hello'; allowed: keys"),
+    "latin": (b"results: caf\xe9", "line 1: byte 0xe9 is not UTF-8; save the file as UTF-8"),
+    "NUL": (b"seeds: [1]\nresults: \0", "line 2: a NUL byte"),
+    "a tab": ("seeds:\n\t- 1", "line 2"),
+    "a key twice": ("seeds: [1]\nresults: x\nseeds: [2]", "key 'seeds' is there more than once"),
+    "a key twice inside": ("overrides: {alpha: 1, alpha: 2}", "key 'alpha' is there more than once"),
+    "two documents": ("seeds: [1]\n---\nseeds: [2]", "another document"),
+    "an object": ("seeds: !!python/object:os.system [1]", "could not determine a constructor"),
+    "itself": ("seeds: &a [*a]", "recursive"),
+    "nested": ("seeds: " + "[" * 3000, "recursion"),
+    "many digits": ("seeds: [" + "9" * 5000 + "]", "4300 digits"),
+    "a date": ("results: 2020-13-45", "month"),
+    "a number as a key": ("overrides: {3: 4}", "overrides: key 3; allowed: text"),
+    "a whole number with a point": ("seeds: [1.0]", "seeds[0]: got 1.0; allowed: integer"),
+    "not a number": ("checkpoint_every_s: .nan", "checkpoint_every_s: got NaN; allowed: number"),
+    "zero": ("checkpoint_every_s: 0", "checkpoint_every_s: got 0; allowed: above 0"),
+    "too large": ("seeds: [4294967296]", "seeds[0]: got 4294967296; allowed: at most 4294967295"),
+    "a path out of the results": (
+        "sources: {../../x: {role: model, kind: file, locator: x}}",
+        "name is '../../x'; allowed: letters, digits",
+    ),
+    "a revision that is none": (
+        f"sources: {{roberta-base: {{kind: hub, locator: a/b, revision: {'z' * 40}}}}}",
+        "pinned by a 40-digit commit",
+    ),
+    "a data set that is a model": (
+        "sources: {glue-sst2: {role: model, kind: file, locator: x}}",
+        "data set of task sst2: got 'glue-sst2'; allowed: glue-cola",
+    ),
+    "a line end in a path": ('sources: {vader: {kind: file, locator: "a\\nb"}}', "locator is 'a\\nb'; allowed: one line"),
+    "NUL in a path": ('results: "a\\0b"', "results: got 'a\\x00b'; allowed: a folder's path"),
+    "no epochs": ("overrides: {epochs: 0}", "overrides.epochs: epochs is 0; allowed: a whole number of at least 1"),
+    "alpha 0": ("overrides: {alpha: 0r}", "overrides.alpha: alpha is 0.0; allowed: a number above 0"),
+    "beta 1": ("overrides: {adam_beta2: 1}", "adam_beta2 is 1; allowed: a number of at least 0, below 1"),
+    "more tokens than places": ("overrides: {max_tokens: 513}", "max_tokens is 513; allowed: a whole number of at least 4"),
+    "digits of another script": ("overrides: {alpha: １６}", "alpha is '１６'; allowed: a number above 0"),
+}
+
+
+@pytest.mark.parametrize("name", YAMLS)
+def test_a_config_that_cannot_be_read_or_meant_is_told(refused, tmp_path, name):
+    content, message = YAMLS[name]
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert message in refused("collect", "--config", path, "--runs-dir", tmp_path, "--output", tmp_path / "runs.csv")
+
+
+def test_a_config_that_is_not_there_or_no_json_is_told(refused, tmp_path):
+    rest = ("--runs-dir", tmp_path, "--output", tmp_path / "runs.csv")
+    assert "there is no file" in refused("collect", "--config", tmp_path / "no.yaml", *rest, names=[tmp_path / "no.yaml"])
+    assert "is a folder; give a file" in refused("collect", "--config", tmp_path, *rest, names=[tmp_path])
+    assert "is not JSON" in refused("collect", "--config", '{"seeds": ', *rest)
+    assert "nested too deeply" in refused("collect", "--config", '{"a":' + "[" * 100_000, *rest)
+
+
+def test_output_that_cannot_be_written_is_told(refused, folder, capsys):
+    (folder / "file").write_text("")
+    assert "File exists" in refused(*PREPARE(folder, folder / "file"), names=[folder / "file"])
+    assert main([*map(str, PREPARE(folder, folder / "new")), "--log", str(folder)]) == 2
+    assert "--log cannot be written" in capsys.readouterr().err
+
+
+def write(path: Path, content) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def changed(path: Path, **changes) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+TSV = "glue/SST-2/dev.tsv"
+PREPARING = {  # how the folder is spoilt -> what is said
+    "no label column": (lambda at: write(at / TSV, "sentence\tlable\na\t1\n"), "no column ['label']; its header is"),
+    "a column twice": (lambda at: write(at / TSV, "sentence\tlabel\tlabel\na\t1\t0\n"), "label is in its header more than"),
+    "header alone": (lambda at: write(at / TSV, "sentence\tlabel\n"), "holds no example"),
+    "a line of 1 MB without a label": (
+        lambda at: write(at / TSV, "sentence\tlabel\n" + "x" * 10**6 + "\n"),
+        "line 2: 1 col",
+    ),
+    "a label of 1 MB": (lambda at: write(at / TSV, "sentence\tlabel\na\t" + "1" * 10**6 + "\n"), "line 2: label '111"),
+    "a header of 1 MB": (lambda at: write(at / TSV, "x" * 10**6), "no column ['sentence', 'label']"),
+    "line ends of old": (lambda at: write(at / TSV, "sentence\tlabel\ra\t1\r"), "no column ['label']"),
+    "another script's digit": (lambda at: write(at / TSV, "sentence\tlabel\na\t１\n"), "label '１'; allowed: the whole"),
+    "an underscore": (lambda at: write(at / TSV, "sentence\tlabel\na\t0_1\n"), "label '0_1'; allowed: the whole numbers"),
+    "a folder": (lambda at: (at / TSV).unlink() or (at / TSV).mkdir(), "is a folder"),
+    "no tokenizer": (lambda at: (at / "model/tokenizer.json").unlink(), "has no tokenizer.json"),
+    "half a tokenizer": (lambda at: write(at / "model/tokenizer.json", '{"version": "1.0", "mo'), "is no tokenizer"),
+    "a tokenizer of nothing": (lambda at: write(at / "model/tokenizer.json", "{}"), "is no tokenizer"),
+    "no special tokens": (
+        lambda at: changed(at / "model/tokenizer.json", post_processor=None),
+        "adds no special tokens around a sentence",
+    ),
+    "no config": (lambda at: (at / "model/config.json").unlink(), "no config.json"),
+    "config of no JSON": (lambda at: write(at / "model/config.json", "<html>"), "config.json is not JSON"),
+    "config as a list": (lambda at: write(at / "model/config.json", "[]"), "config.json is not a JSON object"),
+    "another family": (
+        lambda at: changed(at / "model/config.json", model_type="gpt2"),
+        "model family 'gpt2'; allowed: bert",
+    ),
+    "positions as text": (
+        lambda at: changed(at / "model/config.json", max_position_embeddings="many"),
+        "max_position_embeddings is 'many'; allowed: a whole number",
+    ),
+    "no words": (
+        lambda at: changed(at / "model/config.json", vocab_size=None),
+        "vocab_size is None; allowed: a whole number",
+    ),
+    "a manifest of no JSON": (lambda at: write(at / "glue/fetched.json", "{"), "fetched.json is not JSON"),
+    "a manifest as a list": (lambda at: write(at / "glue/fetched.json", "[]"), "fetched.json is not a JSON object"),
+    "a manifest of nothing": (lambda at: write(at / "glue/fetched.json", "{}"), "does not say identity"),
+}
+
+
+@pytest.mark.parametrize("name", PREPARING)
+def test_data_and_tokenizers_that_are_not_whole_are_told(refused, folder, name):
+    spoil, message = PREPARING[name]
+    spoil(folder)
+    assert message in refused(*PREPARE(folder, folder / "out"), names=[folder])
+    assert not (folder / "out").exists()
+
+
+def tensors(change):
+    def spoil(at):
+        path = at / "model/model.safetensors"
+        save_file({name: value for name, value in change(load_file(path)).items()}, path)
+
+    return spoil
+
+
+QUERY = "encoder.layer.1.attention.self.query.weight"
+TRAINING = {
+    "tokens.json of no JSON": (lambda at: write(at / "tokens/tokens.json", "{"), "tokens.json is not JSON"),
+    "tokens.json as a list": (lambda at: write(at / "tokens/tokens.json", "[]"), "tokens.json is not a JSON object"),
+    "tokens.json of something else": (lambda at: write(at / "tokens/tokens.json", "{}"), "sha256 is None; allowed"),
+    "tokens.json in latin": (lambda at: write(at / "tokens/tokens.json", b"\xff"), "byte 0xff is not UTF-8"),
+    "tokens of another task": (lambda at: changed(at / "tokens/tokens.json", task="mrpc"), "are of mrpc"),
+    "tokens without a split": (
+        lambda at: changed(at / "tokens/tokens.json", splits={"train": {}}),
+        "have no split validation; prepare them again",
+    ),
+    "tokens cut off": (
+        lambda at: write(at / "tokens/tokens.safetensors", (at / "tokens/tokens.safetensors").read_bytes()[:-9]),
+        "is cut off",
+    ),
+    "no tokens": (lambda at: shutil.rmtree(at / "tokens"), "has no tokens.json"),
+    "half the weights": (
+        lambda at: write(at / "model/model.safetensors", (at / "model/model.safetensors").read_bytes()[:9000]),
+        "model.safetensors is not a whole safetensors file",
+    ),
+    "a pointer of git-lfs": (
+        lambda at: write(at / "model/model.safetensors", "version https://git-lfs.github.com/spec/v1\n"),
+        "model.safetensors is not a whole safetensors file",
+    ),
+    "a pickle in their place": (
+        lambda at: write(at / "model/model.safetensors", pickle.dumps({"a": 1})),
+        "model.safetensors is not a whole safetensors file",
+    ),
+    "a pickle alone": (
+        lambda at: (at / "model/model.safetensors").rename(at / "model/pytorch_model.bin"),
+        "no config.json with *.safetensors",
+    ),
+    "another model's weights": (
+        tensors(lambda found: {f"gpt2.{name}": value for name, value in found.items()}),
+        "missing in *.safetensors: embeddings.LayerNorm.bias",
+    ),
+    "a tensor less": (
+        tensors(lambda found: {name: value for name, value in found.items() if name != QUERY}),
+        f"missing in *.safetensors: {QUERY}",
+    ),
+    "a tensor of another shape": (
+        tensors(lambda found: found | {QUERY: found[QUERY][:3].contiguous()}),
+        f"of another shape than config.json says: {QUERY}",
+    ),
+    "not finite": (tensors(lambda found: found | {QUERY: found[QUERY] / 0}), f"not finite: {QUERY}"),
+    "a config of fewer layers": (
+        lambda at: changed(at / "model/config.json", num_hidden_layers=1),
+        "without a place in a model of this config.json: encoder.layer.1.attention",
+    ),
+    "a config of more layers": (
+        lambda at: changed(at / "model/config.json", num_hidden_layers=3),
+        "missing in *.safetensors: encoder.layer.2.attention",
+    ),
+    "heads that do not divide": (
+        lambda at: changed(at / "model/config.json", num_attention_heads=3),
+        "hidden_size is 32; allowed: a multiple of num_attention_heads, 3",
+    ),
+    "a decoder": (lambda at: changed(at / "model/config.json", is_decoder=True), "is_decoder is True; allowed: False"),
+    "an activation of no name": (
+        lambda at: changed(at / "model/config.json", hidden_act="nope"),
+        "transformers cannot load this model (KeyError",
+    ),
+    "a manifest of another folder": (lambda at: write(at / "model/fetched.json", "{}"), "does not say name, files"),
+    "a manifest with a list": (
+        lambda at: write(at / "model/fetched.json", '{"name": "x", "files": []}'),
+        "does not say files",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_models_and_tokens_that_are_not_whole_are_told(refused, folder, name):
+    spoil, message = TRAINING[name]
+    spoil(folder)
+    assert message in refused(*TRAIN(folder, folder / "out", "--seed", 0), names=[folder])
+    assert not (folder / "out/metrics.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (("--seed", -1), "seed is -1; allowed: a whole number of at least 0, below 2^32"),
+        (("--seed", 2**32), "seed is 4294967296; allowed"),
+        (("--seeds", 3, 1, 3), "--seeds is 3 1 3; allowed: each only once"),
+        (("--seed", 0, "--micro-batch", -1), "--micro-batch is -1; allowed: at least 0"),
+        (("--seed", 0, "--checkpoint-every-s", "nan"), "--checkpoint-every-s is nan; allowed: a number above 0"),
+        (("--seed", 0, "--checkpoint-every-s", -5), "--checkpoint-every-s is -5.0; allowed"),
+        (("--seed", 0, "--alpha", "0r"), "alpha is 0.0; allowed: a number above 0"),
+        (("--seed", 0, "--model", "../x"), "model is '../x'; allowed: letters, digits"),
+        (("--seed", 0, "--start", "no/such/folder"), "start is 'no/such/folder', but there is no adapter_model.safetensors"),
+        (("--cells", "[" * 100_000, "--seeds", 0), "nested too deeply"),
+    ],
+)
+def test_options_that_no_run_can_have_are_told(refused, whole, tmp_path, more, message):
+    arguments = TRAIN(whole, tmp_path / "out", *more)
+    if "--cells" in more:
+        arguments = ["train", *more, "--model-dir", whole / "model", "--output-dir", tmp_path / "out"]
+    assert message in refused(*arguments)
+    assert not (tmp_path / "out/metrics.csv").exists()
+
+
+def test_a_rank_beyond_the_models_width_is_told(refused, whole, tmp_path):
+    message = refused(*TRAIN(whole, tmp_path / "out", "--seed", 0, rank=33))
+    assert "rank is 33; at most the model's width, 32" in message
+
+
+def test_sources_that_nobody_knows_are_told(refused, tmp_path):
+    assert "no source 'rte' in config/sources.csv; allowed: roberta-base" in refused(
+        "fetch", "rte", "--output-dir", tmp_path
+    )
+    own = ("--role", "data", "--kind", "file", "--locator", tmp_path / "no", "--output-dir", tmp_path / "out")
+    assert "there is no folder" in refused("fetch", "own", *own, names=[tmp_path / "no"])
+    assert "name is '../own'; allowed" in refused("fetch", "../own", *own)
+
+
+def test_what_is_spoilt_here_is_whole(whole, tmp_path):
+    """Otherwise these tests would pass on anything."""
+    assert main(list(map(str, TRAIN(whole, tmp_path / "out", "--seed", 0)))) == 0
+    assert (tmp_path / "out/metrics.csv").is_file()
