@@ -85,6 +85,8 @@ def prepare(task: Task, source_folder: Path, model_folder: Path, max_tokens: int
     from safetensors.numpy import save
 
     source_folder, model_folder, destination = Path(source_folder), Path(model_folder), Path(destination)
+    if destination.is_file():
+        raise ValueError(f"{destination} is a file; give a folder, or a name that is not there yet")
     tokenizer = _tokenizer(model_folder, max_tokens)
     arrays, splits = {}, {}
     for name, examples in read(task, source_folder).items():

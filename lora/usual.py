@@ -46,6 +46,18 @@ def suspicious(hparams: Hparams, cell: Cell | None = None) -> list[str]:
     return found + (_about_rank(hparams.alpha, cell.rank) if cell is not None and is_lora else [])
 
 
+def of_cells(hparams_of: dict[Cell, Hparams]) -> list[str]:
+    """The sentences about the cells of a grid, each once, with the cells that it is about."""
+    about: dict[str, list[str]] = {}
+    for cell, hparams in hparams_of.items():
+        for sentence in suspicious(hparams, cell):
+            about.setdefault(sentence, []).append(cell.path)
+    return [
+        f"{sentence} (of {paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''})"
+        for sentence, paths in about.items()
+    ]
+
+
 def _about_rank(alpha: float, rank: int) -> list[str]:
     found = []
     if not SCALES[0] <= alpha / rank <= SCALES[1]:

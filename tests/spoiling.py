@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 THOROUGH = os.environ.get("LORA_FUZZ") == "thorough"
 ADVICE = re.compile(
-    r"allowed|expected|missing|must|needs it|asked for|asks for|there are|pinned by|source says|"
+    r"allowed|expected|missing|must|needs it|asked for|asks for|there are|at most|pinned by|takes|source says|writes one|"
     r"\b(give|fetch|prepare|retrain|train|use|save|keep|make|add|write|delete)\b"
 )
 LONGEST = 6000  # characters of a message that somebody would still read

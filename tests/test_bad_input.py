@@ -39,8 +39,9 @@ def PREPARE(folder, output, task="sst2", max_tokens=20):
 
 
 def TRAIN(folder, output, *more, task="sst2", rank=2):
-    return ["train", "--task", task, "--weights", "qv", "--rank", rank, "--model-dir", folder / "model", "--tokens-dir",
-            folder / "tokens", "--output-dir", output, "--device", "cpu", "--max-tokens", 20, "--epochs", 1, *more]  # fmt: skip
+    return ["train", "--task", task, "--weights", "qv", "--rank", rank, "--model-dir", folder / "model",
+            "--tokens-dir", folder / "tokens", "--output-dir", output, "--device", "cpu", "--max-tokens", 20,
+            "--epochs", 1, *more]  # fmt: skip
 
 
 @pytest.fixture
@@ -124,7 +125,7 @@ def test_a_config_that_is_not_there_or_no_json_is_told(refused, tmp_path):
 
 def test_output_that_cannot_be_written_is_told(refused, folder, capsys):
     (folder / "file").write_text("")
-    assert "File exists" in refused(*PREPARE(folder, folder / "file"), names=[folder / "file"])
+    assert "is a file; give a folder" in refused(*PREPARE(folder, folder / "file"), names=[folder / "file"])
     assert main([*map(str, PREPARE(folder, folder / "new")), "--log", str(folder)]) == 2
     assert "--log cannot be written" in capsys.readouterr().err
 
@@ -145,7 +146,7 @@ PREPARING = {  # how the folder is spoilt -> what is said
     "header alone": (lambda at: write(at / TSV, "sentence\tlabel\n"), "holds no example"),
     "a line of 1 MB without a label": (
         lambda at: write(at / TSV, "sentence\tlabel\n" + "x" * 10**6 + "\n"),
-        "line 2: 1 col",
+        "line 2: 1 ",
     ),
     "a label of 1 MB": (lambda at: write(at / TSV, "sentence\tlabel\na\t" + "1" * 10**6 + "\n"), "line 2: label '111"),
     "a header of 1 MB": (lambda at: write(at / TSV, "x" * 10**6), "no column ['sentence', 'label']"),
@@ -206,7 +207,7 @@ TRAINING = {
     "tokens of another task": (lambda at: changed(at / "tokens/tokens.json", task="mrpc"), "are of mrpc"),
     "tokens without a split": (
         lambda at: changed(at / "tokens/tokens.json", splits={"train": {}}),
-        "have no split validation; prepare them again",
+        "does not name the split 'validation'; prepare it again",
     ),
     "tokens cut off": (
         lambda at: write(at / "tokens/tokens.safetensors", (at / "tokens/tokens.safetensors").read_bytes()[:-9]),

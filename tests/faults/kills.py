@@ -28,23 +28,17 @@ def _act(bench: Bench, random: Random, places) -> dict:
     return dict(place=place, when=when, call=random.randint(1, bench.calls[place]), do="tear" if torn else "kill")
 
 
-def _kill(bench: Bench, random: Random, folder, places) -> None:
+def at_a_place(bench: Bench, random: Random, doing: str) -> str:
     for _ in range(TRIES):  # states are saved by the clock: not every call comes every time
-        before = states(folder)
-        ended = bench.start(folder, [_act(bench, random, places)]).end()
-        not_behind(before, folder)
+        folder = bench.new()
+        ended = bench.start(folder, [_act(bench, random, PLACES[doing])]).end()
         if ended.status == -signal.SIGKILL:
-            return
+            bench.finish(folder)
+            return ""
         if ended.status:
             raise Lost(f"status {ended.status} in place of a kill: {ended.errors[-1500:]}")
-    raise Lost(f"no kill in {TRIES} tries at {places}")
-
-
-def at_a_place(bench: Bench, random: Random, doing: str) -> str:
-    folder = bench.new()
-    _kill(bench, random, folder, PLACES[doing])
-    bench.finish(folder)
-    return ""
+        bench.check(folder)
+    raise Lost(f"no kill in {TRIES} tries in {doing}")
 
 
 def three_times(bench: Bench, random: Random) -> str:

@@ -112,7 +112,7 @@ def read_only(bench: Bench, random: Random) -> str:
 def few_handles(bench: Bench, random: Random) -> str:
     folder = _interrupted(bench, random) if random.random() < 0.5 else bench.new()
     before = states(folder)
-    ended = bench.start(folder, limits=dict(RLIMIT_NOFILE=random.randint(4, 24))).end()
+    ended = bench.start(folder, limits=dict(RLIMIT_NOFILE=random.randint(1, 9))).end()
     not_behind(before, folder)
     said = one_message(ended) if ended.status else ""
     bench.finish(folder)

@@ -1,0 +1,122 @@
+"""Settings hardly meant are told, and no protocol of the paper, nor one that a config here ships, is told off."""
+
+import dataclasses
+
+import pytest
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+from spoiling import fuzz
+from test_readers import GLUE
+from test_workflow import snakemake, write_config
+
+from lora import config_file, encoder, facts, grid, readers, usual
+from lora.spec import HPARAM_FIELDS, Cell, Hparams
+
+CELL = Cell("roberta-base", "sst2", "lora", "qv", 8, "paper")
+PAPER = facts.resolve(facts.read_facts("hparams.csv"), CELL, {})
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "config").glob("*.yaml")))
+def test_shipped_configs_are_usual(name):
+    loaded = grid.load(config_file.read(str(ROOT / "config" / name)))
+    told = {cell: usual.suspicious(loaded.hparams(cell), cell) for cell in loaded.cells}
+    assert {cell: sentences for cell, sentences in told.items() if sentences} == {}
+
+
+@pytest.mark.parametrize("rank, alpha", [(1, 8), (64, 8), (4, 32), (8, 8), (8, 16), (64, 16), (1, 16), (512, 512)])
+def test_the_papers_ranks_and_scales_are_usual(rank, alpha):
+    """Tables 6, 9 and 11, and the course's."""
+    assert usual.suspicious(dataclasses.replace(PAPER, alpha=alpha), dataclasses.replace(CELL, rank=rank)) == []
+
+
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        (dict(learning_rate=5.0), "learning_rate is 5.0; usual is 1e-07 to 0.02: AdamW moves a weight by about that"),
+        (dict(learning_rate=1e-9), "learning_rate is 1e-09; usual is"),
+        (dict(epochs=500), "epochs is 500; usual is 1 to 200: the paper's longest are 80"),
+        (dict(examples_per_step=4096), "examples_per_step is 4096; usual is 1 to 1024"),
+        (dict(max_tokens=4), "max_tokens is 4; usual is 16 to 512: more than half of SST-2's sentences"),
+        (dict(lora_dropout=0.8), "lora_dropout is 0.8; usual is 0 to 0.5"),
+        (dict(init_a="gaussian", init_a_std=5), "init_a_std is 5; usual is 0.0001 to 1"),
+        (dict(weight_decay=10), "weight_decay is 10; usual is 0 to 1"),
+        (dict(warmup_frac=1), "warmup_frac is 1; usual is 0 to 0.5: the rate rises for most of the training"),
+        (dict(adam_epsilon=1), "adam_epsilon is 1; usual is 0 to 0.001"),
+        (dict(adam_beta1=0.999, adam_beta2=0.9), "adam_beta1 is 0.999 and adam_beta2 0.9; usual is 0.9 and 0.999"),
+        (dict(alpha=800), "alpha/r is 100; usual is 0.015625 to 64"),
+        (dict(alpha=0.01), "alpha/r is 0.00125; usual is"),
+    ],
+)
+def test_what_is_hardly_meant_is_one_sentence(changes, sentence):
+    (told,) = usual.suspicious(dataclasses.replace(PAPER, **changes), CELL)
+    assert told.startswith(sentence)
+
+
+def test_what_a_method_does_not_use_is_not_told():
+    odd = dataclasses.replace(PAPER, lora_dropout=0.9, init_a="gaussian", init_a_std=9, alpha=1e6)
+    assert len(usual.suspicious(odd, CELL)) == 3
+    assert usual.suspicious(odd, dataclasses.replace(CELL, method="ft", weights="all", rank=0)) == []
+    assert usual.suspicious(dataclasses.replace(PAPER, init_a="kaiming", init_a_std=9), CELL) == []
+
+
+def test_a_rank_as_wide_as_the_model_is_told():
+    odd = dataclasses.replace(CELL, rank=513)
+    (told,) = usual.suspicious(dataclasses.replace(PAPER, alpha=513), odd)
+    assert told.startswith("rank is 513; usual is 1 to 512")
+    width = 1024  # at half of it, A and B together have as many numbers as the square matrix they adapt
+    assert 2 * usual.RANK * width == width * width
+    assert usual.suspicious(dataclasses.replace(PAPER, alpha=1e9)) == []  # without a cell the rank is not known
+
+
+def test_most_tokens_are_those_that_attention_takes():
+    assert HPARAM_FIELDS["max_tokens"].metadata["maximum"] == encoder.WIDTHS[-1] == usual.USUAL["max_tokens"][1]
+
+
+def test_most_sentences_of_sst2_are_longer_than_the_least_that_is_usual():
+    """Counted in words, of which each is a token at least, and with two special ones."""
+    if not (GLUE / "SST-2").is_dir():
+        pytest.skip(f"no official GLUE files in {GLUE}; set LORA_GLUE_DIR")
+    sentences = readers.read(facts.read_tasks()["sst2"], GLUE)["validation"].first
+    least = usual.USUAL["max_tokens"][0]
+    assert sum(len(text.split()) + 2 > least for text in sentences) > len(sentences) / 2
+
+
+def test_a_grid_is_told_each_sentence_once():
+    cells = [dataclasses.replace(CELL, task=task) for task in ("sst2", "mrpc", "rte")]
+    odd = dataclasses.replace(PAPER, learning_rate=5.0)
+    first, second = usual.of_cells({cells[0]: odd, cells[1]: PAPER, cells[2]: dataclasses.replace(odd, epochs=900)})
+    assert first.startswith("learning_rate is 5.0") and first.endswith(f"(of {cells[0].path} and 1 more)")
+    assert second.startswith("epochs is 900") and second.endswith(f"(of {cells[2].path})")
+
+
+def test_a_dry_run_tells_what_is_hardly_meant(tmp_path):
+    path = write_config(tmp_path, dict(overrides=dict(learning_rate=5)))
+    output = snakemake("-n", "--configfile", path, "--directory", tmp_path)
+    assert output.count("learning_rate is 5.0; usual is 1e-07 to 0.02") == 1 and "and 17 more" in output
+    (tmp_path / "config.yaml").write_text("seeds: [1]\nprotocol: demo\nseeds: [2]\n")
+    code, output = snakemake("-n", "--configfile", path, "--directory", tmp_path, check=False)
+    assert code != 0 and "key 'seeds' is there more than once" in output and "Traceback" not in output
+
+
+def values_of(field) -> st.SearchStrategy:
+    limits = field.metadata
+    if limits["choices"]:
+        return st.sampled_from(limits["choices"])
+    if field.type is str:
+        return st.just("pretrained")
+    if field.type is int:
+        return st.integers(limits["minimum"], limits["maximum"])
+    least = limits["minimum"] if limits["minimum"] is not None else limits["above"]
+    most = limits["maximum"] if limits["maximum"] is not None else limits["below"]
+    return st.floats(least, most, exclude_min=limits["above"] is not None, exclude_max=limits["below"] is not None,
+                     allow_infinity=False, allow_nan=False)  # fmt: skip
+
+
+@fuzz(100)
+@given(st.fixed_dictionaries({name: values_of(field) for name, field in HPARAM_FIELDS.items()}))
+def test_any_allowed_settings_are_judged(values):
+    """Also those at the edges of what a number can be."""
+    for cell in (None, CELL, dataclasses.replace(CELL, rank=2**31 - 1)):
+        for sentence in usual.suspicious(Hparams(**values), cell):
+            assert "; usual is " in sentence
