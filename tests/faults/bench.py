@@ -28,10 +28,10 @@ from training import OVERRIDES, make_tokens
 from lora import facts, fetch, packs, wholefiles
 from lora.spec import Cell, Source
 
-LIMIT_S = 120  # that no job of this size takes
+LIMIT_S = 600  # that no job of this size takes
 CELLS = (("lora", "qv", 4, 3), ("lora", "qkvo", 2, 2), ("bitfit", "bias", 0, 2))  # method, weights, rank, epochs
-LOOKING = threading.Lock()
 CHANGING = ("speed", "finished", "commit", "seal")  # keys of run.json that two equal runs differ in
+LOOKING = threading.Lock()
 TESTS = str(ROOT / "tests")
 
 
@@ -66,8 +66,8 @@ class Job:
     """A job under way, whose standard error is read as it comes. Jobs are started and looked at under one lock:
     multiprocessing looks at all its processes whenever it starts one, and two looks at once lose an exit status."""
 
-    def __init__(self, process, errors):
-        self.process, self._parts = process, []
+    def __init__(self, process, errors, killed: list):
+        self.process, self._parts, self._killed = process, [], killed
         self._reader = threading.Thread(target=self._read, args=[errors], daemon=True)
         self._reader.start()
 
@@ -96,15 +96,17 @@ class Job:
                 raise Lost(f"a job hung for {LIMIT_S} s")
             time.sleep(0.005)
         self._reader.join(LIMIT_S)
+        if self._status() == -signal.SIGKILL:
+            self._killed.append(self)
         return Ended(self._status(), b"".join(self._parts).decode())
 
 
 class Bench:
     """Inputs in `folder`, and jobs over them; `whole` is what they give undisturbed, `calls` how often each place of
-    `hooks` is called in that, `took_s` how long it takes."""
+    `hooks` is called in that, `took_s` how long it takes, `killed` every job that ended by kill -9."""
 
     def __init__(self, folder: Path):
-        self.folder, self._numbers = Path(folder), itertools.count()
+        self.folder, self._numbers, self.killed = Path(folder), itertools.count(), []
         model = make_model("bert", self.folder / "made")
         (model / "tokenizer.json").write_text("{}")
         self.model_dir, self.tokens_dir = self.folder / "model", make_tokens(self.folder / "tokens")
@@ -161,7 +163,7 @@ class Bench:
             environment = os.environ | dict(OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT))
             process = subprocess.Popen([sys.executable, "-m", "lora", *arguments], cwd=ROOT, env=environment, stderr=write)
         errors.close()
-        return Job(process, read)
+        return Job(process, read, self.killed)
 
     def end_well(self, job: Job) -> Ended:
         """The end of a job that nothing stands in the way of."""

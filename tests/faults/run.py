@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -35,21 +36,24 @@ MAKING = threading.Lock()
 
 @dataclass
 class Fault:
-    """One kind of disturbance: what it does, how often, how many kills each time; and what became of it."""
+    """One kind of disturbance: what it does, and how often; and what became of it, a line for each time: what the job said,
+    why it was skipped, what was lost."""
 
     name: str
     does: Callable[[Bench, Random], str]
     times: int
-    kills: int = 0
-    survived: int = 0
-    lost: list[str] = field(default_factory=list)
+    survived: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
-    said: dict[str, int] = field(default_factory=dict)  # message -> how often
+    lost: list[str] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        return len(self.survived) + len(self.lost)
 
 
 def faults(kills: int, times: int, workflows: tuple[str, ...] = tuple(workflow.WORKFLOW)) -> list[Fault]:
     """All of them: at least `kills` kills, shared out, and `times` of every other disturbance; those of `workflows` once."""
-    found = [Fault(name, does, -(-round(kills * share) // each), each) for name, (does, each, share) in KILLS.items()]
+    found = [Fault(name, does, -(-round(kills * share) // each)) for name, (does, each, share) in KILLS.items()]
     found += [Fault(name, does, times) for name, does in (STOPS | SCARCE | DAMAGE | ODD).items()]
     return found + [Fault(name, partial(_over_workflow, name=name), 1) for name in workflows]
 
@@ -64,35 +68,33 @@ def _over_workflow(bench: Bench, random: Random, name: str) -> str:
 def disturb(bench: Bench, planned: list[Fault], seed: int, workers: int, told=lambda line: None) -> list[Fault]:
     """Do all of it, `workers` at a time; the faults come back with what became of them."""
 
-    def one(job: tuple[Fault, int]) -> None:
+    def one(job: tuple[Fault, int]) -> tuple[Fault, str, str]:
         fault, number = job
         try:
-            said = fault.does(bench, Random(f"{seed} {fault.name} {number}"))
-            fault.survived += 1
-            fault.said |= {said: fault.said.get(said, 0) + 1} if said else {}
+            return fault, "survived", fault.does(bench, Random(f"{seed} {fault.name} {number}"))
         except Skipped as why:
-            fault.skipped.append(str(why))
+            return fault, "skipped", str(why)
         except Lost as why:
-            fault.lost.append(f"{fault.name}, {number}: {why}")
-            told(fault.lost[-1])
+            told(f"{fault.name}, {number}: {why}")
+            return fault, "lost", f"{fault.name}, {number}: {why}"
 
-    jobs = [(fault, number) for fault in planned for number in range(fault.times)]
     with ThreadPoolExecutor(workers) as pool:
-        for _ in pool.map(one, jobs):
-            pass
+        jobs = [(fault, number) for fault in planned for number in range(fault.times)]
+        for fault, became, said in pool.map(one, jobs):
+            getattr(fault, became).append(said)
     return planned
 
 
-def table(done: list[Fault]) -> str:
+def table(done: list[Fault], kills: int) -> str:
+    """The faults as Markdown; `kills` is how many jobs were killed in all."""
     lines = ["| fault | times | survived | lost | said |", "|---|---|---|---|---|"]
     for fault in done:
-        said = sorted(fault.said, key=fault.said.get, reverse=True)[:2] + [f"skipped: {why}" for why in fault.skipped[:1]]
+        said = [one for one, _ in Counter(filter(None, fault.survived)).most_common(2)]
+        said += [f"skipped: {why}" for why in fault.skipped[:1]]
         words = "; ".join(" ".join(one.split()) for one in said).replace("|", "/")
-        times = fault.times - len(fault.skipped)
-        lines.append(f"| {fault.name} | {times} | {fault.survived} | {len(fault.lost)} | {words} |")
-    kills = sum(fault.kills * (fault.times - len(fault.skipped)) for fault in done)
-    total = sum(fault.survived for fault in done), sum(len(fault.lost) for fault in done)
-    return "\n".join([*lines, f"| all, with {kills} kills -9 | {sum(total)} | {total[0]} | {total[1]} | |"])
+        lines.append(f"| {fault.name} | {fault.done} | {len(fault.survived)} | {len(fault.lost)} | {words} |")
+    survived, lost = (sum(len(getattr(fault, became)) for fault in done) for became in ("survived", "lost"))
+    return "\n".join([*lines, f"| all, with {kills} kills -9 | {survived + lost} | {survived} | {lost} | |"])
 
 
 def main() -> int:
@@ -106,10 +108,11 @@ def main() -> int:
     folder, started = Path(tempfile.mkdtemp(prefix="faults-")), time.monotonic()
     try:
         planned = [fault for fault in faults(arguments.kills, arguments.times) if arguments.only in fault.name]
-        done = disturb(Bench(folder), planned, arguments.seed, arguments.workers, lambda line: print(line, file=sys.stderr))
+        bench = Bench(folder)
+        done = disturb(bench, planned, arguments.seed, arguments.workers, lambda line: print(line, file=sys.stderr))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    print(table(done))
+    print(table(done, len(bench.killed)))
     print(f"\n{time.monotonic() - started:.0f} s")
     return int(any(fault.lost for fault in done))
 

@@ -4,6 +4,7 @@ message what stood in its way; what was saved before stays, and with the obstacl
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import threading
 from functools import partial
@@ -38,7 +39,9 @@ def _interrupted(bench: Bench, random: Random) -> Path:
     """A folder in which a job was killed with state saved."""
     folder = bench.new()
     call = random.randint(4, bench.calls["step"] - 1)
-    bench.start(folder, [dict(place="step", call=call, when="after", do="kill")]).end()
+    ended = bench.start(folder, [dict(place="step", call=call, when="after", do="kill")]).end()
+    if ended.status != -signal.SIGKILL:
+        raise Lost(f"status {ended.status} in place of a kill: {ended.errors[-1500:]}")
     return folder
 
 

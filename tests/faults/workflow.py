@@ -63,7 +63,7 @@ class Workflow:
     def snakemake(self, folder: Path, *options, status: int = 0, **config) -> str:
         """Run it through; raise Lost unless it ends with this status."""
         process = self.start(folder, *options, **config)
-        output, _ = process.communicate(timeout=LIMIT_S)
+        output = _output_of(process)
         if process.returncode != status:
             raise Lost(f"snakemake ended with status {process.returncode}: {output[-3000:]}")
         return output
@@ -89,6 +89,15 @@ def _under_way(folder: Path, process: subprocess.Popen) -> None:
         if process.poll() is not None or time.monotonic() > until:
             raise Lost(f"no job is under way: {process.communicate()[0][-3000:]}")
         time.sleep(0.02)
+
+
+def _output_of(process: subprocess.Popen) -> str:
+    """What a Snakemake says until its end."""
+    try:
+        return process.communicate(timeout=LIMIT_S)[0]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise Lost(f"snakemake hung for {LIMIT_S} s") from None
 
 
 def _jobs(folder: Path) -> list[int]:
@@ -157,7 +166,7 @@ def started_twice(workflow: Workflow, random: Random, folder: Path) -> str:
     first = workflow.start(folder)
     _under_way(folder, first)
     said = _refused(workflow, folder)
-    output, _ = first.communicate(timeout=LIMIT_S)
+    output = _output_of(first)
     if first.returncode:
         raise Lost(f"the first Snakemake ended with status {first.returncode}: {output[-3000:]}")
     workflow.check(folder)
