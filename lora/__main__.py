@@ -1,7 +1,7 @@
 """Command line: one verb per workflow rule. It parses, calls one function and exits.
 
-Errors that a user can mend (ValueError, FetchError, a missing file) are one message and exit status 2, everything else a
-stack trace; both go to the log file too. Heavy libraries load inside the verb that needs them.
+Errors that a user can mend (ValueError, FetchError, a missing file, a full disk) are one message and exit status 2, all else
+is a stack trace; both go to the log file too. Heavy libraries load inside the verb that needs them.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from lora import config_file, facts, grid, train_command
+from lora import config_file, facts, grid, spec, train_command
 
 log = logging.getLogger("lora")
 SPIN = "10000"  # turns of a waiting thread
@@ -20,7 +20,11 @@ SPIN = "10000"  # turns of a waiting thread
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; returns the exit status."""
     arguments = _parser().parse_args(argv)
-    _log_to(arguments.log)
+    try:
+        _log_to(arguments.log)
+    except OSError as error:
+        print(f"lora {arguments.name}: --log cannot be written ({error}); give another path", file=sys.stderr)
+        return 2
     # Threads spin for some microseconds before they sleep, not for milliseconds: measured on 2 cores, as fast as before when
     # they are alone (a tenth slower on a small model), 7 times as fast beside one other busy process. Read with torch.
     if "OMP_WAIT_POLICY" not in os.environ:
@@ -30,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         arguments.verb(arguments)
-    except (ValueError, FetchError, FileNotFoundError, MemoryError) as error:
+    except (ValueError, FetchError, OSError, MemoryError) as error:
         log.error("lora %s: %s", arguments.name, error)
         return 2
     except Interrupted as error:
@@ -59,6 +63,11 @@ def _fetch(arguments) -> None:
     given = {key: value for key in ("role", "kind", "locator", "revision", "sha256", "licence")
              if (value := getattr(arguments, key)) is not None}  # fmt: skip
     registry = facts.read_sources()
+    if arguments.source not in registry and not {"role", "kind", "locator"} <= set(given):
+        raise ValueError(
+            f"no source {spec.shown(arguments.source)} in config/sources.csv; allowed: {', '.join(registry)}, or another "
+            "one with --role, --kind and --locator"
+        )
     if arguments.source in registry:
         source = dataclasses.replace(registry[arguments.source], **given)
     else:

@@ -7,6 +7,7 @@ is damaged or carries another digest is left alone with a message, never used. I
 Snakemake deletes before a job starts.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -43,7 +44,7 @@ def save(state_dir: Path, digest: str, name: str, tensors: dict[str, Tensor], me
     folder = folder_of(state_dir, digest)
     path = folder / f"{name}.safetensors"
     save_tensors(path, tensors)
-    state = dict(digest=digest, file=path.name, sha256=records.file_sha256(path), meta=meta)
+    state = dict(digest=digest, file=path.name, sha256=records.file_sha256(path), meta=meta, meta_sha256=_hash(meta))
     if (folder / NEWEST).is_file():
         os.replace(folder / NEWEST, folder / BEFORE)
     records.write_json(folder / NEWEST, state)
@@ -51,6 +52,11 @@ def save(state_dir: Path, digest: str, name: str, tensors: dict[str, Tensor], me
     for old in folder.glob("*.safetensors"):
         if old.name not in kept:
             old.unlink()
+
+
+def _hash(meta: dict) -> str:
+    """Of what JSON keeps of `meta`, so that it is the same before it is written and after."""
+    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 
 
 def _file_of(state: Path) -> str | None:
@@ -83,9 +89,12 @@ def _load(folder: Path, name: str, digest: str) -> tuple[dict[str, Tensor], dict
         if records.file_sha256(path) != state["sha256"]:
             log.warning("state file %s does not have the sha256 it was written with: not used", path)
             return None
+        if _hash(state["meta"]) != state["meta_sha256"]:
+            log.warning("state %s was changed since it was written: not used", folder / name)
+            return None
         return safetensors.torch.load_file(path), state["meta"]
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError) as error:
         log.warning("state %s cannot be read (%s): not used", folder / name, error)
         return None

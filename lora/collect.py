@@ -15,11 +15,15 @@ from pathlib import Path
 import yaml
 
 import lora
-from lora import records, render
+from lora import records, render, run_record
 from lora.page import Listing
-from lora.spec import BASE_METHODS, Cell, Problems
+from lora.spec import BASE_METHODS, Cell, Problems, shown
 
 RETRAIN = "retrain these runs (delete their folders)"
+LEAST = {  # metric -> the least it can be; the most is 1
+    **dict.fromkeys(("accuracy", "f1", "precision", "recall", "accuracy_mismatched", "accuracy_overall"), 0),
+    **dict.fromkeys(("matthews", "pearson", "spearman"), -1),
+}
 ADVICE = f"{RETRAIN}, or use the config they were trained with"
 
 STOOD_ON = {  # column of provenance.csv -> its place in run.json
@@ -49,14 +53,18 @@ def collect(grid, runs_dir: Path, output: Path) -> None:
             rows.append(_row(grid, cell, seed, None, dict(status="missing")))
             continue
         name = f"{cell.path}/seed{seed}"
-        record = _read_record(folder)
+        try:
+            record = _read_record(folder)
+            epochs = records.read_csv(folder / "metrics.csv", records.METRICS_COLUMNS)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
         if record is None:
             problems.append(f"{name}: metrics.csv is there without run.json, so nothing says what it is")
             continue
         precision = "auto" if cell.method in BASE_METHODS else grid.config["precision"]
         found = differences(record, grid.settings(cell, seed), precision)
-        epochs = records.read_csv(folder / "metrics.csv", records.METRICS_COLUMNS)
-        found += [] if found else _wrong_epochs(epochs, grid.hparams(cell).epochs, record)
+        found += [] if found else _wrong_epochs(epochs, grid.hparams(cell).epochs, record) + _wrong_values(epochs)
         problems += [f"{name}: {difference}" for difference in found]
         rows += [_row(grid, cell, seed, record, epoch) for epoch in epochs]
     if problems:
@@ -74,12 +82,12 @@ def runs_of(grid, runs_dir: Path):
 def differences(record: dict, asked: dict, precision: str) -> list[str]:
     """What a run.json says was trained that is not what is asked, one line per setting; and another results_version or,
     unless `precision` is auto, another precision."""
-    trained = _flat(record.get("settings", {})) | dict(results_version=record.get("results_version"))
+    trained = _flat(record.get("settings") or {}) | dict(results_version=record.get("results_version"))
     wanted = _flat(json.loads(json.dumps(asked))) | dict(results_version=lora.RESULTS_VERSION)
     if precision != "auto":
         trained, wanted = trained | dict(precision=_precision(record)), wanted | dict(precision=precision)
     return [
-        f"{key} was trained as {trained.get(key)!r}, asked for is {wanted.get(key)!r}"
+        f"{key} was trained as {shown(trained.get(key))}, asked for is {wanted.get(key)!r}"
         for key in [*wanted, *(key for key in trained if key not in wanted)]
         if trained.get(key) != wanted.get(key)
     ]
@@ -87,11 +95,11 @@ def differences(record: dict, asked: dict, precision: str) -> list[str]:
 
 def _precision(record: dict) -> str:
     """What a run was computed in; fp32 where its run.json is older than the choice."""
-    return record.get("precision", "fp32")
+    return record.get("precision") or "fp32"
 
 
 def _flat(settings: dict) -> dict:
-    hparams = settings.get("hparams", {})
+    hparams = settings.get("hparams") or {}
     return {key: settings[key] for key in settings if key != "hparams"} | {f"hparams.{key}": hparams[key] for key in hparams}
 
 
@@ -108,6 +116,16 @@ def _wrong_epochs(epochs: list[dict], asked: int, record: dict) -> list[str]:
     return []
 
 
+def _wrong_values(epochs: list[dict]) -> list[str]:
+    """Metrics beyond what they can be, one line each; their last bits may be beyond it by rounding."""
+    return [
+        f"metrics.csv, epoch {row['epoch']}: {name} is {row[name]!r}; allowed: {least} to 1"
+        for row in epochs
+        for name, least in LEAST.items()
+        if not (math.isnan(row[name]) or least - 1e-9 <= row[name] <= 1 + 1e-9)
+    ]
+
+
 def _row(grid, cell: Cell, seed: int, record: dict | None, epoch: dict) -> dict:
     record = record or {}
     row = dict.fromkeys(records.METRICS_COLUMNS, math.nan) | epoch
@@ -115,23 +133,15 @@ def _row(grid, cell: Cell, seed: int, record: dict | None, epoch: dict) -> dict:
     return row | dict(
         digest=record.get("digest", ""),
         base_precision=_precision(record) if record else "",
-        trainable=record.get("parameters", {}).get("trainable", math.nan),
-        eval_examples=record.get("data", {}).get("eval_examples", math.nan),
+        trainable=run_record.at(record, "parameters.trainable"),
+        eval_examples=run_record.at(record, "data.eval_examples"),
     )
 
 
 def _read_record(folder: Path) -> dict | None:
-    """The run.json of a run, None where there is none; raises ValueError that names it where it is no JSON object."""
+    """The run.json of a run, None where there is none; raises ValueError that names it and what in it is wrong."""
     path = folder / "run.json"
-    if not path.is_file():
-        return None
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON ({error}); {RETRAIN}") from None
-    if not isinstance(record, dict):
-        raise ValueError(f"{path} is not a JSON object; {RETRAIN}")
-    return record
+    return run_record.read(path, RETRAIN) if path.is_file() else None
 
 
 def provenance(grid, runs_dir: Path) -> list[dict]:
@@ -143,12 +153,18 @@ def provenance(grid, runs_dir: Path) -> list[dict]:
     for cell, seed, folder in runs_of(grid, runs_dir):
         row = {name: "" if kind is str else math.nan for name, (kind, _) in records.PROVENANCE_COLUMNS.items()}
         row |= asdict(cell) | dict(seed=seed)
-        record = _read_record(folder)
+        try:
+            record = _read_record(folder)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
         if record is None:
             rows.append(row | dict(status="missing"))
             continue
         record = record | dict(start=record.get("start") or dict(source="", sha256=""))  # null is the pre-trained model
-        found = {column: _at(record, place) for column, place in STOOD_ON.items()} | dict(precision=_precision(record))
+        found = {column: run_record.at(record, place) for column, place in STOOD_ON.items()} | dict(
+            precision=_precision(record)
+        )
         lacking = [STOOD_ON[column] for column, value in found.items() if value is None]
         if lacking:
             problems.append(f"{folder / 'run.json'} has no {', '.join(lacking)}")
@@ -156,13 +172,6 @@ def provenance(grid, runs_dir: Path) -> list[dict]:
     if problems:
         raise Problems(f"Runs in {runs_dir} have a run.json of another format; {RETRAIN}:", problems)
     return rows
-
-
-def _at(record: dict, place: str):
-    """The value at a dotted place in a run.json, None where there is none."""
-    for key in place.split("."):
-        record = record.get(key) if isinstance(record, dict) else None
-    return record
 
 
 def write_provenance(grid, config: dict, runs_dir: Path, folder: Path) -> None:

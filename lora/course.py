@@ -12,15 +12,14 @@ import before anything is written, with all problems told. `results_version` is 
 raised the folders are imported again.
 """
 
-import csv
 import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import lora
-from lora import facts, records, spec
-from lora.spec import WEIGHT_TYPES, Cell, Hparams, Problems, Task
+from lora import facts, records, spec, textfiles
+from lora.spec import WEIGHT_TYPES, Cell, Hparams, Problems, Task, shown
 
 FILE = "training_results.csv"
 PROTOCOL = "course-as-run"
@@ -159,12 +158,14 @@ def _identity(path: Path, task: Task, default_seed: int | None, default_alpha: s
 
 def _rows(path: Path) -> tuple[list[dict], list[str]]:
     """The epochs of a run as rows of records.METRICS_COLUMNS, and what is wrong with them, with its line."""
-    with open(path, encoding="utf-8", newline="") as handle:
-        header, *lines = list(csv.reader(handle)) or [[]]
+    try:
+        (_, header), *lines = textfiles.read_rows(path) or [(1, [])]
+    except ValueError as error:
+        return [], [str(error)]
     if sorted(header) != sorted(COLUMNS):
-        return [], [f"{path}, line 1: columns {', '.join(header) or 'none'}; expected {', '.join(COLUMNS)}"]
+        return [], [f"{path}, line 1: columns {', '.join(header)[:200] or 'none'}; expected {', '.join(COLUMNS)}"]
     rows, problems, steps = [], [], 0
-    for number, line in enumerate(lines, start=2):
+    for number, (_, line) in enumerate(lines, start=2):
         if len(line) != len(header):
             problems.append(f"{path}, line {number}: {len(line)} cells; expected {len(header)}")
             continue
@@ -186,17 +187,17 @@ def _row(cells: dict[str, str]) -> tuple[dict, list[str]]:
         try:
             value = float(text) if text.strip() else math.nan
         except ValueError:
-            problems.append(f"{name} is {text!r}; allowed: a number")
+            problems.append(f"{name} is {shown(text)}; allowed: a number")
             continue
         if name in ("Epoch", "Step"):
             if not value.is_integer() or value < 1:
-                problems.append(f"{name} is {text!r}; allowed: a whole number of at least 1")
+                problems.append(f"{name} is {shown(text)}; allowed: a whole number of at least 1")
                 continue
             value = int(value)
         elif name == "Training Loss" and not text.strip():
             pass
         elif not math.isfinite(value):
-            problems.append(f"{name} is {text!r}; allowed: a finite number")
+            problems.append(f"{name} is {shown(text)}; allowed: a finite number")
         elif name in FRACTIONS and not 0 <= value <= 1:
             hint = "; it looks like per cent, divide it by 100" if 1 < value <= 100 else ""
             problems.append(f"{name} is {text}; allowed: a fraction, 0 to 1{hint}")

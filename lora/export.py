@@ -7,7 +7,6 @@ the head. A folder that holds or asks for anything else is refused with all that
 would quietly give another model. Pickled files are never opened.
 """
 
-import json
 import re
 from pathlib import Path
 
@@ -16,8 +15,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from lora import checkpoint, records, spec
-from lora.spec import MODEL_FAMILIES, WEIGHT_TYPES, Problems
+from lora import checkpoint, records, spec, textfiles
+from lora.spec import MODEL_FAMILIES, WEIGHT_TYPES, Problems, shown
 
 CONFIG = "adapter_config.json"
 TENSORS = "adapter_model.safetensors"
@@ -105,7 +104,7 @@ def read_adapter(folder: Path, family: str) -> tuple[dict[str, Tensor], dict]:
         raise Problems(f"{Path(folder) / CONFIG} does not describe an adapter that can be used here:", problems)
     tensors = read_tensors(folder)
     named, problems = _named(tensors, family)
-    problems = problems or _check_tensors(named, told["r"], family)
+    problems = problems or _check_tensors(named, told["r"], family) + _check_targets(named, told.get("target_modules"))
     if problems:
         raise Problems(f"{Path(folder) / TENSORS} is not an adapter that can be used here:", problems)
     present = {name.split(".")[1] for name in named if not name.startswith("head.")}
@@ -119,13 +118,7 @@ def read_config(folder: Path) -> dict:
     path = Path(folder) / CONFIG
     if not path.is_file():
         raise ValueError(f"{folder}: no {CONFIG}; give a folder with an adapter, such as a run's adapter/")
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error})") from None
-    if not isinstance(told, dict):
-        raise ValueError(f"{path} is not a JSON object")
-    return told
+    return textfiles.read_object(path, "write the adapter again")
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
@@ -143,7 +136,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is not a whole safetensors file ({error}); write it again") from None
     wrong = [
         f"{key}: got {str(value.dtype).removeprefix('torch.')} numbers"
-        + (", not all finite" if value.is_floating_point() else "; allowed: floating point")
+        + (", not all finite; allowed: finite ones" if value.is_floating_point() else "; allowed: floating point")
         for key, value in tensors.items()
         if not (value.is_floating_point() and torch.isfinite(value).all())
     ]
@@ -156,20 +149,20 @@ def _check_config(told: dict) -> list[str]:
     """What in a configuration a run here cannot be, one line a key."""
     if told.get("peft_type") != "LORA":
         what = f"method is {told['method']!r}" if "method" in told else f"peft_type is {told.get('peft_type')!r}"
-        return [f"{what}; allowed: peft_type 'LORA'"]
+        return [f"{what[:200]}; allowed: peft_type 'LORA'"]
     problems = []
     for key, allowed in (("task_type", ("SEQ_CLS",)), ("bias", ("none",)), ("init_lora_weights", STARTS)):
         if told.get(key, allowed[0]) not in allowed or key not in told and key == "task_type":
-            problems.append(f"{key} is {told.get(key)!r}; allowed: {', '.join(map(repr, allowed))}")
+            problems.append(f"{key} is {shown(told.get(key))}; allowed: {', '.join(map(repr, allowed))}")
     rank = told.get("r")
     if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
-        problems.append(f"r is {rank!r}; allowed: a whole number of at least 1")
+        problems.append(f"r is {shown(rank)}; allowed: a whole number of at least 1")
     for key, name in (("lora_alpha", "alpha"), ("lora_dropout", "lora_dropout")):
         if spec.check_setting(name, told.get(key)):
-            problems.append(f"{key} is {told.get(key)!r}; allowed: {spec.allowed_values(name)}")
+            problems.append(f"{key} is {shown(told.get(key))}; allowed: {spec.allowed_values(name)}")
     for key in sorted(set(told) - READ - WITHOUT_EFFECT):
         if told[key] not in (None, False, [], {}):
-            problems.append(f"{key} is {told[key]!r}; allowed: that it is not set, as nothing here computes it")
+            problems.append(f"{key[:100]} is {shown(told[key])}; allowed: that it is not set, as nothing here computes it")
     return problems
 
 
@@ -193,8 +186,24 @@ def _named(tensors: dict[str, Tensor], family: str) -> tuple[dict[str, Tensor], 
     for keys in unknown.values():
         like = f" and {len(keys) - 1} of other layers" if len(keys) > 1 else ""
         heads = ", ".join(HEADS[family].values())
-        problems.append(f"{keys[0]}{like}: allowed: LoRA pairs of {targets}, and {heads}")
+        problems.append(f"{keys[0][:200]}{like}: allowed: LoRA pairs of {targets}, and {heads}")
     return named, problems
+
+
+def _check_targets(named: dict[str, Tensor], modules) -> list[str]:
+    """Whether the weights that adapter_config.json names are those that there are pairs of. A pattern in place of names is
+    not looked at."""
+    if not isinstance(modules, list):
+        return []
+    told = {letter for letter, target in TARGETS.items() for name in modules if f".{target}".endswith(f".{name}")
+            or str(name).endswith(f".{target}")}  # fmt: skip
+    found = {name.split(".")[1] for name in named if not name.startswith("head.")}
+    wrong = [("but there is no pair of it", told - found), ("though there are pairs of it", found - told)]
+    return [
+        f"{TARGETS[letter]}: {CONFIG} {'names' if letter in told else 'does not name'} it under target_modules, {what}"
+        for what, letters in wrong
+        for letter in sorted(letters)
+    ]
 
 
 def _first(tensors: dict[str, Tensor], models: set[str]) -> str:
@@ -219,7 +228,7 @@ def _check_tensors(named: dict[str, Tensor], rank: int, family: str) -> list[str
         if name not in named
     ]
     width = next((value.shape[-1] for name, value in named.items() if name.endswith(".a") and value.dim()), 0)
-    labels = max(1, *named["head.out.weight"].shape[:1]) if "head.out.weight" in named else 1
+    labels = max([1, *named["head.out.weight"].shape[:1]]) if "head.out.weight" in named else 1
     shapes = {"a": (rank, width), "b": (width, rank), "head.dense.weight": (width, width), "head.dense.bias": (width,),
               "head.out.weight": (labels, width), "head.out.bias": (labels,)}  # fmt: skip
     for name, value in named.items():

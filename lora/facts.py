@@ -5,11 +5,12 @@ line; nothing is skipped. Hyperparameters are looked up by how specific a row is
 imports neither torch nor pandas.
 """
 
-import csv
+import re
+from collections import Counter
 from pathlib import Path
 
-from lora import spec
-from lora.spec import Cell, Hparams, Problems, Source, Task
+from lora import spec, textfiles
+from lora.spec import Cell, Hparams, Problems, Source, Task, shown
 
 ROOT = Path(__file__).resolve().parent.parent
 FACTS = {  # file in config/ -> its columns
@@ -21,30 +22,56 @@ FACTS = {  # file in config/ -> its columns
         "n_seeds source note"
     ).split(),
 }
+# Of published.csv. A value keeps the digits it is printed with, so it stays text; what was not printed is empty.
+NUMBERS = dict(value=r"\d+(\.\d+)?", spread=r"(\d*\.?\d+)?", rank=r"\d*", n_seeds=r"\d*", trainable=r"(\d+(\.\d+)?M)?")
 
 
 def read_facts(name: str, folder: Path = ROOT / "config") -> list[dict]:
     """Rows of one fact table as dicts of text; a wrong header or a row of another length raises Problems."""
     path = Path(folder) / name
-    with open(path, encoding="utf-8", newline="") as handle:
-        lines = list(csv.reader(handle))
-    columns = FACTS[name]
+    columns, title = FACTS[name], f"{path.parent.name}/{path.name}:"
+    try:
+        (_, header), *lines = textfiles.read_rows(path) or [(1, [])]
+    except ValueError as error:
+        raise Problems(title, [str(error)]) from None
     problems = []
-    if not lines or lines[0] != columns:
-        problems.append(f"the header is {','.join(lines[0]) if lines else ''!r}; expected {','.join(columns)!r}")
-    for number, line in enumerate(lines[1:], start=2):
+    if header != columns:
+        problems.append(f"the header is {shown(','.join(header))}; expected {','.join(columns)!r}")
+    for number, line in lines:
         if len(line) != len(columns):
             problems.append(f"line {number} has {len(line)} cells; expected {len(columns)}")
+    if not problems:
+        for number, line in lines:
+            problems += [f"line {number}: {problem}" for problem in _check_row(name, dict(zip(columns, line, strict=True)))]
     if problems:
-        raise Problems(f"{path.parent.name}/{path.name}:", problems)
-    return [dict(zip(columns, line, strict=True)) for line in lines[1:]]
+        raise Problems(title, problems)
+    return [dict(zip(columns, line, strict=True)) for _, line in lines]
+
+
+def _check_row(name: str, row: dict) -> list[str]:
+    """What is wrong with the single values of a row of hparams.csv or published.csv; of the other files records are made."""
+    problems = []
+    if name == "hparams.csv":
+        try:
+            spec.parse_setting(row["name"], row["value"], rank=1)
+        except ValueError as error:
+            problems.append(str(error))
+        if row["method"] not in ("*", *spec.METHODS):
+            problems.append(f"method is {shown(row['method'])}; allowed: *, {', '.join(spec.METHODS)}")
+        if not (row["rank"] == "*" or row["rank"].isdecimal()):
+            problems.append(f"rank is {shown(row['rank'])}; allowed: *, or a whole number")
+    if name == "published.csv":
+        for key, pattern in NUMBERS.items():
+            if not re.fullmatch(pattern, row[key]):
+                problems.append(f"{key} is {shown(row[key])}; allowed: a number{'' if key == 'value' else ', or nothing'}")
+    return problems
 
 
 def _unique(name: str, rows: list[dict], key: str) -> None:
     names = [row[key] for row in rows]
     twice = sorted({entry for entry in names if names.count(entry) > 1})
     if twice:
-        raise Problems(f"config/{name}:", [f"{key} {entry!r} is there more than once; keep one row" for entry in twice])
+        raise Problems(f"config/{name}:", [f"{key} {shown(entry)} is there more than once; keep one row" for entry in twice])
 
 
 def read_tasks(folder: Path = ROOT / "config") -> dict[str, Task]:
@@ -81,9 +108,18 @@ def read_sources(replaced: dict | None = None, folder: Path = ROOT / "config") -
     _unique("sources.csv", rows, "name")
     registry = {row["name"]: {key: row[key] for key in row if key != "source"} for row in rows}
     for name, change in (replaced or {}).items():
-        blank = dict(revision="", sha256="", licence=registry.get(name, {}).get("licence", ""))
+        blank = dict(kind="", locator="", revision="", sha256="", licence=registry.get(name, {}).get("licence", ""))
         registry[name] = {"name": name, "role": registry.get(name, {}).get("role", ""), **blank, **change}
-    return {name: Source(**row) for name, row in registry.items()}
+    found, problems = {}, []
+    for name, row in registry.items():
+        try:
+            found[name] = Source(**row)
+        except Problems as error:
+            where = "sources in the config" if name in (replaced or {}) else "config/sources.csv"
+            problems += [f"{where}, {shown(name)}: {problem}" for problem in error.problems]
+    if problems:
+        raise Problems("Sources that cannot be used:", problems)
+    return found
 
 
 def resolve(rows, cell: Cell, overrides: dict) -> Hparams:
@@ -121,3 +157,21 @@ def _matches(row: dict, cell: Cell) -> bool:
 
 def _wildcards(row: dict) -> int:
     return sum(row[key] == "*" for key in ("method", "model", "task", "rank"))
+
+
+def check_settings(rows: list[dict], tasks, models) -> list[str]:
+    """What is wrong with the rows of hparams.csv beside their values, one line each: a model or task that nobody knows, with
+    which rows would stay unused without a word, and a setting that is there twice."""
+    keys = [tuple(row[name] for name in ("protocol", "method", "model", "task", "rank", "name")) for row in rows]
+    problems = [
+        f"config/hparams.csv: {shown(','.join(key))} is there {count} times; keep one row"
+        for key, count in Counter(keys).items()
+        if count > 1
+    ]
+    for axis, known in (("model", models), ("task", tasks)):
+        for name, count in Counter(row[axis] for row in rows).items():
+            if name != "*" and name not in known:
+                problems.append(
+                    f"config/hparams.csv: {axis} is {shown(name)} in {count} rows; allowed: *, {', '.join(known)}"
+                )
+    return problems

@@ -12,7 +12,6 @@ pip and huggingface_hub use the user's own settings.
 
 import fnmatch
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -25,6 +24,7 @@ import textwrap
 import zipfile
 from pathlib import Path, PurePosixPath
 
+from lora import textfiles
 from lora.records import file_sha256, write_json
 from lora.spec import Source
 
@@ -73,17 +73,24 @@ def fetch(source: Source, destination: Path) -> dict:
 _IDENTITY = ("name", "role", "kind", "locator", "revision", "sha256")
 
 
-def read_manifest(folder: Path) -> dict:
-    """What `fetched.json` of a fetched folder says; raises FetchError where there is none."""
+def read_manifest(folder: Path, *needed: str) -> dict:
+    """What `fetched.json` of a fetched folder says, at least what is `needed`; raises FetchError where it does not."""
     path = Path(folder) / MANIFEST
     if not path.is_file():
         raise FetchError(f"{folder} has no {MANIFEST}: it was not fetched, or not to the end; fetch it again")
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        manifest = textfiles.read_object(path, "fetch it again")
+    except ValueError as error:
+        raise FetchError(str(error)) from None
+    lacking = [key for key in needed if not isinstance(manifest.get(key), dict if key == "files" else str)]
+    if lacking:
+        raise FetchError(f"{path} does not say {', '.join(lacking)}; fetch it again")
+    return manifest
 
 
 def verify(folder: Path) -> dict:
     """A fetched folder's manifest, if its files are all there with the hashes it gives; otherwise raises FetchError."""
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder, "name", "files")
     expected, found = manifest["files"], _hashed(Path(folder))
     wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     if wrong:
@@ -110,13 +117,15 @@ def base_sha256(folder: Path) -> str:
         verify(folder)
     weights = sorted(folder.glob("*.safetensors"))
     if not weights or not (folder / "config.json").is_file():
-        raise FetchError(f"{folder} has no config.json with *.safetensors; a model folder has its weights in that format")
+        raise FetchError(
+            f"{folder} has no config.json with *.safetensors; give a model folder with its weights in that format"
+        )
     return tree_sha256({path.name: {"sha256": file_sha256(path)} for path in (*weights, folder / "config.json")})
 
 
 def identity_of(folder: Path) -> str:
     """What pins the content of a fetched folder; of a folder that was not fetched, only that."""
-    return read_manifest(folder)["identity"] if (Path(folder) / MANIFEST).is_file() else "local folder"
+    return read_manifest(folder, "identity")["identity"] if (Path(folder) / MANIFEST).is_file() else "local folder"
 
 
 def _hashed(folder: Path) -> dict[str, dict]:

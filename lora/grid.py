@@ -7,18 +7,14 @@ from `overrides:`. A cell may start from another one's best run, which the grid 
 are collected and told together. Snakemake imports this module in every job, so it imports neither torch nor pandas.
 """
 
-import difflib
 import functools
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import yaml
-
-from lora import comparison, facts, spec
+from lora import comparison, facts, schema, spec
 from lora.facts import ROOT
 from lora.packs import Packing
-from lora.spec import Cell, Hparams, Problems, Source, Task
+from lora.spec import Cell, Hparams, Problems, Source, Task, shown
 
 
 @dataclass(frozen=True)
@@ -135,16 +131,14 @@ class Grid:
 
 def load(config: dict, folder: Path = ROOT / "config") -> Grid:
     """The grid of a config; raises Problems that name every wrong key at once: what was got and what is allowed."""
-    problems = check_schema(config)
+    problems = schema.check(config)
     if problems:
         raise Problems("The config is not valid:", problems)
     tasks = facts.read_tasks(folder)
-    try:
-        sources = facts.read_sources(config["sources"], folder)
-    except Problems as error:
-        raise Problems("The config is not valid, under sources:", [str(error)]) from None
+    sources = facts.read_sources(config["sources"], folder)
     rows = facts.read_facts("hparams.csv", folder)
     problems += _check_names(config, tasks, sources, rows)
+    problems += facts.check_settings(rows, tasks, [name for name in sources if sources[name].role == "model"])
     if problems:
         raise Problems("The config is not valid:", problems)
     tables = {name: _table(name, table, config["protocol"]) for name, table in config["tables"].items() if table}
@@ -211,25 +205,18 @@ def _check_starts(grid: Grid) -> list[str]:
     return list(dict.fromkeys(problems))
 
 
-def _named(where: str, got: str, allowed) -> list[str]:
-    """What is wrong with a name that must be one of `allowed`: nothing, or one line."""
-    if got in allowed:
-        return []
-    return [f"{where}: got {got!r}; allowed: {', '.join(sorted(allowed))}{_did_you_mean(got, list(allowed))}"]
-
-
 def _check_settings(config: dict, shipped: set[str]) -> list[str]:
     """Protocols by name, and the hyperparameters that the config changes."""
-    problems = _named("protocol", config["protocol"], shipped | set(config["protocols"]))
+    problems = schema.named("protocol", config["protocol"], shipped | set(config["protocols"]))
     changes = {"overrides": config["overrides"]}
     for name, protocol in config["protocols"].items():
         if name in shipped:
             problems.append(f"protocols: {name!r} is a protocol of config/hparams.csv already; give yours another name")
-        problems += _named(f"protocols.{name}.base", protocol["base"], shipped)
+        problems += schema.named(f"protocols.{name}.base", protocol["base"], shipped)
         changes[f"protocols.{name}"] = {key: value for key, value in protocol.items() if key != "base"}
     for where, values in changes.items():
         for name, value in values.items():
-            wrong = _named(where, name, spec.HPARAM_NAMES)
+            wrong = schema.named(where, name, spec.HPARAM_NAMES)
             if not wrong:
                 try:
                     spec.parse_setting(name, value, rank=1)
@@ -242,6 +229,8 @@ def _check_settings(config: dict, shipped: set[str]) -> list[str]:
 def _check_names(config: dict, tasks: dict, sources: dict, rows: list[dict]) -> list[str]:
     """Names that the schema cannot know: tasks, models, protocols, hyperparameters, and weight types in order."""
     problems = []
+    if not config["results"].isprintable():
+        problems.append(f"results: got {shown(config['results'])}; allowed: a folder's path, of printable text")
     models = {name for name, source in sources.items() if source.role == "model"}
     shipped = {row["protocol"] for row in rows}
     protocols = shipped | set(config["protocols"])
@@ -251,13 +240,14 @@ def _check_names(config: dict, tasks: dict, sources: dict, rows: list[dict]) -> 
         problems.append("tables: no table is asked for; give at least one of table2, table5, table6")
     for name, table in asked.items():
         for task in table["tasks"]:
-            problems += _named(f"tables.{name}.tasks", task, tasks)
+            wrong = schema.named(f"tables.{name}.tasks", task, tasks)
+            problems += wrong or schema.named(f"data set of task {task}", tasks[task].dataset, set(sources) - models)
         for place, block in enumerate((table, *table.get("baselines", ()))):
             where = f"tables.{name}" + (f".baselines[{place - 1}]" if place else "")
             for model in block.get("models", ()):
-                problems += _named(f"{where}.models", model, models)
+                problems += schema.named(f"{where}.models", model, models)
             for protocol in block.get("protocols", ()):
-                problems += _named(f"{where}.protocols", protocol, protocols)
+                problems += schema.named(f"{where}.protocols", protocol, protocols)
             problems += [f"{where}.{problem}" for problem in _check_block(name, block)]
     return problems
 
@@ -284,45 +274,3 @@ def _check_block(table: str, block: dict) -> list[str]:
                     "weight types divides"
                 )
     return list(dict.fromkeys(problems))
-
-
-@functools.cache
-def _schema() -> dict:
-    return yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8"))
-
-
-def check_schema(config: dict) -> list[str]:
-    """What in `config` the schema does not allow, one line each: key, what was got, what is allowed."""
-    import jsonschema
-
-    validator = jsonschema.Draft202012Validator(_schema())
-    errors = sorted(validator.iter_errors(config), key=lambda error: [str(part) for part in error.absolute_path])
-    return [_explain(error) for error in errors]
-
-
-def _explain(error) -> str:
-    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
-    where = f"{where}: " if where else ""
-    if error.validator == "additionalProperties":
-        known = list(error.schema.get("properties", {}))
-        unknown = [key for key in error.instance if key not in known]
-        hints = [f"{key!r}{_did_you_mean(str(key), known)}" for key in unknown]
-        return f"{where}unknown key {', '.join(hints)}; allowed: {', '.join(known)}"
-    if error.validator == "required":
-        missing = [key for key in error.validator_value if key not in error.instance]
-        return f"{where}missing key {', '.join(map(repr, missing))}"
-    got = json.dumps(error.instance, default=str)
-    allowed = {
-        "enum": lambda value: " or ".join(json.dumps(choice) for choice in value),
-        "minimum": lambda value: f"at least {value}",
-        "minItems": lambda value: f"at least {value} of them",
-        "uniqueItems": lambda value: "each only once",
-        "type": lambda value: " or ".join(value) if isinstance(value, list) else value,
-    }.get(error.validator, str)(error.validator_value)
-    meaning = error.schema.get("description", "")
-    return f"{where}got {got}; allowed: {allowed}{f' ({meaning})' if meaning else ''}"
-
-
-def _did_you_mean(got: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(got, known, 1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

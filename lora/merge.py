@@ -86,7 +86,7 @@ def _replaced(base: nn.Module, tensors: dict[str, Tensor], method: str, folder: 
     state = base.state_dict()
     trained = {name for name, _ in base.named_parameters() if inject.trains(method, name)}
     width = base.config.hidden_size
-    labels = max(1, *tensors["head.out.weight"].shape[:1]) if "head.out.weight" in tensors else 1
+    labels = max([1, *tensors["head.out.weight"].shape[:1]]) if "head.out.weight" in tensors else 1
     expected = {f"base.{name}": tuple(state[name].shape) for name in trained}
     expected |= {"head.dense.weight": (width, width), "head.dense.bias": (width,)}
     expected |= {"head.out.weight": (labels, width), "head.out.bias": (labels,)}

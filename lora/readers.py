@@ -16,7 +16,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora.spec import Task
+from lora import textfiles
+from lora.spec import NUMBER, Task, shown
 
 DEMO_TRAIN, DEMO_EVAL = 500, 400  # examples; evaluation is drawn first, so another training size leaves it as it is
 MIN_WORDS = 3  # shorter snippets ("!", "great player.") say too little
@@ -104,42 +105,29 @@ def read_lines(path: Path) -> list[str]:
 
     Only \\n and \\r\\n end a line: `str.splitlines` would also cut at characters that occur inside sentences.
     """
-    if not path.is_file():
-        raise ValueError(f"there is no file {path}; give a folder that holds it, or fetch it again")
-    content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
-    if b"\0" in content:
-        raise ValueError(f"{path}, line {_line_of(content, content.index(0))}: a NUL byte; allowed: text")
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        byte, line = content[error.start], _line_of(content, error.start)
-        raise ValueError(f"{path}, line {line}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8") from None
+    text = textfiles.read_text(path)
     lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
     if not lines:
         raise ValueError(f"{path} is empty; expected at least one line")
     return lines
 
 
-def _line_of(content: bytes, position: int) -> int:
-    return content.count(b"\n", 0, position) + 1
-
-
 def _label(task: Task, written, where: str, names: dict[str, int] | None = None, limits=(-math.inf, math.inf)) -> float:
     """A label as a number; raises ValueError saying what is allowed."""
     if names is not None:
         if written not in names:
-            raise ValueError(f"{where}: label {written!r}; allowed: {', '.join(names)}")
+            raise ValueError(f"{where}: label {shown(written)}; allowed: {', '.join(names)}")
         return float(names[written])
     try:
-        value = float(written)
+        value = math.nan if isinstance(written, str) and not NUMBER.fullmatch(written.strip()) else float(written)
     except (TypeError, ValueError):
         value = math.nan
     if task.is_regression:
         if not (math.isfinite(value) and limits[0] <= value <= limits[1]):
             span = f"a number from {limits[0]:g} to {limits[1]:g}" if math.isfinite(limits[0]) else "a finite number"
-            raise ValueError(f"{where}: label {written!r}; allowed: {span}")
+            raise ValueError(f"{where}: label {shown(written)}; allowed: {span}")
     elif value not in range(task.num_labels):
-        raise ValueError(f"{where}: label {written!r}; allowed: the whole numbers 0 to {task.num_labels - 1}")
+        raise ValueError(f"{where}: label {shown(written)}; allowed: the whole numbers 0 to {task.num_labels - 1}")
     return value
 
 
@@ -189,16 +177,20 @@ def _read_tsv(task: Task, layout: Layout, path: Path) -> Examples:
     lines = read_lines(path)
     header = list(layout.header or lines[0].split("\t"))
     first = 0 if layout.header else 1
-    missing = [name for name in (*layout.texts, layout.label) if name not in header]
+    wanted = (*layout.texts, layout.label)
+    missing = [name for name in wanted if name not in header]
     if missing:
-        raise ValueError(f"{path}: no column {missing}; its header is {header}")
+        raise ValueError(f"{path}: no column {missing}; its header is {shown(header)}, expected {', '.join(wanted)}")
+    twice = sorted({name for name in wanted if header.count(name) > 1})
+    if twice:
+        raise ValueError(f"{path}: column {', '.join(twice)} is in its header more than once; keep one")
     texts, labels = [[] for _ in layout.texts], []
     at, label_at = [header.index(name) for name in layout.texts], header.index(layout.label)
     for number, line in enumerate(lines[first:], start=first + 1):
         cells = line.split("\t")
         if len(cells) != len(header):
             hint = " (the hub's copy, glue:qqp, leaves such lines out)" if task.name == "qqp" else ""
-            raise ValueError(f"{path}, line {number}: {len(cells)} columns; expected {len(header)}: {header}{hint}")
+            raise ValueError(f"{path}, line {number}: {len(cells)} columns; expected {len(header)}: {shown(header)}{hint}")
         for column, index in zip(texts, at, strict=True):
             column.append(cells[index])
         labels.append(_label(task, cells[label_at], f"{path}, line {number}", layout.names, layout.limits))
@@ -248,7 +240,7 @@ def _read_rated(path: Path) -> list[tuple[str, float, str]]:
         except ValueError:
             rating = math.nan
         if not RATINGS[0] <= rating <= RATINGS[1]:
-            raise ValueError(f"{path}, line {number}: rating {cells[1]!r}; allowed: a number from -4 to 4")
+            raise ValueError(f"{path}, line {number}: rating {shown(cells[1])}; allowed: a number from -4 to 4")
         text = html.unescape(cells[2]).strip()
         if len(text.split()) >= MIN_WORDS and normalised(text) not in seen:
             seen.add(normalised(text))
@@ -279,7 +271,7 @@ def _article_pairs(demo: DemoTask, rows: list, path: Path) -> list[Examples]:
     for identity, _, text in rows:
         article, _, number = identity.partition("_")
         if not number.isdecimal():
-            raise ValueError(f"{path}: id {identity!r}; expected <article>_<sentence>")
+            raise ValueError(f"{path}: id {shown(identity)}; expected <article>_<sentence>")
         articles.setdefault(article, []).append((int(number), text))
     ordered = iter(sorted(articles, key=lambda article: _order(articles[article][0][1])))
     splits = []

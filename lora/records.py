@@ -13,6 +13,9 @@ import math
 import os
 from pathlib import Path
 
+from lora import textfiles
+from lora.spec import NUMBER, shown
+
 STATUSES = ("ok", "non_finite")  # of a run's epoch; a run that was never trained has no file
 
 # name: (type, meaning). An empty cell is "does not apply" (NaN when read).
@@ -284,17 +287,15 @@ def write_csv(path: Path, columns: dict, rows: list[dict]) -> None:
 
 def read_csv(path: Path, columns: dict) -> list[dict]:
     """Rows as typed dicts; raises ValueError naming file, row and column for anything that is not as `columns` says."""
-    with open(path, encoding="utf-8", newline="") as handle:
-        reader = csv.reader(handle)
-        header = next(reader, [])
-        if header != list(columns):
-            raise ValueError(f"{path}: the header is {','.join(header)!r}; expected {','.join(columns)!r}")
-        rows = []
-        for line in reader:
-            if len(line) != len(columns):
-                raise ValueError(f"{path}, row {len(rows) + 1}: {len(line)} cells; expected {len(columns)}")
-            rows.append({name: _parse(path, len(rows) + 1, name, columns[name][0], text)
-                         for name, text in zip(columns, line, strict=True)})  # fmt: skip
+    (_, header), *lines = textfiles.read_rows(path) or [(1, [])]
+    if header != list(columns):
+        raise ValueError(f"{path}: the header is {shown(','.join(header), 1000)}; expected {','.join(columns)!r}")
+    rows = []
+    for number, (_, line) in enumerate(lines, start=1):
+        if len(line) != len(columns):
+            raise ValueError(f"{path}, row {number}: {len(line)} cells; expected {len(columns)}")
+        rows.append({name: _parse(path, number, name, columns[name][0], text)
+                     for name, text in zip(columns, line, strict=True)})  # fmt: skip
     return rows
 
 
@@ -302,6 +303,8 @@ def _parse(path: Path, row: int, name: str, kind: type, text: str):
     if text == "" and kind is not str:
         return math.nan
     try:
+        if kind is not str and not NUMBER.fullmatch(text) and text not in ("inf", "-inf"):
+            raise ValueError("Python reads more as a number than CSVs here hold: 1_0, other scripts' digits, white space")
         return kind(text)
     except ValueError:
-        raise ValueError(f"{path}, row {row}, column {name}: {text!r} is not of type {kind.__name__}") from None
+        raise ValueError(f"{path}, row {row}, column {name}: {shown(text)} is not of type {kind.__name__}") from None

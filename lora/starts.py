@@ -5,7 +5,6 @@ carry over, the output layer cannot, as it has another number of classes. The be
 highest best metric. The tensors' hash is part of a run's digest, the place they were found at is not.
 """
 
-import json
 import logging
 import math
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from lora import export, records
+from lora import export, records, run_record
 from lora.export import TENSORS
 from lora.spec import PRETRAINED, Problems
 
@@ -42,8 +41,8 @@ def start_of(asked) -> Start | None:
         return Start(folder, "a PEFT folder", records.file_sha256(folder / TENSORS))
     best, found = -math.inf, None
     for folder in asked.start_dirs:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        value = record["best"]["value"]
+        record = run_record.read(folder / "run.json", "train that run again", ("best", *run_record.IDENTITY))
+        value = record["best"].get("value")
         if value is not None and value > best:
             best, found = value, (folder, record["settings"])
     if found is None:
@@ -67,6 +66,10 @@ def begin(run, family: str) -> None:
     problems, left_out = [], []
     if run.method == "lora":
         found, told = export.read_adapter(run.start.folder, family)
+        made_for = Path(str(export.read_config(run.start.folder).get("base_model_name_or_path"))).name
+        if made_for not in (run.cell.model, "None"):
+            log.warning("%s was made for %s, not for %s: another model's pairs mean nothing", run.start.folder, made_for,
+                        run.cell.model)  # fmt: skip
         if told["alpha"] / told["rank"] != run.hparams.alpha / run.cell.rank:
             problems.append(
                 f"alpha/r: got {told['alpha']:g}/{told['rank']}, expected {run.hparams.alpha:g}/{run.cell.rank}; another "

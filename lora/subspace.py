@@ -11,7 +11,6 @@ are rounded to DIGITS decimals, as their last bits differ between machines.
 Shape suffixes: R rank, I input width, O output width.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import safetensors
 
-from lora import export, fetch, inject, records
+from lora import export, fetch, inject, records, run_record
 from lora.spec import MODEL_FAMILIES, PRETRAINED, Hparams, Problems
 
 DIGITS = 9
@@ -45,7 +44,7 @@ class Run:
 
     @cached_property
     def record(self) -> dict:
-        return json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+        return run_record.read(self.folder / "run.json", "train that run again", ("base.family", *run_record.IDENTITY))
 
     @property
     def settings(self) -> dict:

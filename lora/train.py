@@ -7,7 +7,6 @@ state, now and in any later job that asks for it. AdamW with decoupled weight de
 (paper App. D.1). The loop does not know cells, tables or Snakemake.
 """
 
-import json
 import logging
 import math
 from pathlib import Path
@@ -106,7 +105,7 @@ def _train_together(left: list[Run], model_dir: Path, base_sha256: str, keeper: 
 
 
 def _run(one: Asked, base_sha256: str, precision: str) -> Run:
-    prepared = json.loads((Path(one.tokens_dir) / "tokens.json").read_text(encoding="utf-8"))
+    prepared = data.read_facts(one.tokens_dir)
     start = starts.start_of(one)
     if one.settings["method"] in BASE_METHODS:
         precision = "fp32"  # the base's parameters are those that train
@@ -120,6 +119,15 @@ def _check_fits(pack: list[Run], base) -> None:
     problems = []
     for run in pack:
         wanted, prepared = run.hparams.max_tokens, run.prepared["max_tokens"]
+        task = run.asked.task
+        if (run.prepared["task"], run.prepared["num_labels"]) != (task.name, task.num_labels):
+            problems.append(
+                f"task is {task.name}, the tokens in {run.asked.tokens_dir} are of {run.prepared['task']}; give those of "
+                f"{task.name}"
+            )
+        lacking = [split for split in ("train", *task.eval_splits) if split not in run.prepared["splits"]]
+        if lacking:
+            problems.append(f"the tokens in {run.asked.tokens_dir} have no split {', '.join(lacking)}; prepare them again")
         if wanted != prepared:
             problems.append(f"max_tokens is {wanted}, the prepared tokens have {prepared}")
         if wanted > longest:

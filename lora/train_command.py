@@ -5,10 +5,12 @@ looked up, fetched and prepared. Both end in the same call. torch is loaded once
 """
 
 import argparse
+import logging
 from pathlib import Path
 
-from lora import config_file, facts, packs, spec
+from lora import config_file, facts, packs, spec, usual
 
+log = logging.getLogger(__name__)
 CELL_OPTIONS = (*spec.CELL_AXES, "data_dir", "tokens_dir", "cache_dir")  # of one cell
 
 
@@ -52,6 +54,12 @@ def add_arguments(train: argparse.ArgumentParser) -> None:
 
 def train(arguments) -> None:
     """Train what the command line asks for. Raises ValueError for what it says too much or too little of."""
+    if arguments.seeds and len(set(arguments.seeds)) < len(arguments.seeds):
+        raise ValueError(f"--seeds is {' '.join(map(str, arguments.seeds))}; allowed: each only once")
+    if arguments.micro_batch < 0:
+        raise ValueError(f"--micro-batch is {arguments.micro_batch}; allowed: at least 0, which is the whole step")
+    if not arguments.checkpoint_every_s > 0:
+        raise ValueError(f"--checkpoint-every-s is {arguments.checkpoint_every_s}; allowed: a number above 0")
     asked, model_dir = _one_cell(arguments) if arguments.cells is None else _cells(arguments)
     from lora import train as engine
 
@@ -107,6 +115,8 @@ def _one_cell(arguments) -> tuple[list, Path]:
             f"this protocol starts {task.name} from the best run of {hparams.start_task}; give --start, with "
             f"{spec.PRETRAINED} or a PEFT folder such as that run's adapter/, or use the workflow"
         )
+    for sentence in usual.suspicious(hparams, cell):
+        log.warning(sentence)
     model_dir, tokens_dir = arguments.model_dir, arguments.tokens_dir
     if model_dir is None or tokens_dir is None:
         model_dir, tokens_dir = _inputs(cell, task, hparams, arguments)

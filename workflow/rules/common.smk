@@ -6,8 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
-from lora import RESULTS_VERSION, comparison, grid as lora_grid, packs
-from lora.spec import Problems
+from lora import RESULTS_VERSION, comparison, grid as lora_grid, packs, usual
+from lora.config_file import read_yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.resources import Resource
@@ -24,9 +24,14 @@ shell.prefix(
 )
 
 try:
+    for path in workflow.overwrite_configfiles:
+        read_yaml(path)  # Snakemake takes the last of a key that is there twice
     GRID = lora_grid.load(config)
-except Problems as problems:
+except ValueError as problems:
     raise WorkflowError(str(problems)) from None
+
+for sentence in usual.of_cells({cell: GRID.hparams(cell) for cell in GRID.cells}):
+    logger.warning(sentence)
 
 # One training job per GPU at a time unless the user says otherwise: Snakemake alone would start them all.
 if "gpu" not in workflow.global_resources:
