@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         arguments.verb(arguments)
     except (ValueError, FetchError, OSError, MemoryError) as error:
-        log.error("lora %s: %s", arguments.name, error)
+        log.error("lora %s: %s", arguments.name, str(error) or "out of memory")
         return 2
     except Interrupted as error:
         log.warning("lora %s: %s", arguments.name, error)

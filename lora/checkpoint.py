@@ -1,41 +1,67 @@
 """State of one run, kept where a job can find it again: whole, checked, and never somebody else's.
 
-A run's state is a safetensors file and a JSON that names it with its sha256, read back from the file; the JSON is written
-last and renamed into place, so what it names is complete. The state before it is kept as well, for the day the newer one is
-damaged on the disk. The folder is the run's digest: another setting, data set, model or version looks elsewhere. State that
-is damaged or carries another digest is left alone with a message, never used. It lies beside the declared outputs, which
-Snakemake deletes before a job starts.
+A run's state is a safetensors file and a sealed JSON that names it with its sha256, read back from the file; the JSON is
+written last and renamed into place, so what it names is complete. The state before it is kept as well, for the day the
+newer one is damaged on the disk. The folder is the run's digest: another setting, data set, model or version looks
+elsewhere. State that is damaged or carries another digest is left alone with a message, never used; state that the system
+does not let us read stops the job, as it may be whole. It lies beside the declared outputs, which Snakemake deletes before a
+job starts. A job holds its runs' state from beginning to end with locks of the operating system, which go with the process
+however it ends: the same job started a second time waits, then finds everything done.
 """
 
-import hashlib
+import contextlib
+import fcntl
 import json
 import logging
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from lora import records
+from lora import records, wholefiles
 
 log = logging.getLogger(__name__)
-NEWEST, BEFORE = "state.json", "before.json"
+NEWEST, BEFORE, LOCK = "state.json", "before.json", "lock"
 
 
 def folder_of(state_dir: Path, digest: str) -> Path:
     return Path(state_dir) / digest[:16]
 
 
+@contextlib.contextmanager
+def held(state_dir: Path, digests: Iterable[str]) -> Iterator[None]:
+    """Hold the state of the runs with these digests, and take away what a killed job left half written there. Waits for
+    another job that holds one of them; they are taken in one order, so that no two jobs wait for each other."""
+    with contextlib.ExitStack() as locks:
+        for digest in sorted(set(digests)):
+            folder = folder_of(state_dir, digest)
+            folder.mkdir(parents=True, exist_ok=True)
+            _lock(locks.enter_context(open(folder / LOCK, "ab")), folder)
+            wholefiles.sweep(folder)
+        yield
+
+
+def _lock(handle, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.warning("another job trains the run whose state is in %s: waiting for it to end", folder)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError as error:
+        log.warning("the file system of %s has no locks (%s): do not start the same job twice at a time", folder, error)
+
+
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """One whole safetensors file or nothing, on the CPU."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """One whole safetensors file or nothing, on the CPU; raises OSError that names it."""
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    safetensors.torch.save_file(on_cpu, temporary, metadata={"format": "pt"})
-    with open(temporary, "rb") as handle:
-        os.fsync(handle.fileno())
-    os.replace(temporary, path)
+    with wholefiles.replaced(path) as temporary:
+        try:
+            safetensors.torch.save_file(on_cpu, temporary, metadata={"format": "pt"})
+        except safetensors.SafetensorError as error:  # so it says that a disk is full
+            raise OSError(str(error)) from None
 
 
 def save(state_dir: Path, digest: str, name: str, tensors: dict[str, Tensor], meta: dict) -> None:
@@ -44,19 +70,14 @@ def save(state_dir: Path, digest: str, name: str, tensors: dict[str, Tensor], me
     folder = folder_of(state_dir, digest)
     path = folder / f"{name}.safetensors"
     save_tensors(path, tensors)
-    state = dict(digest=digest, file=path.name, sha256=records.file_sha256(path), meta=meta, meta_sha256=_hash(meta))
+    state = dict(digest=digest, file=path.name, sha256=records.file_sha256(path), meta=meta)
     if (folder / NEWEST).is_file():
         os.replace(folder / NEWEST, folder / BEFORE)
-    records.write_json(folder / NEWEST, state)
+    records.write_json(folder / NEWEST, wholefiles.sealed(state))
     kept = {path.name, _file_of(folder / BEFORE)}
     for old in folder.glob("*.safetensors"):
         if old.name not in kept:
             old.unlink()
-
-
-def _hash(meta: dict) -> str:
-    """Of what JSON keeps of `meta`, so that it is the same before it is written and after."""
-    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 
 
 def _file_of(state: Path) -> str | None:
@@ -68,13 +89,15 @@ def _file_of(state: Path) -> str | None:
 
 
 def load(state_dir: Path, digest: str) -> tuple[dict[str, Tensor], dict] | None:
-    """(tensors, meta) of the run with this digest: its newest state that can be trusted, or None where there is none."""
+    """(tensors, meta) of the run with this digest: its newest state that can be trusted, or None where there is none. The
+    one before takes the place of a damaged one, or the next state that is saved would push it out."""
     folder = folder_of(state_dir, digest)
-    for name in (NEWEST, BEFORE):
-        found = _load(folder, name, digest)
+    found = _load(folder, NEWEST, digest)
+    if found is None:
+        found = _load(folder, BEFORE, digest)
         if found:
-            return found
-    return None
+            os.replace(folder / BEFORE, folder / NEWEST)
+    return found
 
 
 def _load(folder: Path, name: str, digest: str) -> tuple[dict[str, Tensor], dict] | None:
@@ -85,16 +108,19 @@ def _load(folder: Path, name: str, digest: str) -> tuple[dict[str, Tensor], dict
                 "state in %s belongs to another run (digest %.12s, not %.12s): not used", folder, state["digest"], digest
             )
             return None
+        if wholefiles.SEAL not in state or wholefiles.is_broken(state):
+            log.warning("state %s was changed since it was written: not used", folder / name)
+            return None
         path = folder / state["file"]
         if records.file_sha256(path) != state["sha256"]:
             log.warning("state file %s does not have the sha256 it was written with: not used", path)
             return None
-        if _hash(state["meta"]) != state["meta_sha256"]:
-            log.warning("state %s was changed since it was written: not used", folder / name)
-            return None
-        return safetensors.torch.load_file(path), state["meta"]
+        try:
+            return safetensors.torch.load_file(path), state["meta"]
+        except RuntimeError as error:  # whole, but the system does not open it
+            raise OSError(f"state file {path} cannot be read ({error})") from None
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError) as error:
         log.warning("state %s cannot be read (%s): not used", folder / name, error)
         return None

@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 import lora
-from lora import records, render, run_record
+from lora import records, render, run_record, wholefiles
 from lora.page import Listing
 from lora.spec import BASE_METHODS, Cell, Problems, shown
 
@@ -63,7 +63,7 @@ def collect(grid, runs_dir: Path, output: Path) -> None:
             problems.append(f"{name}: metrics.csv is there without run.json, so nothing says what it is")
             continue
         precision = "auto" if cell.method in BASE_METHODS else grid.config["precision"]
-        found = differences(record, grid.settings(cell, seed), precision)
+        found = damages(record, folder) + differences(record, grid.settings(cell, seed), precision)
         found += [] if found else _wrong_epochs(epochs, grid.hparams(cell).epochs, record) + _wrong_values(epochs)
         problems += [f"{name}: {difference}" for difference in found]
         rows += [_row(grid, cell, seed, record, epoch) for epoch in epochs]
@@ -77,6 +77,14 @@ def runs_of(grid, runs_dir: Path):
     for cell in grid.cells:
         for seed in grid.seeds:
             yield cell, seed, Path(runs_dir) / cell.path / f"seed{seed}"
+
+
+def damages(record: dict, folder: Path) -> list[str]:
+    """What of a run is not as training left it, one line each, as far as its run.json can tell."""
+    found = ["run.json is not as it was written: its seal does not fit"] if wholefiles.is_broken(record) else []
+    if wholefiles.is_changed(folder / "metrics.csv", (record.get("files") or {}).get("metrics.csv")):
+        found.append("metrics.csv is not as it was written: run.json has another sha256 of it")
+    return found
 
 
 def differences(record: dict, asked: dict, precision: str) -> list[str]:
@@ -161,6 +169,7 @@ def provenance(grid, runs_dir: Path) -> list[dict]:
         if record is None:
             rows.append(row | dict(status="missing"))
             continue
+        problems += [f"{folder}: {damage}" for damage in damages(record, folder)]
         record = record | dict(start=record.get("start") or dict(source="", sha256=""))  # null is the pre-trained model
         found = {column: run_record.at(record, place) for column, place in STOOD_ON.items()} | dict(
             precision=_precision(record)

@@ -92,8 +92,7 @@ def read_results(folder: Path, output_dir: Path, default_seed: int | None = None
     if problems:
         raise Problems(f"{folder} cannot be imported:", problems)
     for target, run in found.items():
-        records.write_json(target / "run.json", _record(run, tasks[run.cell.task], folder))
-        records.write_csv(target / "metrics.csv", records.METRICS_COLUMNS, run.rows)
+        records.write_run(target, _record(run, tasks[run.cell.task], folder), run.rows)
     return list(found)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lora import model_config, textfiles
+from lora import model_config, textfiles, wholefiles
 from lora.fetch import identity_of
 from lora.readers import Examples, read
 from lora.records import write_json
@@ -94,15 +94,17 @@ def prepare(task: Task, source_folder: Path, model_folder: Path, max_tokens: int
         arrays |= {f"{name}.{part}": array for part, array in parts.items()}
         splits[name] = _summary(task, parts, truncated)
     _check_vocabulary(model_folder, arrays)
-    facts = {
-        "task": task.name,
-        "max_tokens": max_tokens,
-        "num_labels": task.num_labels,
-        "splits": splits,
-        "sha256": arrays_sha256(arrays),
-        "source": identity_of(source_folder),
-        "tokenizer_sha256": hashlib.sha256((model_folder / "tokenizer.json").read_bytes()).hexdigest(),
-    }
+    facts = wholefiles.sealed(
+        {
+            "task": task.name,
+            "max_tokens": max_tokens,
+            "num_labels": task.num_labels,
+            "splits": splits,
+            "sha256": arrays_sha256(arrays),
+            "source": identity_of(source_folder),
+            "tokenizer_sha256": hashlib.sha256((model_folder / "tokenizer.json").read_bytes()).hexdigest(),
+        }
+    )
     destination.mkdir(parents=True, exist_ok=True)
     (destination / FACTS).unlink(missing_ok=True)
     temporary = destination / f".{ARRAYS}.tmp"
@@ -140,7 +142,7 @@ def read_facts(folder: Path) -> dict:
     path = Path(folder) / FACTS
     if not path.is_file():
         raise ValueError(f"{folder} has no {FACTS}: tokens were not prepared there, or not to the end; prepare them again")
-    facts = textfiles.read_object(path, "prepare it again")
+    facts = wholefiles.checked(textfiles.read_object(path, "prepare it again"), path, "prepare it again")
     wrong = [
         f"{key} is {shown(facts.get(key))}; allowed: {'a whole number' if kind is int else kind.__name__}"
         for key, kind in FACT_KINDS.items()

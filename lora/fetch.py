@@ -24,7 +24,7 @@ import textwrap
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from lora import textfiles
+from lora import textfiles, wholefiles
 from lora.records import file_sha256, write_json
 from lora.spec import Source
 
@@ -56,13 +56,15 @@ def fetch(source: Source, destination: Path) -> dict:
         _KINDS[source.kind](source, content, Path(work))
         files = _hashed(content)
         _check_content(source, files)
-        manifest = {
-            **{key: getattr(source, key) for key in _IDENTITY},
-            "licence": source.licence,
-            "identity": source.identity,
-            "tree_sha256": tree_sha256(files),
-            "files": files,
-        }
+        manifest = wholefiles.sealed(
+            {
+                **{key: getattr(source, key) for key in _IDENTITY},
+                "licence": source.licence,
+                "identity": source.identity,
+                "tree_sha256": tree_sha256(files),
+                "files": files,
+            }
+        )
         write_json(content / MANIFEST, manifest)
         if destination.exists():
             destination.rename(Path(work) / "replaced")
@@ -79,7 +81,7 @@ def read_manifest(folder: Path, *needed: str) -> dict:
     if not path.is_file():
         raise FetchError(f"{folder} has no {MANIFEST}: it was not fetched, or not to the end; fetch it again")
     try:
-        manifest = textfiles.read_object(path, "fetch it again")
+        manifest = wholefiles.checked(textfiles.read_object(path, "fetch it again"), path, "fetch it again")
     except ValueError as error:
         raise FetchError(str(error)) from None
     lacking = [key for key in needed if not isinstance(manifest.get(key), dict if key == "files" else str)]

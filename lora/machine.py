@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 GAIN = 1.5  # how much faster bf16 products must be for `auto` to take it: less is lost again on everything else
 GIB = 2**30
+# What a RuntimeError says of it: torch's own allocator, C++, and oneDNN (seen with a limit on the address space).
+OUT_OF_MEMORY = ("can't allocate memory", "bad_alloc", "could not create a primitive")
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -79,8 +81,9 @@ def _bf16_gain() -> float:
     return best[torch.float32] / best[torch.bfloat16]
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether torch, Python or numpy says that memory ran out, on a GPU or a CPU."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def free_bytes(device: torch.device) -> int:

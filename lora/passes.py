@@ -18,6 +18,7 @@ from lora.runs import Run
 log = logging.getLogger(__name__)
 # More tokens at once are not faster: on a CPU they leave the cache, on a GPU every product is large enough.
 TOKENS = {"cpu": 4096, "cuda": 65536}
+EVALUATED = {"cpu": 512, "cuda": 8192}  # tokens of a run's part of an evaluation
 SHARE = 0.9  # of free memory that is planned with
 FLOATS_PER_PARAMETER = 5  # value, gradient, two moments of AdamW, and the best epoch's copy
 
@@ -87,7 +88,7 @@ def within_memory(limits: Limits, attempt: Callable[[], Iterator[tuple[int, bool
             for tried in attempt():  # noqa: B007 (the last one is looked at after the loop)
                 pass
             return
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not machine.is_out_of_memory(error):
                 raise
         # Outside the handler: until here the error holds on to the tensors of the pass that failed.

@@ -57,7 +57,7 @@ def _check_files(folder: Path) -> None:
         try:
             with safetensors.safe_open(path, framework="pt"):
                 pass
-        except (safetensors.SafetensorError, OSError) as error:
+        except (safetensors.SafetensorError, OSError, RuntimeError) as error:  # the last: no file handle left
             raise ValueError(f"{path} is not a whole safetensors file ({error}); fetch the model again") from None
 
 

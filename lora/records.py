@@ -10,10 +10,9 @@ import hashlib
 import io
 import json
 import math
-import os
 from pathlib import Path
 
-from lora import textfiles
+from lora import textfiles, wholefiles
 from lora.spec import NUMBER, shown
 
 STATUSES = ("ok", "non_finite")  # of a run's epoch; a run that was never trained has no file
@@ -72,6 +71,8 @@ RUN_JSON_KEYS = (
     "device",
     "commit",
     "finished",  # UTC, ISO 8601
+    "files",  # {metrics.csv and, but for imported runs, adapter/adapter_model.safetensors: sha256}
+    "seal",  # sha256 of all the rest; whoever changes a run.json by hand takes it out
 )
 
 # Of the tables. Statistics, values and differences are in per cent: an accuracy or a correlation times 100.
@@ -250,15 +251,9 @@ def file_sha256(path: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing: to a temporary name beside it, flushed to disk, then renamed into place."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8", newline="") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, path)
+    """Write a whole file or nothing; raises OSError that names it."""
+    with wholefiles.replaced(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def write_json(path: Path, value) -> None:
@@ -275,6 +270,11 @@ def format_value(value) -> str:
 
 def write_csv(path: Path, columns: dict, rows: list[dict]) -> None:
     """Rows under `columns`; a row with another set of keys raises ValueError."""
+    write_text(path, csv_text(path, columns, rows))
+
+
+def csv_text(path: Path, columns: dict, rows: list[dict]) -> str:
+    """What `write_csv` writes to `path`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -282,7 +282,17 @@ def write_csv(path: Path, columns: dict, rows: list[dict]) -> None:
         if set(row) != set(columns):
             raise ValueError(f"{path}: a row has columns {sorted(set(row) ^ set(columns))} too many or too few")
         writer.writerow(format_value(row[name]) for name in columns)
-    write_text(path, text.getvalue())
+    return text.getvalue()
+
+
+def write_run(folder: Path, record: dict, rows: list[dict], *others: str) -> None:
+    """A run's run.json, sealed, with the hashes of metrics.csv and of `others`, which are there; and, last, metrics.csv."""
+    folder = Path(folder)
+    text = csv_text(folder / "metrics.csv", METRICS_COLUMNS, rows)
+    hashes = {name: file_sha256(folder / name) for name in others}
+    hashes["metrics.csv"] = hashlib.sha256(text.encode()).hexdigest()
+    write_json(folder / "run.json", wholefiles.sealed(record | dict(files=hashes)))
+    write_text(folder / "metrics.csv", text)
 
 
 def read_csv(path: Path, columns: dict) -> list[dict]:

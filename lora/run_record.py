@@ -13,12 +13,12 @@ from lora.spec import CELL_AXES, Problems, shown
 
 KINDS = {  # place in a run.json -> what must stand there, where something does
     **dict.fromkeys(("settings", "settings.hparams", "parameters", "data", "base", "start", "best"), dict),
-    **dict.fromkeys(("speed", "versions"), dict),
+    **dict.fromkeys(("speed", "versions", "files"), dict),
     **dict.fromkeys(("settings.rank", "settings.seed", "parameters.trainable", "data.train_examples"), int),
     **dict.fromkeys(("data.eval_examples", "best.epoch", "speed.pack", "results_version"), int),
     **dict.fromkeys(("best.value", "speed.wall_s", "speed.examples_per_s"), float),
     **{f"settings.{axis}": str for axis in CELL_AXES if axis != "rank"},
-    **dict.fromkeys(("digest", "status", "precision", "device", "commit", "finished", "best.metric"), str),
+    **dict.fromkeys(("digest", "status", "precision", "device", "commit", "finished", "best.metric", "seal"), str),
     **dict.fromkeys(("data.source", "data.tokens_sha256", "base.source", "base.base_sha256", "base.family"), str),
     **dict.fromkeys(("start.source", "start.sha256"), str),
     **{f"versions.{name}": str for name in ("python", "torch", "transformers", "lora")},

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 import lora
-from lora import checkpoint, export, machine, records
+from lora import checkpoint, export, machine, records, wholefiles
 from lora.data import Tokens, steps_per_epoch
 from lora.spec import CELL_AXES, Cell, Hparams, Task
 from lora.starts import Start
@@ -236,18 +236,19 @@ def resume(run: Run, state_dir: Path) -> None:
 
 
 def write_outputs(asked: Asked, rows: list[dict], record: dict, best: dict[str, Tensor]) -> None:
-    """adapter/, run.json and, last, metrics.csv of a finished run. A run that failed in its first epoch has no adapter
-    tensors worth keeping: its folder holds the configuration and an empty file."""
+    """adapter/, run.json, which has the others' hashes and a seal, and, last, metrics.csv of a finished run. A run that
+    failed in its first epoch has no adapter tensors worth keeping: its folder holds the configuration and an empty file."""
     settings, folder = asked.settings, Path(asked.output_dir)
     hparams = settings["hparams"]
+    for part in (folder, folder / "adapter"):
+        wholefiles.sweep(part)
     if settings["method"] == "lora":
         export.write_adapter(
             folder / "adapter", best, record["base"]["family"], settings["model"], settings["weights"], settings["rank"],
             hparams["alpha"], hparams["lora_dropout"],
         )  # fmt: skip
     else:
-        checkpoint.save_tensors(folder / "adapter" / "adapter_model.safetensors", best)
+        checkpoint.save_tensors(folder / "adapter" / export.TENSORS, best)
         told = {key: settings[key] for key in ("method", "weights", "rank", "model")}
         records.write_json(folder / "adapter" / "adapter_config.json", told | dict(family=record["base"]["family"]))
-    records.write_json(folder / "run.json", record)
-    records.write_csv(folder / "metrics.csv", records.METRICS_COLUMNS, rows)
+    records.write_run(folder, record, rows, f"adapter/{export.TENSORS}")

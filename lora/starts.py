@@ -12,11 +12,12 @@ from pathlib import Path
 
 import torch
 
-from lora import export, records, run_record
+from lora import export, records, run_record, wholefiles
 from lora.export import TENSORS
 from lora.spec import PRETRAINED, Problems
 
 log = logging.getLogger(__name__)
+RETRAIN = "train that run again"
 
 
 @dataclass(frozen=True)
@@ -41,20 +42,24 @@ def start_of(asked) -> Start | None:
         return Start(folder, "a PEFT folder", records.file_sha256(folder / TENSORS))
     best, found = -math.inf, None
     for folder in asked.start_dirs:
-        record = run_record.read(folder / "run.json", "train that run again", ("best", *run_record.IDENTITY))
+        record = run_record.read(folder / "run.json", RETRAIN, ("best", *run_record.IDENTITY))
+        wholefiles.checked(record, folder / "run.json", RETRAIN)
         value = record["best"].get("value")
         if value is not None and value > best:
-            best, found = value, (folder, record["settings"])
+            best, found = value, (folder, record)
     if found is None:
         looked = ", ".join(map(str, asked.start_dirs)) or "no folder"
         raise ValueError(
             f"{asked.task.name} starts from the best run of {start}, but none has a finite metric (looked at: {looked}); "
             f"see why they failed, or set start: {PRETRAINED}"
         )
-    folder, settings = found
+    folder, record = found
+    settings, tensors = record["settings"], folder / "adapter" / TENSORS
+    if wholefiles.is_changed(tensors, (record.get("files") or {}).get(f"adapter/{TENSORS}")):
+        raise ValueError(f"{tensors} is not as it was written: run.json has another sha256 of it; {RETRAIN}")
     source = "/".join([*(settings[key] for key in ("protocol", "model", "task", "method", "weights")),
                        f"r{settings['rank']}", f"seed{settings['seed']}"])  # fmt: skip
-    return Start(folder / "adapter", source, records.file_sha256(folder / "adapter" / TENSORS))
+    return Start(folder / "adapter", source, records.file_sha256(tensors))
 
 
 @torch.no_grad()

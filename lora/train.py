@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lora import data, encoder, fetch, inject, interrupt, layers, machine, metrics, passes, records, runs, starts
+from lora import checkpoint, data, encoder, fetch, inject, interrupt, layers, machine, metrics, passes, records, runs, starts
 from lora.keeper import Keeper
 from lora.passes import Limits, Piece
 from lora.progress import Progress
@@ -49,21 +49,22 @@ def train(asked: list[Asked], model_dir: Path, state_dir: Path, device: str = "a
     place = machine.pick_device(device)
     picked = machine.pick_precision(precision, place)
     base_sha256 = fetch.base_sha256(Path(model_dir))
-    left = []
-    for one in asked:
-        wanted = [_run(one, base_sha256, picked)]
-        if precision == "auto":
-            wanted += [_run(one, base_sha256, other) for other in machine.DTYPES if other != picked]
-        if any(runs.restore_finished(run, state_dir) for run in wanted):
-            log.info("%s is finished already: written from its state", wanted[0].name)
-        else:
-            left.append(wanted[0])
-    if not left:
-        return
-    keeper = Keeper(Path(state_dir), checkpoint_every_s)
-    with interrupt.watched():
-        for together in _packs(left):
-            _train_together(together, model_dir, base_sha256, keeper, place, micro_batch)
+    others = [other for other in machine.DTYPES if other != picked] if precision == "auto" else []
+    wanted = [[_run(one, base_sha256, each) for each in (picked, *others)] for one in asked]
+    with checkpoint.held(state_dir, (run.digest for each in wanted for run in each)):
+        left = [each[0] for each in wanted if not _written(each, state_dir)]
+        keeper = Keeper(Path(state_dir), checkpoint_every_s)
+        with interrupt.watched():
+            for together in _packs(left):
+                _train_together(together, model_dir, base_sha256, keeper, place, micro_batch)
+
+
+def _written(wanted: list[Run], state_dir: Path) -> bool:
+    """Whether one of these, a run in all precisions that will do, is finished; then its outputs are written."""
+    if not any(runs.restore_finished(run, state_dir) for run in wanted):
+        return False
+    log.info("%s is finished already: written from its state", wanted[0].name)
+    return True
 
 
 def _packs(left: list[Run]) -> list[list[Run]]:
@@ -241,19 +242,24 @@ def _add_gradients(model, pieces: list[Piece]) -> None:
 
 @torch.no_grad()
 def predict(model, places: list[int], examples, limits: Limits) -> list[np.ndarray]:
-    """Logits [n, C] of each run in `places` for every example, in the examples' order, dropout off; all runs in one pass."""
+    """Logits [n, C] of each run in `places` for every example, in the examples' order, dropout off. Examples are cut into the
+    same parts whatever the pack, as bits depend on the number of rows where it is small; a pass takes parts of any runs."""
     order = np.argsort(examples.lengths, kind="stable")
     found = [[] for _ in places]
 
     def attempt():
-        ends = np.cumsum(examples.lengths[order]) * len(places) // limits.tokens
-        for indices in np.split(order, np.flatnonzero(np.diff(ends)) + 1):
+        size = min(passes.EVALUATED[model.device.type], limits.tokens)
+        ends = np.cumsum(examples.lengths[order]) // size
+        cut = np.split(order, np.flatnonzero(np.diff(ends)) + 1)
+        parts = [(index, indices) for indices in cut for index in range(len(places))]
+        room = limits.tokens // size
+        for first in range(0, len(parts), room):
             interrupt.check()
-            ids, types, lengths, _ = examples.gather(indices)
-            yield len(ids) * len(places), len(indices) == 1
-            step = model.batch([encoder.Part(place, ids, types, lengths) for place in places])
-            for logits, kept in zip(model(step), found, strict=True):
-                kept.append(logits)
+            chosen = parts[first : first + room]
+            given = [encoder.Part(places[index], *examples.gather(indices)[:3]) for index, indices in chosen]
+            yield sum(len(part.ids) for part in given), len(given) == len(given[0].lengths) == 1
+            for (index, _), logits in zip(chosen, model(model.batch(given)), strict=True):
+                found[index].append(logits)
 
     def undo():
         for kept in found:

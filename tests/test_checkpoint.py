@@ -2,11 +2,18 @@
 
 import json
 import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 
 import pytest
 import torch
+from conftest import ROOT
 
-from lora import checkpoint
+from lora import checkpoint, records
 
 DIGEST = "ab" * 32
 
@@ -86,3 +93,48 @@ def test_a_save_that_fails_leaves_the_state_before(saved, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         checkpoint.save(saved, DIGEST, "epoch2", {"a": torch.zeros(2)}, dict(epoch=2))
     assert checkpoint.load(saved, DIGEST)[1] == {"epoch": 1}
+
+
+def test_the_state_before_outlives_a_damaged_one(saved):
+    """It takes the damaged one's place at once: a job that is killed while it saves the next state has it still."""
+    checkpoint.save(saved, DIGEST, "epoch2", {"a": torch.zeros(2)}, dict(epoch=2))
+    folder = checkpoint.folder_of(saved, DIGEST)
+    (folder / "state.json").write_text("{")
+    checkpoint.load(saved, DIGEST)
+    os.replace(folder / "state.json", folder / "before.json")  # as far as the next save got
+    assert checkpoint.load(saved, DIGEST)[1] == {"epoch": 1}
+
+
+def test_state_that_cannot_be_read_stops_the_job(saved, monkeypatch):
+    """It may be whole: training again from nothing would write over it."""
+
+    def none_left(*_):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(records, "file_sha256", none_left)
+    with pytest.raises(OSError, match="Too many open files"):
+        checkpoint.load(saved, DIGEST)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from lora import checkpoint
+with checkpoint.held(Path(sys.argv[1]), [sys.argv[2]]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_state_is_held_by_one_job_and_let_go_when_that_is_killed(tmp_path, caplog):
+    folder = checkpoint.folder_of(tmp_path, DIGEST)
+    command = [sys.executable, "-c", HOLD, str(tmp_path), DIGEST]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as job:
+        assert job.stdout.readline() == "held\n"
+        (folder / ".epoch1.safetensors.1.tmp").touch()
+        threading.Timer(0.5, job.kill).start()
+        began = time.monotonic()
+        with checkpoint.held(tmp_path, [DIGEST, "cd" * 32, DIGEST]):
+            assert time.monotonic() - began > 0.3 and job.wait(10) == -signal.SIGKILL
+            assert "another job trains the run whose state is in" in caplog.text
+            assert not list(folder.glob(".*"))

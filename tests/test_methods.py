@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from test_encoder import padded
 from training import OVERRIDES, adapter_of, asked, go, make_tokens, rows_of
 
-from lora import data, encoder, facts, inject, passes, records, runs, spec, train
+from lora import data, encoder, facts, inject, passes, records, runs, spec, train, wholefiles
 from lora.spec import Cell
 
 REFERENCE = json.loads((ROOT / "tests/references/adapters.json").read_text())
@@ -226,7 +226,8 @@ def test_a_run_starts_from_the_best_run_of_another_task(bert_dir, tokens_dir, ot
     go(first, bert_dir, tokens_dir, tmp_path / "state")
     for one, value in zip(first, (0.7, 0.9, 0.9), strict=True):
         record = json.loads((one.output_dir / "run.json").read_text())
-        records.write_json(one.output_dir / "run.json", record | dict(best=record["best"] | dict(value=value)))
+        changed = record | dict(best=record["best"] | dict(value=value))
+        records.write_json(one.output_dir / "run.json", wholefiles.sealed(changed))
     folders = tuple(one.output_dir for one in first)
     follower = asked(
         tmp_path, 5, WEIGHTS[method], rank, method, start="other", epochs=1, learning_rate=1e-30, weight_decay=0
@@ -255,7 +256,8 @@ def test_a_start_that_cannot_be_is_said(bert_dir, tokens_dir, other_tokens, tmp_
     with pytest.raises(spec.Problems, match=r"(?s)cannot start from .*0\.q\.a: got \[2, 32\], expected \[4, 32\]"):
         go([follower], bert_dir, tokens_dir, tmp_path / "state")
     record = json.loads((narrow.output_dir / "run.json").read_text())
-    records.write_json(narrow.output_dir / "run.json", record | dict(best=dict(epoch=0, metric="accuracy", value=None)))
+    changed = record | dict(best=dict(epoch=0, metric="accuracy", value=None))
+    records.write_json(narrow.output_dir / "run.json", wholefiles.sealed(changed))
     with pytest.raises(ValueError, match="none has a finite metric"):
         go([follower], bert_dir, tokens_dir, tmp_path / "state")
     with pytest.raises(ValueError, match="no adapter_model.safetensors in it; give a PEFT folder"):

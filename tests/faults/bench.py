@@ -110,8 +110,8 @@ class Bench:
         model = make_model("bert", self.folder / "made")
         (model / "tokenizer.json").write_text("{}")
         self.model_dir, self.tokens_dir = self.folder / "model", make_tokens(self.folder / "tokens")
-        told = self.tokens_dir / "tokens.json"  # prepared data are sealed
-        told.write_text(json.dumps(wholefiles.sealed(json.loads(told.read_text()))))
+        told = self.tokens_dir / "tokens.json"  # as of a real task, and sealed as prepared data are
+        told.write_text(json.dumps(wholefiles.sealed(json.loads(told.read_text()) | dict(task="sst2"))))
         fetch.fetch(Source("tiny", "model", "file", str(model), "", "", ""), self.model_dir)
         self._server = _server(self.model_dir)
         apart = self.new()
