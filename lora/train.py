@@ -243,7 +243,7 @@ def _add_gradients(model, pieces: list[Piece]) -> None:
 @torch.no_grad()
 def predict(model, places: list[int], examples, limits: Limits) -> list[np.ndarray]:
     """Logits [n, C] of each run in `places` for every example, in the examples' order, dropout off. Examples are cut into
-    the same parts whatever the pack, as bits depend on the number of rows where it is small; a pass takes any runs' parts."""
+    the same parts whatever the pack, as few rows round otherwise than many; a pass takes parts of any runs."""
     order = np.argsort(examples.lengths, kind="stable")
     found = [[] for _ in places]
 
