@@ -205,7 +205,7 @@ def train_ours(asked: dict, clock: Clock) -> dict:
     cell = spec.Cell("benchmark", "benchmark", "lora", "qv", asked["rank"], "course")
     fixed = dict(epochs=1, examples_per_step=EXAMPLES_PER_STEP, max_tokens=PAD_TO, alpha=ALPHA)
     hparams = facts.resolve(facts.read_facts("hparams.csv"), cell, fixed)
-    task = spec.Task("benchmark", "", "", "glue", ("sentence",), asked["classes"], "accuracy", ("validation",), "")
+    task = spec.Task("benchmark", "", "benchmark", "glue", ("sentence",), asked["classes"], "accuracy", ("validation",), "")
     seeds = range(asked["seed"], asked["seed"] + asked["pack"])
     with tempfile.TemporaryDirectory() as folder:
         wanted = []

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from lora import model_config, textfiles, wholefiles
-from lora.fetch import identity_of
+from lora.fetch import MANIFEST, identity_of, verify
 from lora.readers import Examples, read
 from lora.records import write_json
 from lora.spec import NAME, Problems, Task, shown
@@ -80,13 +80,16 @@ def prepare(task: Task, source_folder: Path, model_folder: Path, max_tokens: int
     """Tokenise the task's splits into `destination`: tokens.safetensors and, last, tokens.json, which is returned.
 
     Examples longer than `max_tokens`, special tokens included, are cut; of a pair the longer text is cut first. Raises
-    ValueError for data or a model folder that does not fit, and then writes nothing.
+    ValueError for data or a model folder that does not fit, FetchError for data changed since they were fetched, and then
+    writes nothing.
     """
     from safetensors.numpy import save
 
     source_folder, model_folder, destination = Path(source_folder), Path(model_folder), Path(destination)
     if destination.is_file():
         raise ValueError(f"{destination} is a file; give a folder, or a name that is not there yet")
+    if (source_folder / MANIFEST).is_file():
+        verify(source_folder)  # what is written below as the tokens' source
     tokenizer = _tokenizer(model_folder, max_tokens)
     arrays, splits = {}, {}
     for name, examples in read(task, source_folder).items():

@@ -26,7 +26,7 @@ def load(**changes) -> grid.Grid:
     name = changes.pop("config", None)
     if name:
         config |= yaml.safe_load((ROOT / "config" / name).read_text(encoding="utf-8"))
-    return grid.load(config | changes)
+    return grid.load(config | (dict(subspace=None) if "tables" in changes else {}) | changes)
 
 
 def table(models, tasks, weights=("qv",), ranks=(8,), **more) -> dict:

@@ -1,5 +1,6 @@
 """Bad input at the command line: exit status 2 and one message that names the file, what was got and what is allowed."""
 
+import hashlib
 import json
 import logging
 import pickle
@@ -11,6 +12,7 @@ import spoiling
 from conftest import make_glue, make_model, make_tokenizer
 from safetensors.torch import load_file, save_file
 
+from lora import wholefiles
 from lora.__main__ import main
 
 
@@ -136,7 +138,21 @@ def write(path: Path, content) -> None:
 
 
 def changed(path: Path, **changes) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    """Other values in a JSON file, which then has no seal, as where somebody meant to change it."""
+    told = {key: value for key, value in json.loads(path.read_text()).items() if key != wholefiles.SEAL}
+    path.write_text(json.dumps(told | changes))
+
+
+def manifest(folder: Path, **changes) -> str:
+    """fetched.json of a folder, as fetching it would write it, but for the hashes that nobody compares with."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    files = {
+        path.relative_to(folder).as_posix(): dict(
+            sha256=hashlib.sha256(path.read_bytes()).hexdigest(), bytes=path.stat().st_size
+        )
+        for path in paths
+    }
+    return json.dumps(dict(name="glue", identity="file glue", files=files) | changes)
 
 
 TSV = "glue/SST-2/dev.tsv"
@@ -178,7 +194,15 @@ PREPARING = {  # how the folder is spoilt -> what is said
     ),
     "a manifest of no JSON": (lambda at: write(at / "glue/fetched.json", "{"), "fetched.json is not JSON"),
     "a manifest as a list": (lambda at: write(at / "glue/fetched.json", "[]"), "fetched.json is not a JSON object"),
-    "a manifest of nothing": (lambda at: write(at / "glue/fetched.json", "{}"), "does not say identity"),
+    "a manifest of nothing": (lambda at: write(at / "glue/fetched.json", "{}"), "does not say name, files"),
+    "a manifest without what it pins": (
+        lambda at: write(at / "glue/fetched.json", manifest(at / "glue", identity=None)),
+        "does not say identity",
+    ),
+    "data changed since they were fetched": (
+        lambda at: write(at / "glue/fetched.json", manifest(at / "glue")) or write(at / TSV, "sentence\tlabel\na b\t1\n"),
+        "1 of its files in",
+    ),
 }
 
 
@@ -311,6 +335,53 @@ def test_sources_that_nobody_knows_are_told(refused, tmp_path):
     own = ("--role", "data", "--kind", "file", "--locator", tmp_path / "no", "--output-dir", tmp_path / "out")
     assert "there is no folder" in refused("fetch", "own", *own, names=[tmp_path / "no"])
     assert "name is '../own'; allowed" in refused("fetch", "../own", *own)
+
+
+def test_a_sentence_of_1_mb_is_an_example_that_is_cut(folder, tmp_path):
+    write(folder / TSV, "sentence\tlabel\n" + "word1 " * 170_000 + "\t1\n")
+    assert main(list(map(str, PREPARE(folder, tmp_path / "out")))) == 0
+    told = json.loads((tmp_path / "out/tokens.json").read_text())
+    assert told["splits"]["validation"] | dict(label_counts=None) == dict(
+        examples=1, tokens=20, truncated=1, label_counts=None
+    )
+
+
+def test_data_as_they_were_fetched_are_prepared(folder, tmp_path):
+    write(folder / "glue/fetched.json", manifest(folder / "glue"))
+    assert main(list(map(str, PREPARE(folder, tmp_path / "out")))) == 0
+    assert json.loads((tmp_path / "out/tokens.json").read_text())["source"] == "file glue"
+
+
+def test_what_cannot_be_merged_is_told(refused, folder, tmp_path):
+    arguments = ["merge", "--adapter-dir", folder, "--model-dir", folder / "model", "--output-dir", tmp_path / "out"]
+    assert "no adapter_config.json" in refused(*arguments, names=[folder])
+    write(folder / "adapter_config.json", "{}")
+    assert "peft_type is None; allowed: peft_type 'LORA'" in refused(*arguments, names=[folder])
+    write(folder / "adapter_config.json", json.dumps(dict(peft_type="LORA", task_type="SEQ_CLS", r=2, lora_alpha=10**400,
+                                                          lora_dropout=0)))  # fmt: skip
+    assert "lora_alpha is 1000" in refused(*arguments, names=[folder])
+    changed(folder / "adapter_config.json", lora_alpha=4)
+    write(folder / "adapter_model.bin", pickle.dumps({"a": 1}))
+    assert "pickled files are not loaded" in refused(*arguments, names=[folder])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "the header is ''; expected 'model,"),
+        (b"model,task\n", "the header is 'model,task'; expected"),
+        (b"\xff", "line 1: byte 0xff is not UTF-8"),
+        (b'"', "line 1 is not CSV"),
+        (b"x" * 10**6, "line 1 is not CSV (field larger"),
+        (b"a," * 10**5, "the header is 'a,a"),
+    ],
+)
+def test_a_table_of_something_else_is_told(refused, tmp_path, content, message):
+    (tmp_path / "mine.yaml").write_text("seeds: [1]\n")
+    write(tmp_path / "runs.csv", content)
+    arguments = ("--config", tmp_path / "mine.yaml", "--runs", tmp_path / "runs.csv", "--output-dir", tmp_path)
+    assert message in refused("table", "table2", *arguments, names=[tmp_path / "runs.csv"])
 
 
 def test_what_is_spoilt_here_is_whole(whole, tmp_path):

@@ -10,10 +10,11 @@ import synthetic
 import torch
 from conftest import ROOT
 from safetensors.torch import load_file, save_file
+from spoiling import check_told
 from test_fuzz_files import tensors_of
 from training import adapter_of, asked, go, make_tokens, rows_of
 
-from lora import collect, export, facts, grid, inject, records, run_record
+from lora import collect, export, facts, grid, inject, readers, records, run_record
 from lora.spec import Problems
 
 CONFIG = synthetic.load().config
@@ -153,6 +154,27 @@ def test_what_stands_in_a_record_is_found_and_what_is_needed_is_missed(tmp_path)
     assert run_record.at(found, "base.family") == "" and run_record.at(found, "base.family.x") is None
     with pytest.raises(Problems, match="(?s)run.json is not of a run here; train it again.*settings.seed is missing"):
         run_record.read(tmp_path / "run.json", "train it again", run_record.IDENTITY)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A data set as `datasets` saves it."""
+    from datasets import Dataset, DatasetDict
+
+    rows = {"sentence1": ["a", "c"], "sentence2": ["b", ""], "label": [0, 1]}
+    folder = tmp_path_factory.mktemp("saved") / "rte"
+    DatasetDict({name: Dataset.from_dict(rows) for name in ("train", "validation")}).save_to_disk(str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["dataset_dict.json", "train/state.json", "train/dataset_info.json"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"3", b"\xff", b"[" * 100_000, b'{"splits": [1]}'])
+def test_a_saved_data_set_that_is_damaged_is_told(saved, tmp_path, name, content):
+    folder = shutil.copytree(saved, tmp_path / "rte")
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match="is no data set that datasets can load") as caught:
+        readers.read(facts.read_tasks()["rte"], folder)
+    check_told(str(caught.value), folder)
 
 
 @pytest.fixture
