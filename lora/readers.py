@@ -137,8 +137,9 @@ def _read_saved(task: Task, folder: Path) -> dict[str, Examples]:
 
     try:
         saved = load_from_disk(str(folder))
-    except (OSError, ValueError, KeyError, IndexError) as error:  # IndexError: a split that was saved without examples
-        raise ValueError(f"{folder} is no data set that datasets can load ({error}); save or fetch it again") from None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:  # of damaged JSON inside
+        why = f"{type(error).__name__}: {str(error)[:300]}"
+        raise ValueError(f"{folder} is no data set that datasets can load ({why}); save or fetch it again") from None
     splits = {}
     for split in ("train", *task.eval_splits):
         if split not in saved:

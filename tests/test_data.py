@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lora import data, facts
+from lora.records import file_sha256
 
 TASKS = facts.read_tasks()
 WORDS = [" ".join(f"{a}{b}" for b in ("le", "la", "n't", "7", "é")) for a in "abcdefgh"]
@@ -121,7 +122,12 @@ def test_source_is_what_was_fetched(model_folder, source, tmp_path):
     import shutil
 
     shutil.copytree(source, tmp_path / "source")
-    (tmp_path / "source" / "fetched.json").write_text(json.dumps({"identity": "hub nyu-mll/glue:rte abc"}))
+    files = {
+        path.relative_to(source).as_posix(): dict(sha256=file_sha256(path), bytes=path.stat().st_size)
+        for path in source.rglob("*.tsv")
+    }
+    manifest = dict(name="rte", identity="hub nyu-mll/glue:rte abc", files=files)
+    (tmp_path / "source" / "fetched.json").write_text(json.dumps(manifest))
     facts = data.prepare(TASKS["rte"], tmp_path / "source", model_folder, 20, tmp_path / "tokens")
     assert facts["source"] == "hub nyu-mll/glue:rte abc"
 
