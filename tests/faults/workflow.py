@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
@@ -62,8 +64,8 @@ class Workflow:
 
     def snakemake(self, folder: Path, *options, status: int = 0, **config) -> str:
         """Run it through; raise Lost unless it ends with this status."""
-        process = self.start(folder, *options, **config)
-        output = _output_of(process)
+        with self.start(folder, *options, **config) as process:
+            output = _output_of(process)
         if process.returncode != status:
             raise Lost(f"snakemake ended with status {process.returncode}: {output[-3000:]}")
         return output
@@ -82,13 +84,30 @@ def runs_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(paths)}
 
 
-def _under_way(folder: Path, process: subprocess.Popen) -> None:
-    """Wait until state has been saved."""
-    until = time.monotonic() + LIMIT_S
-    while not any((folder / "results/state").glob("*/state.json")):
-        if process.poll() is not None or time.monotonic() > until:
-            raise Lost(f"no job is under way: {process.communicate()[0][-3000:]}")
-        time.sleep(0.02)
+@contextmanager
+def _under_way(workflow: Workflow, random: Random, folder: Path) -> Iterator[subprocess.Popen]:
+    """A Snakemake, some time after its job saved state for the first time; the job stands still (SIGSTOP) until it is
+    told to go on or killed, so that what follows finds it in mid-training however slow the machine is."""
+    with workflow.start(folder) as process:
+        try:
+            until = time.monotonic() + LIMIT_S
+            while not any((folder / "results/state").glob("*/state.json")):
+                if process.poll() is not None or time.monotonic() > until:
+                    raise Lost(f"no job is under way: {_output_of(process)[-3000:]}")
+                time.sleep(0.02)
+            time.sleep(random.random() / 2)
+            if not _jobs(folder):
+                raise Lost("the job ended before it could be disturbed")
+            _signal(folder, signal.SIGSTOP)
+            yield process
+        finally:
+            process.kill()
+            _signal(folder, signal.SIGKILL)
+
+
+def _signal(folder: Path, number: int) -> None:
+    for job in _jobs(folder):
+        os.kill(job, number)
 
 
 def _output_of(process: subprocess.Popen) -> str:
@@ -125,34 +144,26 @@ def _refused(workflow: Workflow, folder: Path) -> str:
 def killed(workflow: Workflow, random: Random, folder: Path) -> str:
     """kill -9 of Snakemake alone: its job goes on, a second Snakemake is refused by the lock; unlocked, it starts the job
     anew beside the one that still runs."""
-    process = workflow.start(folder)
-    _under_way(folder, process)
-    time.sleep(random.random())
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    if not _jobs(folder):
-        raise Lost("the job ended with its Snakemake, or before it")
-    said = _refused(workflow, folder)
-    workflow.snakemake(folder, "--unlock")
-    workflow.snakemake(folder, "--rerun-incomplete")
-    until = time.monotonic() + LIMIT_S
-    while _jobs(folder) and time.monotonic() < until:
-        time.sleep(0.05)
-    process.stdout.close()
+    with _under_way(workflow, random, folder) as process:
+        process.kill()
+        process.wait()
+        if not _jobs(folder):
+            raise Lost("the job ended with its Snakemake")
+        said = _refused(workflow, folder)
+        workflow.snakemake(folder, "--unlock")
+        _signal(folder, signal.SIGCONT)
+        workflow.snakemake(folder, "--rerun-incomplete")
+        until = time.monotonic() + LIMIT_S
+        while _jobs(folder) and time.monotonic() < until:
+            time.sleep(0.05)
     workflow.check(folder)
     return said
 
 
 def killed_with_its_job(workflow: Workflow, random: Random, folder: Path) -> str:
     """As when a machine goes down."""
-    process = workflow.start(folder)
-    _under_way(folder, process)
-    time.sleep(random.random())
-    process.send_signal(signal.SIGKILL)
-    for job in _jobs(folder):
-        os.kill(job, signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    with _under_way(workflow, random, folder):
+        pass
     workflow.snakemake(folder, "--unlock")
     workflow.snakemake(folder, "--rerun-incomplete")
     workflow.check(folder)
@@ -163,12 +174,12 @@ def killed_with_its_job(workflow: Workflow, random: Random, folder: Path) -> str
 
 def started_twice(workflow: Workflow, random: Random, folder: Path) -> str:
     """The second one is refused, the first goes through."""
-    first = workflow.start(folder)
-    _under_way(folder, first)
-    said = _refused(workflow, folder)
-    output = _output_of(first)
-    if first.returncode:
-        raise Lost(f"the first Snakemake ended with status {first.returncode}: {output[-3000:]}")
+    with _under_way(workflow, random, folder) as first:
+        said = _refused(workflow, folder)
+        _signal(folder, signal.SIGCONT)
+        output = _output_of(first)
+        if first.returncode:
+            raise Lost(f"the first Snakemake ended with status {first.returncode}: {output[-3000:]}")
     workflow.check(folder)
     return said
 
