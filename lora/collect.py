@@ -7,17 +7,15 @@ told at once. The cost is that changing one setting makes every older run unusab
 put back; that is the point. It neither trains nor chooses an epoch (`tables` does).
 """
 
-import json
 import math
 from dataclasses import asdict
 from pathlib import Path
 
 import yaml
 
-import lora
-from lora import records, render, run_record, wholefiles
+from lora import agreement, records, render, run_record, wholefiles
 from lora.page import Listing
-from lora.spec import BASE_METHODS, Cell, Problems, shown
+from lora.spec import BASE_METHODS, Cell, Problems
 
 RETRAIN = "retrain these runs (delete their folders)"
 LEAST = {  # metric -> the least it can be; the most is 1
@@ -45,9 +43,9 @@ def collect(grid, runs_dir: Path, output: Path) -> None:
     """Write `output` (records.RUNS_COLUMNS): one row per epoch of every run of `grid`, in the grid's order.
 
     Raises Problems that name every run whose run.json says other settings or another results_version than the grid asks
-    for, or whose metrics.csv does not hold the epochs it should.
+    for, or whose metrics.csv does not hold the epochs it should, and the runs of one cell that stood on different things.
     """
-    rows, problems = [], []
+    rows, problems, trained = [], [], []
     for cell, seed, folder in runs_of(grid, runs_dir):
         if not (folder / "metrics.csv").is_file():
             rows.append(_row(grid, cell, seed, None, dict(status="missing")))
@@ -63,12 +61,16 @@ def collect(grid, runs_dir: Path, output: Path) -> None:
             problems.append(f"{name}: metrics.csv is there without run.json, so nothing says what it is")
             continue
         precision = "auto" if cell.method in BASE_METHODS else grid.config["precision"]
-        found = damages(record, folder) + differences(record, grid.settings(cell, seed), precision)
+        found = damages(record, folder) + agreement.differences(record, grid, cell, seed, precision)
         found += [] if found else _wrong_epochs(epochs, grid.hparams(cell).epochs, record) + _wrong_values(epochs)
         problems += [f"{name}: {difference}" for difference in found]
+        trained += [(cell, seed, record)] * (not found)
         rows += [_row(grid, cell, seed, record, epoch) for epoch in epochs]
     if problems:
         raise Problems(f"Runs in {runs_dir} are not what the config asks for; {ADVICE}:", problems)
+    mixed = agreement.unlike(trained)
+    if mixed:
+        raise Problems(f"Runs in {runs_dir} do not belong together; {RETRAIN}, or set precision: to what you want:", mixed)
     records.write_csv(output, records.RUNS_COLUMNS, rows)
 
 
@@ -85,30 +87,6 @@ def damages(record: dict, folder: Path) -> list[str]:
     if wholefiles.is_changed(folder / "metrics.csv", (record.get("files") or {}).get("metrics.csv")):
         found.append("metrics.csv is not as it was written: run.json has another sha256 of it")
     return found
-
-
-def differences(record: dict, asked: dict, precision: str) -> list[str]:
-    """What a run.json says was trained that is not what is asked, one line per setting; and another results_version or,
-    unless `precision` is auto, another precision."""
-    trained = _flat(record.get("settings") or {}) | dict(results_version=record.get("results_version"))
-    wanted = _flat(json.loads(json.dumps(asked))) | dict(results_version=lora.RESULTS_VERSION)
-    if precision != "auto":
-        trained, wanted = trained | dict(precision=_precision(record)), wanted | dict(precision=precision)
-    return [
-        f"{key} was trained as {shown(trained.get(key))}, asked for is {wanted.get(key)!r}"
-        for key in [*wanted, *(key for key in trained if key not in wanted)]
-        if trained.get(key) != wanted.get(key)
-    ]
-
-
-def _precision(record: dict) -> str:
-    """What a run was computed in; fp32 where its run.json is older than the choice."""
-    return record.get("precision") or "fp32"
-
-
-def _flat(settings: dict) -> dict:
-    hparams = settings.get("hparams") or {}
-    return {key: settings[key] for key in settings if key != "hparams"} | {f"hparams.{key}": hparams[key] for key in hparams}
 
 
 def _wrong_epochs(epochs: list[dict], asked: int, record: dict) -> list[str]:
@@ -140,7 +118,7 @@ def _row(grid, cell: Cell, seed: int, record: dict | None, epoch: dict) -> dict:
     row |= asdict(cell) | dict(seed=seed)
     return row | dict(
         digest=record.get("digest", ""),
-        base_precision=_precision(record) if record else "",
+        base_precision=agreement.precision_of(record) if record else "",
         trainable=run_record.at(record, "parameters.trainable"),
         eval_examples=run_record.at(record, "data.eval_examples"),
     )
@@ -172,7 +150,7 @@ def provenance(grid, runs_dir: Path) -> list[dict]:
         problems += [f"{folder}: {damage}" for damage in damages(record, folder)]
         record = record | dict(start=record.get("start") or dict(source="", sha256=""))  # null is the pre-trained model
         found = {column: run_record.at(record, place) for column, place in STOOD_ON.items()} | dict(
-            precision=_precision(record)
+            precision=agreement.precision_of(record)
         )
         lacking = [STOOD_ON[column] for column, value in found.items() if value is None]
         if lacking:

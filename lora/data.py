@@ -102,6 +102,8 @@ def prepare(task: Task, source_folder: Path, model_folder: Path, max_tokens: int
             "task": task.name,
             "max_tokens": max_tokens,
             "num_labels": task.num_labels,
+            "format": task.format,
+            "text_columns": list(task.text_columns),
             "splits": splits,
             "sha256": arrays_sha256(arrays),
             "source": identity_of(source_folder),

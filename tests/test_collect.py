@@ -34,10 +34,10 @@ def test_all_mismatches_are_told_at_once(tmp_path):
 def test_another_precision_than_the_one_asked_for_is_told(tmp_path):
     """With auto any is accepted; a run.json without the key is fp32."""
     asked = small()
-    write_run(asked, asked.cells[0], 0, tmp_path / "runs", epochs([0.9] * 3), precision="bf16")
     write_run(asked, asked.cells[0], 1, tmp_path / "runs", epochs([0.9] * 3))
     without_key(write_run(asked, asked.cells[0], 2, tmp_path / "runs", epochs([0.9] * 3)) / "run.json", "precision")
     tables.collect(asked, tmp_path / "runs", tmp_path / "runs.csv")
+    write_run(asked, asked.cells[0], 0, tmp_path / "runs", epochs([0.9] * 3), precision="bf16")
     for precision, other, wrong in (("fp32", "bf16", (0,)), ("bf16", "fp32", (1, 2))):
         explicit = load(seeds=[0, 1, 2], tables=asked.config["tables"], precision=precision)
         with pytest.raises(Problems) as caught:
@@ -45,6 +45,39 @@ def test_another_precision_than_the_one_asked_for_is_told(tmp_path):
         name = f"{asked.cells[0].path}/seed"
         told = f"precision was trained as {other!r}, asked for is {precision!r}"
         assert caught.value.problems == [f"{name}{seed}: {told}" for seed in wrong]
+
+
+def test_runs_that_stood_on_different_things_are_not_averaged(tmp_path):
+    """One seed of a cell on another precision, start or library; one rank of a table on other data or another model's bytes.
+    A build of the same torch is the same torch."""
+    asked = load(seeds=[0, 1, 2], tables=dict(table2=None, table6=table(["roberta-base"], ["mnli"], ranks=(1, 8))))
+    one, eight = asked.cells
+    versions = dict(python="3.11.7", torch="2.13.0+cpu", transformers="5.23.0", lora="1.0")
+
+    def told(cell, seed, **changes):
+        for each in asked.cells:
+            for number in asked.seeds:
+                with_versions = dict(versions=versions) | (changes if (each, number) == (cell, seed) else {})
+                write_run(asked, each, number, tmp_path / "runs", epochs([0.9] * 3), **with_versions)
+        try:
+            tables.collect(asked, tmp_path / "runs", tmp_path / "runs.csv")
+        except Problems as caught:
+            return caught.problems
+        return []
+
+    assert told(one, 0, versions=versions | dict(torch="2.13.0+cu130", python="3.12.1")) == []
+    (problem,) = told(eight, 1, precision="bf16")
+    others = f"2 runs ({eight.path}/seed0 first)"
+    assert problem == f"{eight.path}: precision is bf16 in {eight.path}/seed1, fp32 in {others}"
+    (problem,) = told(one, 2, versions=versions | dict(torch="2.14.0"))
+    assert problem.startswith(f"{one.path}: versions.torch is 2.13.0 in 2 runs") and f"2.14.0 in {one.path}/seed2" in problem
+    (problem,) = told(one, 2, start=dict(source="a folder", sha256="ab" * 32))
+    assert problem.startswith(f"{one.path}: start.sha256 is abababababab in {one.path}/seed2, nothing in 2 runs")
+    (problem,) = told(one, 0, data=dict(tokens_sha256="cd" * 32, source="x", train_examples=9, eval_examples=9))
+    others = f"abababababab in 5 runs ({one.path}/seed1 first)"
+    assert problem == f"roberta-base/mnli/t128: data.tokens_sha256 is {others}, cdcdcdcdcdcd in {one.path}/seed0"
+    (problem,) = told(eight, 0, base=dict(base_sha256="ef" * 32, source="y", family="roberta"))
+    assert problem.startswith("roberta-base: base.base_sha256 is ") and "efefefefefef in" in problem
 
 
 def without_key(path, *place) -> None:

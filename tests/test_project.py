@@ -12,9 +12,9 @@ from lora import records, spec
 # Each module may import only what stands below it.
 ORDER = """
     __main__ train_command train passes keeper runs starts machine interrupt merge subspace inject pretrained encoder export
-    checkpoint layers tables selection epochs collect heatmaps plots rankplots drawing render layout shapes footnotes
-    matching page course data metrics fetch hub readers grid comparison config_file schema usual facts packs progress
-    run_record records model_config textfiles wholefiles spec
+    checkpoint layers tables selection epochs collect agreement heatmaps plots rankplots drawing render layout shapes
+    footnotes matching page course data metrics fetch hub readers grid comparison config_file schema usual facts packs
+    progress run_record records model_config textfiles wholefiles spec
 """.split()
 TORCH = {
     "train",

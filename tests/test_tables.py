@@ -54,15 +54,17 @@ def test_statistics_are_those_of_numpy_and_the_standard_library(tmp_path):
     assert (cell["best_min"], cell["best_max"]) == pytest.approx((91.2, 96.7))
 
 
-def test_the_precision_of_the_frozen_model_is_told_and_a_mixture_is_marked(tmp_path):
-    asked = small((0, 1))
+def test_the_precision_of_the_frozen_model_is_told_and_a_mixture_of_cells_is_marked(tmp_path):
+    asked = load(seeds=[0, 1], tables=dict(table2=table(["roberta-base"], ["sst2", "mrpc"]), table6=None))
     for folder, precisions in (("same", ("bf16", "bf16")), ("mixed", ("bf16", "fp32"))):
-        for seed, precision in zip(asked.seeds, precisions, strict=True):
-            write_run(asked, asked.cells[0], seed, tmp_path / folder / "runs", epochs([0.9] * 3), precision=precision)
+        for cell, precision in zip(asked.cells, precisions, strict=True):
+            for seed in asked.seeds:
+                write_run(asked, cell, seed, tmp_path / folder / "runs", epochs([0.9] * 3), precision=precision)
         result = made(asked, tmp_path / folder)
         notes = [note for note in result.page.footnotes if note.startswith("Frozen model in")]
         assert len(notes) == 1 and ("Not one precision" in notes[0]) == (folder == "mixed")
-        assert result.cells[0]["base_precision"] == " ".join(sorted(set(precisions)))
+        told = {(cell["task"], cell["base_precision"]) for cell in result.cells}
+        assert told == {(cell.task, precision) for cell, precision in zip(asked.cells, precisions, strict=True)}
 
 
 def test_best_epoch_is_the_earliest_of_equals_and_of_its_own_run(tmp_path):

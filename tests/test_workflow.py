@@ -145,6 +145,56 @@ def test_another_seed_trains_alone(ran):
     assert log.count("finished already") == 2 and "1 runs in lock-step" in log
 
 
+def test_exactly_the_runs_whose_facts_changed_train_again(small, tmp_path):
+    """In a checkout of one's own: a hyperparameter of one task, then the data of one, then the model, then the data of one
+    and a further seed. Everything else keeps its files."""
+    folder, config = small
+    for name in ("Snakefile", "config", "lora", "workflow", "envs"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    glue, tiny = shutil.copytree(folder / "glue", tmp_path / "glue"), shutil.copytree(folder / "tiny", tmp_path / "tiny")
+    sources = {name: dict(kind="file", locator=str(glue)) for name in ("glue-sst2", "glue-stsb")}
+    config = config | dict(sources=sources | {"tiny": dict(role="model", kind="file", locator=str(tiny))})
+    path = write_config(tmp_path, config, overrides=dict(max_tokens=20, epochs=2, learning_rate=3e-3))
+
+    def again() -> tuple[set[str], set[str]]:
+        """The tasks and ranks whose jobs ran, and those whose runs have other bytes than before."""
+        before = run_files(tmp_path)
+        output = snakemake("-s", tmp_path / "Snakefile", "--configfile", path, cwd=tmp_path)
+        jobs = re.findall(r"rule train:.*?wildcards: .*?task=(\w+), .*?rank=(\d+)", output, re.S)
+        changed = [name for name, content in run_files(tmp_path).items() if before.get(name) != content]
+        parts = [Path(name).parts for name in changed]
+        return {f"{task} {rank}" for task, rank in jobs}, {f"{part[4]} {part[7].removeprefix('r')}" for part in parts}
+
+    every = {"sst2 1", "sst2 2", "stsb 2"}
+    assert again() == (every, every)
+    assert again() == (set(), set())
+
+    facts = tmp_path / "config/hparams.csv"
+    facts.write_text(facts.read_text() + "course,lora,tiny,stsb,*,alpha,32,this test\n")
+    assert again() == ({"stsb 2"}, {"stsb 2"})
+
+    lines = (glue / "STS-B/train.tsv").read_text().splitlines(keepends=True)
+    other = shutil.copytree(glue, tmp_path / "other")
+    (other / "STS-B/train.tsv").write_text("".join(lines[:-5]))
+    config["sources"]["glue-stsb"]["locator"] = str(other)
+    path = write_config(tmp_path, config, overrides=dict(max_tokens=20, epochs=2, learning_rate=3e-3))
+    assert again() == ({"stsb 2"}, {"stsb 2"})
+
+    config["sources"]["tiny"]["locator"] = str(make_model("bert", tmp_path / "larger", num_hidden_layers=1))
+    make_tokenizer(tmp_path / "larger")
+    path = write_config(tmp_path, config, overrides=dict(max_tokens=20, epochs=2, learning_rate=3e-3))
+    assert again() == (every, every)
+
+    before = run_files(tmp_path)
+    config["sources"]["glue-stsb"]["locator"] = str(glue)
+    path = write_config(tmp_path, config, overrides=dict(max_tokens=20, epochs=2, learning_rate=3e-3), seeds=[0, 1, 2])
+    assert again()[0] == every
+    after = run_files(tmp_path)
+    assert len(after) == 9 and {"stsb" in name for name in before if before[name] == after[name]} == {False}
+    assert all(before[name] != after[name] for name in before if "stsb" in name)
+
+
 @pytest.mark.parametrize(
     "pack, left_out, jobs, runs",
     [([], None, 6, 6), (["rank", "seed"], "table2", 1, 4), (["task", "seed"], "table6", 1, 4)],

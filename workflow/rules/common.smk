@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
-from lora import RESULTS_VERSION, comparison, grid as lora_grid, packs, usual
+from lora import RESULTS_VERSION, agreement, comparison, grid as lora_grid, packs, usual
 from lora.config_file import read_yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
@@ -88,10 +88,33 @@ def tokens_folder(cell):
     return f"{config['results']}/tokens/{cell.model}/{cell.task}/t{max_tokens}"
 
 
+def tokens_json(cell):
+    return f"{tokens_folder(cell)}/tokens.json"
+
+
+def unless_settled(wildcards, files):
+    """Inputs of a training job. Their timestamps say nothing where its runs are all there and as asked (ancient). Of other
+    jobs they must be plain: Snakemake 9 leaves out a job whose own parameters changed while an ancient input is remade.
+    """
+    seeds, runs = seeds_of(wildcards), runs_folder(wildcards)
+    settled = all(
+        agreement.settled(GRID, cell, seeds, runs, tokens_json)
+        for cell in cells_of(wildcards)
+    )
+    return [ancient(name) for name in files] if settled else files
+
+
+def model_of(wildcards):
+    """The fetched base model of a training job."""
+    path = f"{config['results']}/sources/{wildcards.model}/fetched.json"
+    return unless_settled(wildcards, [path])[0]
+
+
 def tokens_of(wildcards):
     """The prepared data of a training job, a file for each of its tasks."""
     folders = {tokens_folder(cell) for cell in cells_of(wildcards)}
-    return [f"{folder}/tokens.safetensors" for folder in sorted(folders)]
+    files = [f"{folder}/tokens.safetensors" for folder in sorted(folders)]
+    return unless_settled(wildcards, files)
 
 
 def start_folders(cell):
@@ -109,7 +132,8 @@ def starts_of(wildcards):
     """The files of other runs that a training job's runs start from."""
     folders = {folder for cell in cells_of(wildcards) for folder in start_folders(cell)}
     names = ("run.json", "adapter/adapter_model.safetensors")
-    return [f"{folder}/{name}" for folder in sorted(folders) for name in names]
+    files = [f"{folder}/{name}" for folder in sorted(folders) for name in names]
+    return unless_settled(wildcards, files)
 
 
 def work_of(wildcards):

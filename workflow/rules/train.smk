@@ -1,10 +1,10 @@
-# One job trains the runs of a pack together (config: pack). Inputs are ancient(): their timestamps say nothing, their
-# pinned identity is a parameter. State lies undeclared in <results>/state, where Snakemake deletes nothing.
+# One job trains the runs of a pack together (config: pack). Timestamps of inputs say nothing (common.smk, unless_settled),
+# their pinned identity is a parameter. State lies undeclared in <results>/state, where Snakemake deletes nothing.
 rule train:
     input:
-        model=ancient("<results>/sources/{model}/fetched.json"),
-        tokens=ancient(tokens_of),
-        starts=ancient(starts_of),
+        model=model_of,
+        tokens=tokens_of,
+        starts=starts_of,
     output:
         metrics=per_run("metrics.csv"),
         record=per_run("run.json"),
