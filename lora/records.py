@@ -119,7 +119,7 @@ TABLE_COLUMNS = {  # <table>.csv: one row per cell of the table
     "metric": (str, "a metric of METRICS_COLUMNS, or average"),
     "base_precision": (
         str,
-        "of the frozen base model, in the runs that are there: bf16, fp32, or bf16 fp32 for some of each",
+        "of the frozen base model, bf16 or fp32; both in an average over tasks that differ",
     ),
     "trainable": (int, "trained parameters without the head"),
     "eval_examples": (int, "size of the evaluation set"),
