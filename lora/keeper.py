@@ -1,7 +1,8 @@
 """When the runs under way are saved, and how long they have been under way.
 
-State is saved at the end of every epoch (`train`), and here within one: every so many seconds, and when training is told to
-stop. Seconds are those of a clock that nobody sets, so that a clock that is moved neither saves too often nor never.
+All of them every so many seconds and when training is told to stop; a run at the end of its epoch as long as saving has
+taken little of the time so far, as the state of a fully fine-tuned model is gigabytes; a finished run always. Seconds are
+those of a clock that nobody sets, so that a clock that is moved neither saves too often nor never.
 """
 
 import time
@@ -10,18 +11,17 @@ from pathlib import Path
 from lora import runs
 from lora.runs import Run
 
+SHARE = 0.02  # of the time so far that saving may have taken for an unfinished run to be saved at the end of its epoch
+
 
 class Keeper:
-    """Keeps the states of the runs under way: when asked to, and every `every_s` seconds within an epoch."""
+    """Keeps the states of the runs under way: at the end of an epoch, when asked to, and every `every_s` seconds."""
 
     def __init__(self, state_dir: Path, every_s: float):
         self.state_dir, self.every_s = state_dir, every_s
         self.left: list[Run] = []
-        self.ticked = self.saved = time.monotonic()
-
-    def start(self, left: list[Run]) -> None:
-        """These runs are under way, and their states are saved."""
-        self.left, self.saved = left, time.monotonic()
+        self.begun = self.ticked = self.saved = time.monotonic()
+        self.spent_s = 0.0  # in saving
 
     def tick(self) -> None:
         """Add the time since the last tick to the runs under way."""
@@ -29,12 +29,30 @@ class Keeper:
         for run in self.left:
             run.wall_s += elapsed
 
-    def save(self, left: list[Run]) -> None:
+    def end_epoch(self, ended: list[Run], record_of) -> None:
+        """Runs have ended an epoch: those that are finished are saved with their run.json, `record_of(run)`, and written
+        out; the others are saved as far as that costs little."""
         self.tick()
-        for run in left:
-            runs.save(run, self.state_dir, None)
+        affordable = self.spent_s <= SHARE * (time.monotonic() - self.begun)
+        for run in ended:
+            record = record_of(run) if run.done else None
+            if run.done or affordable:
+                self._keep(run, record)
+            if run.done:
+                runs.write_outputs(run.asked, run.rows, record, run.best)
+
+    def save(self) -> None:
+        """All runs under way."""
+        self.tick()
+        for run in self.left:
+            self._keep(run, None)
         self.saved = time.monotonic()
 
     def save_if_due(self) -> None:
         if time.monotonic() - self.saved >= self.every_s:
-            self.save(self.left)
+            self.save()
+
+    def _keep(self, run: Run, record: dict | None) -> None:
+        started = time.monotonic()
+        runs.save(run, self.state_dir, record)
+        self.spent_s += time.monotonic() - started

@@ -2,8 +2,8 @@
 
 Every run has its own order of examples, learning-rate schedule, mean loss, gradient clipping and AdamW, so its rows are
 those it would give alone; they share the frozen weights and each forward and backward pass. After each epoch a run is
-evaluated on its whole evaluation set, one row is added, and its state is saved; a finished run is written out from that
-state, now and in any later job that asks for it. AdamW with decoupled weight decay off biases, linear warm-up and decay
+evaluated on its whole evaluation set and one row is added (`keeper` saves its state); a finished run is written out from
+its state, now and in any later job that asks for it. AdamW with decoupled weight decay off biases, linear warm-up and decay
 (paper App. D.1). The loop does not know cells, tables or Snakemake.
 """
 
@@ -42,9 +42,10 @@ def train(asked: list[Asked], model_dir: Path, state_dir: Path, device: str = "a
 
     `model_dir` is a local transformers folder, `state_dir` where state is kept between jobs. `micro_batch` examples of a
     run per forward pass, 0 for a whole step; results differ by rounding only. `precision` is that of the frozen base: bf16,
-    fp32, or auto, which takes what is faster here, and finished runs of either. State is saved after every epoch, every
-    `checkpoint_every_s` seconds, and when the process is told to stop, which raises interrupt.Interrupted. Raises ValueError
-    for inputs that do not fit together or a pack that does not fit memory, before any training.
+    fp32, or auto, which takes what is faster here, and finished runs of either. State is saved after an epoch as long as
+    that costs little, every `checkpoint_every_s` seconds, and when the process is told to stop, which raises
+    interrupt.Interrupted. Raises ValueError for inputs that do not fit together or a pack that does not fit memory, before
+    any training.
     """
     place = machine.pick_device(device)
     picked = machine.pick_precision(precision, place)
@@ -148,7 +149,7 @@ def _loop(model, pack: list[Run], keeper: Keeper, limits: Limits, base_facts: di
     work = sum((run.hparams.epochs - run.epoch) * len(run.tokens["train"]) for run in left)
     progress = Progress(_label(left), work)
     log.info("%d runs in lock-step", len(left))
-    keeper.start(left)
+    keeper.left = left
     while left:
         try:
             interrupt.check()
@@ -158,17 +159,11 @@ def _loop(model, pack: list[Run], keeper: Keeper, limits: Limits, base_facts: di
                 _end_epoch(model, ended, limits, progress.rate())
         except interrupt.Interrupted:
             progress.clear()
-            keeper.save(left)
+            keeper.save()
             raise
         if ended:
-            keeper.tick()
-            for run in ended:
-                record = runs.record_of(run, base_facts, model, len(pack))
-                runs.save(run, keeper.state_dir, record)
-                if run.done:
-                    runs.write_outputs(run.asked, run.rows, record, run.best)
-            left = [run for run in left if not run.done]
-            keeper.start(left)
+            keeper.end_epoch(ended, lambda run: runs.record_of(run, base_facts, model, len(pack)))
+            keeper.left = left = [run for run in left if not run.done]
             continue
         for run in left:
             if run.order is None:
