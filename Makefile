@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint tables reference bench clean
+.PHONY: demo test lint tables bench determinism faults clean
 .DEFAULT_GOAL := demo
 
 demo: .venv/.ready
@@ -20,6 +20,14 @@ tables: .venv/.ready
 # Ways of training timed side by side; see benchmarks/README.md.
 bench: .venv/.ready
 	$(BIN)/python benchmarks/run.py
+
+# The demo three times, by one core, by all, and with two threads a job: the same bytes or not. For every night.
+determinism: .venv/.ready
+	$(BIN)/python tests/determinism.py
+
+# At least 200 kills and every other disturbance of tests/faults: about ten minutes, as root for all of them.
+faults: .venv/.ready
+	$(BIN)/python tests/faults/run.py --kills 200
 
 test: .venv/.ready
 	$(BIN)/python -m pytest
