@@ -55,7 +55,8 @@ def _layer(shape: Shape, cell: Cell, layer: int, split: Split) -> tuple[float, f
         return forward, _lora_backward(layer, square, rows, ffn, product, inserted)
     above = layer > cell.first_layer  # something below trains too
     lowest = ffn if cell.method == "adapter_houlsby" and layer == cell.first_layer else 0.0
-    return forward, (base + 2 * product if above else lowest) + 4 * added
+    unread = 0.0 if above else min(inserted.values(), default=0.0)  # the lowest adapter's input needs no gradient
+    return forward, (base + 2 * product if above else lowest) + 4 * added - unread
 
 
 def _lora_backward(layer: int, square: float, rows: float, ffn: float, product: float, pairs: dict[str, float]) -> float:
