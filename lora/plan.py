@@ -115,9 +115,9 @@ class Plan:
 
 def duration(seconds: float) -> str:
     """A time in the unit that a person would say it in."""
-    for most, unit, word in ((120, 1, "s"), (120 * 60, 60, "min"), (100 * 3600, 3600, "h")):
+    for most, unit, word, places in ((120, 1, "s", 0), (600, 60, "min", 1), (7200, 60, "min", 0), (360_000, 3600, "h", 1)):
         if seconds < most:
-            return f"{seconds / unit:.{0 if unit < 3600 else 1}f} {word}"
+            return f"{seconds / unit:.{places}f} {word}"
     return f"{seconds / 86400:,.{1 if seconds < 100 * 86400 else 0}f} d"
 
 

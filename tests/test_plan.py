@@ -175,7 +175,7 @@ def test_devices_are_known_by_their_names(written, name):
 
 
 def test_durations_are_said_as_people_say_them():
-    said = {45: "45 s", 119: "119 s", 120: "2 min", 7100: "118 min", 7200: "2.0 h", 350_000: "97.2 h", 864_000: "10.0 d"}
+    said = {45: "45 s", 119: "119 s", 150: "2.5 min", 7100: "118 min", 7200: "2.0 h", 350_000: "97.2 h", 864_000: "10.0 d"}
     assert {seconds: plan.duration(seconds) for seconds in said} == said
 
 
