@@ -109,25 +109,26 @@ def test_trained_parameters_are_those_counted_elsewhere():
     assert arithmetic.head(shape, 3) == record["parameters"]["head"]
 
 
-def benchmark():
-    """(model, lengths, pack, rank) -> the median timed step in seconds and the most memory in GiB, of our own ways."""
+def benchmark() -> dict[tuple, tuple[float, float, int]]:
+    """(table, model, lengths, pack, rank) -> the median timed step in seconds, the median of the most memory in GiB, and how
+    many steps there were, of our own ways."""
     path = ROOT / "benchmarks/results/cpu-amd-epyc-2-threads.csv"
     rows = csv.DictReader(line for line in path.read_text().splitlines() if not line.startswith("#"))
     found = {}
     for row in rows:
         if row["way"].startswith("ours"):
             key = (row["table"], row["model"].replace("demo", "minilm"), row["lengths"], int(row["pack"]), int(row["rank"]))
-            found.setdefault(key, []).append((float(row["train_s"]) / (int(row["steps"]) - 1), float(row["peak_rss_gib"])))
-    return {
-        key[1:]: (float(np.median([s for s, _ in got])), float(np.median([g for _, g in got]))) for key, got in found.items()
-    }
+            steps = int(row["steps"])
+            found.setdefault(key, []).append((float(row["train_s"]) / (steps - 1), float(row["peak_rss_gib"]), steps))
+    return {key: tuple(np.median(np.array(got), axis=0).tolist()) for key, got in found.items()}
 
 
-def test_steps_and_memory_of_the_benchmark_are_forecast_within_a_quarter():
-    """Its 17 different settings, and so the CPU's row of devices.csv: a step, without start-up, evaluation and states."""
+def test_steps_of_the_benchmark_are_forecast_within_a_quarter_and_memory_somewhat_worse():
+    """Its 19 timings of our own, and so the CPU's row of devices.csv: a step, without start-up, evaluation and
+    states. A CPU process holds 0.85 to 1.4 times what it held there: too little is what a cluster kills a job for."""
     cpu, measured = workload.devices()["CPU"], benchmark()
-    assert len(measured) == 17
-    for (model, task, pack, rank), (step_s, peak_gib) in measured.items():
+    assert len(measured) == 19
+    for (_, model, task, pack, rank), (step_s, peak_gib, steps) in measured.items():
         grid = load(
             tables=dict(table2=table([model], [task], ranks=[rank]), table6=None),
             overrides=dict(epochs=1, examples_per_step=16),
@@ -139,8 +140,8 @@ def test_steps_and_memory_of_the_benchmark_are_forecast_within_a_quarter():
         training = dataclasses.replace(run, eval_tokens=0, eval_flops=0, parameters=0, epochs=0)
         seconds = forecast._seconds([training] * pack, shape.layers, cpu, cpu.flops_per_s("bf16", 2)) / run.steps
         assert 0.75 < seconds / step_s < 1.25, (model, task, pack, rank)
-        host, _, _ = forecast._memory([run] * pack, shape, cpu, 2)
-        assert 0.75 < host / forecast.GIB / peak_gib < 1.25, (model, task, pack, rank)
+        host, _, _ = forecast._memory([dataclasses.replace(run, steps=steps)] * pack, shape, cpu, 2)
+        assert 0.85 < host / forecast.GIB / peak_gib < 1.4, (model, task, pack, rank, host / forecast.GIB / peak_gib)
 
 
 def test_what_is_there_is_taken_for_what_was_assumed(tmp_path):
