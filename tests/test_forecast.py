@@ -125,7 +125,7 @@ def benchmark() -> dict[tuple, tuple[float, float, int]]:
 
 def test_steps_of_the_benchmark_are_forecast_within_a_quarter_and_memory_somewhat_worse():
     """Its 19 timings of our own, and so the CPU's row of devices.csv: a step, without start-up, evaluation and
-    states. A CPU process holds 0.85 to 1.4 times what it held there: too little is what a cluster kills a job for."""
+    states. A CPU process is forecast 0.85 to 1.5 times what it held there: too little is what a cluster kills a job for."""
     cpu, measured = workload.devices()["CPU"], benchmark()
     assert len(measured) == 19
     for (_, model, task, pack, rank), (step_s, peak_gib, steps) in measured.items():
@@ -141,7 +141,7 @@ def test_steps_of_the_benchmark_are_forecast_within_a_quarter_and_memory_somewha
         seconds = forecast._seconds([training] * pack, shape.layers, cpu, cpu.flops_per_s("bf16", 2)) / run.steps
         assert 0.75 < seconds / step_s < 1.25, (model, task, pack, rank)
         host, _, _ = forecast._memory([dataclasses.replace(run, steps=steps)] * pack, shape, cpu, 2)
-        assert 0.85 < host / forecast.GIB / peak_gib < 1.4, (model, task, pack, rank, host / forecast.GIB / peak_gib)
+        assert 0.85 < host / forecast.GIB / peak_gib < 1.5, (model, task, pack, rank, host / forecast.GIB / peak_gib)
 
 
 def test_what_is_there_is_taken_for_what_was_assumed(tmp_path):

@@ -323,7 +323,7 @@ def test_reference_tables_are_made_in_seconds(tmp_path):
 def test_training_jobs_ask_a_cluster_for_what_is_forecast_of_them(tmp_path):
     """Every one for memory and minutes of its own, MNLI for more time than MRPC, and the longest have priority."""
     output = snakemake("-n", "--directory", tmp_path)
-    found = re.findall(r"rule train:.*?task=([\w-]+),.*?priority: (\d+)\n +resources: (.*?)\n", output, re.S)
+    found = re.findall(r"rule train:.*?task=([\w-]+),.*?priority: (\d+).*?resources: (.*?)\n", output, re.S)
     assert len(found) == 18 and all("gpu=1" in resources for _, _, resources in found)
     asked = {task: [int(re.search(rf"{name}=(\d+)", resources).group(1)) for name in ("mem_mb", "runtime")] + [int(priority)]
              for task, priority, resources in found}  # fmt: skip
