@@ -208,7 +208,7 @@ def _longest(plan: Plan) -> list[str]:
 def _asked_for(plan: Plan) -> list[str]:
     device = forecast.planning_device(plan.grid)
     memory = [forecast.mem_mb(one, 1) for one in plan.of[device]]
-    minutes = [forecast.runtime_min(one, device, 1) for one in plan.of[device]]
+    minutes = [forecast.runtime_min(one, 1) for one in plan.of[device]]
     lines = ["WHAT A CLUSTER JOB ASKS FOR, doubled at each further attempt"]
     spread = [f"{min(values):,} to {max(values):,}" if min(values) < max(values) else f"{max(values):,}"
               for values in (memory, minutes)]  # fmt: skip

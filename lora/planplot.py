@@ -53,6 +53,7 @@ def _makespans(rows: list[dict]) -> Figure:
     axis.set_ylabel("until all is done")
     axis.set_xlim(0.9, 1100)
     drawing.finish(figure, [axis], 1, columns=2)
-    said = "Forecast from the config, the longest job first. Where a line is flat, the longest job or chain decides."
+    said = "Forecast from the config, the longest job first; a CPU is as many threads as the config gives a job.\n"
+    said += "Where a line is flat, the longest job or the longest chain of jobs decides."
     figure.supxlabel(said, fontsize=7, color=GREY)
     return figure

@@ -164,7 +164,7 @@ def mem_mb_of(wildcards, attempt):
 
 def runtime_of(wildcards, attempt):
     """The time a training job asks a cluster for, minutes; it limits nothing locally."""
-    return forecast.runtime_min(forecast_of(wildcards), PLANNED_DEVICE, attempt)
+    return forecast.runtime_min(forecast_of(wildcards), attempt)
 
 
 def prepare_mem_mb(wildcards, attempt):
