@@ -18,6 +18,7 @@ from lora.workload import Device
 GIB = 2**30
 FILL = 1.2  # places of attention over tokens: sentences are filled up to fixed widths
 STATE_BYTES_PER_S = 200e6  # written, synced and hashed
+SAVED_SHARE = 0.02  # of a job's time, at ends of epochs: keeper.SHARE
 # What is asked of a cluster over what is forecast, in one place. Of time more, as another CPU may multiply bf16 no faster
 # than float32 and nodes are shared; a job that is stopped all the same goes on from its state.
 HEADROOM = {"memory": 1.4, "time": 3.0}
@@ -100,7 +101,8 @@ class Forecaster:
         precision = "fp32" if alone else precision or device.precision(self.grid.config["precision"])
         runs = [self._run(cell) for cell in cells for _ in range(runs_each)]
         packs = [[run] for run in runs] if alone else [runs]
-        train_s = sum(_seconds(pack, shape.layers, device, device.flops_per_s(precision, self.threads)) for pack in packs)
+        rate, every_s = device.flops_per_s(precision, self.threads), self.grid.config["checkpoint_every_s"]
+        train_s = sum(_seconds(pack, shape.layers, device, rate, every_s) for pack in packs)
         host, used, needed = _memory(packs[0], shape, device, 2 if precision == "bf16" else 4)
         return Forecast(
             train_s=train_s,
@@ -146,8 +148,8 @@ class Forecaster:
         )
 
 
-def _seconds(pack: list[_Run], layers: int, device: Device, flops_per_s: float) -> float:
-    """Of the runs of a pack in lock-step."""
+def _seconds(pack: list[_Run], layers: int, device: Device, flops_per_s: float, every_s: float) -> float:
+    """Of the runs of a pack in lock-step, whose states are saved every `every_s` seconds and at ends of epochs."""
     most = memory.TOKENS[device.kind]
     passes = max(max(run.steps for run in pack), sum(run.tokens for run in pack) / most)
     steps = layers * (device.layer_ms * passes + device.run_layer_ms * sum(run.steps for run in pack)) / 1000
@@ -156,8 +158,10 @@ def _seconds(pack: list[_Run], layers: int, device: Device, flops_per_s: float) 
     passes = eval_tokens / most + max(run.epochs for run in pack)
     # A forward pass is a third of a step's launches, and a part of it has no optimiser.
     evaluations = layers * (device.layer_ms * passes + device.run_layer_ms * parts) / 3 / 1000
-    states = sum(run.epochs * 4 * 4 * run.parameters for run in pack) / STATE_BYTES_PER_S
-    return sum(run.flops + run.eval_flops for run in pack) / flops_per_s + steps + evaluations + states
+    work = sum(run.flops + run.eval_flops for run in pack) / flops_per_s + steps + evaluations
+    once = [4 * 4 * run.parameters / STATE_BYTES_PER_S for run in pack]
+    ends = sum(run.epochs * one for run, one in zip(pack, once, strict=True))
+    return work * (1 + sum(once) / every_s) + min(ends, SAVED_SHARE * work + sum(once))
 
 
 def _memory(pack: list[_Run], shape: workload.Shape, device: Device, itemsize: int) -> tuple[float, float, float]:

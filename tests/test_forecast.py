@@ -16,7 +16,7 @@ from synthetic import SIZES, load, parameters, table
 from test_methods import WEIGHTS, hparams_of
 from torch.utils.flop_counter import FlopCounterMode
 
-from lora import arithmetic, encoder, facts, forecast, inject, memory, schema, workload
+from lora import arithmetic, encoder, facts, forecast, inject, keeper, memory, schema, workload
 from lora.spec import BASE_METHODS, METHODS, Cell, Problems
 from lora.workload import Split
 
@@ -138,7 +138,7 @@ def test_steps_of_the_benchmark_are_forecast_within_a_quarter_and_memory_somewha
         forecaster = forecast.Forecaster(grid)
         run, shape = forecaster._run(grid.cells[0]), forecaster.shape(model)
         training = dataclasses.replace(run, eval_tokens=0, eval_flops=0, parameters=0, epochs=0)
-        seconds = forecast._seconds([training] * pack, shape.layers, cpu, cpu.flops_per_s("bf16", 2)) / run.steps
+        seconds = forecast._seconds([training] * pack, shape.layers, cpu, cpu.flops_per_s("bf16", 2), 300) / run.steps
         assert 0.75 < seconds / step_s < 1.25, (model, task, pack, rank)
         host, _, _ = forecast._memory([dataclasses.replace(run, steps=steps)] * pack, shape, cpu, 2)
         assert 0.85 < host / forecast.GIB / peak_gib < 1.5, (model, task, pack, rank, host / forecast.GIB / peak_gib)
@@ -180,6 +180,21 @@ def test_more_of_anything_takes_no_less(tmp_path):
         for name in ("seconds", "host_bytes", "device_bytes", "needed_bytes", "disk_bytes", "flops"):
             assert getattr(one, name) <= getattr(five, name) <= getattr(wide, name), name
         assert one.seconds < five.seconds < 5 * one.seconds  # a pack shares the overhead of its steps
+
+
+def test_saving_states_takes_no_more_than_the_engine_lets_it():
+    """At ends of epochs a share of the time, the same as the engine's, and once more; within, once in so many seconds."""
+    assert forecast.SAVED_SHARE == keeper.SHARE
+    tuned = dict(models=["roberta-large"], tasks=["rte"], method="ft")
+    grid = load(tables=dict(table2=tuned, table6=None))
+    run, cpu = forecast.Forecaster(grid)._run(grid.cells[0]), workload.devices()["CPU"]
+    bare = forecast._seconds([dataclasses.replace(run, parameters=0)], 24, cpu, 1e12, 300)
+    once = 16 * run.parameters / forecast.STATE_BYTES_PER_S
+    assert once > 25  # gigabytes
+    with_states = forecast._seconds([dataclasses.replace(run, epochs=1000)], 24, cpu, 1e12, math.inf)
+    bare_1000 = forecast._seconds([dataclasses.replace(run, epochs=1000, parameters=0)], 24, cpu, 1e12, math.inf)
+    assert with_states == pytest.approx(1.02 * bare_1000 + once)
+    assert forecast._seconds([run], 24, cpu, 1e12, 10) > bare * (1 + once / 10)
 
 
 def test_full_fine_tuning_goes_one_after_another_in_float32():
