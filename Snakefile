@@ -28,6 +28,7 @@ if config["runs"] == "train":
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/subspace.smk"
+include: "workflow/rules/plan.smk"
 
 
 rule all:

@@ -102,6 +102,20 @@ def _provenance(arguments) -> None:
     tables.write_provenance(grid.load(config), config, arguments.runs_dir, arguments.output_dir)
 
 
+def _plan(arguments) -> None:
+    from lora import plan
+
+    asked = grid.load(config_file.read(*arguments.config))
+    made = plan.Plan(asked)
+    told = plan.text(made, Path(asked.config["results"]) / "runs")
+    print(told, end="")
+    if arguments.output_dir:
+        from lora import planplot
+
+        plan.write(made, told, arguments.output_dir)
+        planplot.draw(arguments.output_dir / "makespan.csv", arguments.output_dir / "makespan")
+
+
 def _plot(arguments) -> None:
     from lora import plots
 
@@ -156,6 +170,11 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--model-dir", type=Path, required=True)
     prepare.add_argument("--max-tokens", type=int, required=True)
     prepare.add_argument("--output-dir", type=Path, required=True)
+
+    plan = verb("plan", _plan, "what a grid will cost, from its config alone, and what of it has been right so far")
+    laid = "YAML files laid over config/config.yaml in turn (default: that alone), or JSON text"
+    plan.add_argument("--config", nargs="+", default=[], metavar="FILE", help=laid)
+    plan.add_argument("--output-dir", type=Path, help="folder for plan.txt, jobs.csv, makespan.csv and a picture")
 
     train = verb("train", train_command.train, "train one run, the runs of one cell, or those of several cells together")
     train_command.add_arguments(train)

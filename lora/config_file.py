@@ -45,11 +45,15 @@ def read_yaml(path: Path) -> dict:
     return found or {}
 
 
-def read(written: str) -> dict:
-    """A config from a YAML file, laid over config/config.yaml, or from JSON text, which is whole; raises ValueError."""
-    if written.lstrip().startswith("{"):
-        return textfiles.parse_object(written, "the config", "give a YAML file, or a JSON object with every key")
-    return _over(read_yaml(DEFAULTS), read_yaml(Path(written)))
+def read(*written: str) -> dict:
+    """A config from YAML files, laid over config/config.yaml one after another, or from JSON text, which is whole; raises
+    ValueError."""
+    if len(written) == 1 and written[0].lstrip().startswith("{"):
+        return textfiles.parse_object(written[0], "the config", "give a YAML file, or a JSON object with every key")
+    config = read_yaml(DEFAULTS)
+    for path in written:
+        config = _over(config, read_yaml(Path(path)))
+    return config
 
 
 def _over(base: dict, top: dict) -> dict:

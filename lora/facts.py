@@ -1,4 +1,5 @@
-"""The facts of config/*.csv: tasks, sources, hyperparameters and published figures, each row checked as it is read.
+"""The facts of config/*.csv: tasks, sources, hyperparameters, published figures, and what a plan reckons with, each row
+checked as it is read.
 
 A wrong header, a row of another length, a name that is there twice or a value that is not allowed is told with its file and
 line; nothing is skipped. Hyperparameters are looked up by how specific a row is. Read in every job of the workflow, so it
@@ -21,9 +22,35 @@ FACTS = {  # file in config/ -> its columns
         "table model method trainable task weights rank protocol metric value spread spread_kind statistic selection "
         "n_seeds source note"
     ).split(),
+    "models.csv": "model layers width inner heads vocabulary positions types source".split(),
+    "lengths.csv": "task split examples mean_tokens attended_tokens known source".split(),
+    "devices.csv": ("device kind bf16_gflops fp32_gflops layer_ms run_layer_ms startup_s memory_gib known source").split(),
 }
-# Of published.csv. A value keeps the digits it is printed with, so it stays text; what was not printed is empty.
-NUMBERS = dict(value=r"\d+(\.\d+)?", spread=r"(\d*\.?\d+)?", rank=r"\d*", n_seeds=r"\d*", trainable=r"(\d+(\.\d+)?M)?")
+COUNT, AMOUNT, OR_NOTHING = r"0*[1-9]\d{0,8}", r"(?=.*[1-9])\d{1,9}(\.\d+)?", "a number, or nothing"
+KNOWN = ("measured|estimate", "measured, estimate")
+# What a cell of these columns must look like, and that in words. A published value keeps the digits it is printed with, so
+# it stays text; what was not printed is empty.
+PATTERNS = {
+    "published.csv": {
+        "value": (r"\d+(\.\d+)?", "a number"),
+        "spread": (r"(\d*\.?\d+)?", OR_NOTHING),
+        **dict.fromkeys(("rank", "n_seeds"), (r"\d*", OR_NOTHING)),
+        "trainable": (r"(\d+(\.\d+)?M)?", OR_NOTHING),
+    },
+    "models.csv": dict.fromkeys(FACTS["models.csv"][1:-1], (COUNT, "a whole number of at least 1")),
+    "lengths.csv": {
+        "examples": (COUNT, "a whole number of at least 1"),
+        **dict.fromkeys(("mean_tokens", "attended_tokens"), (AMOUNT, "a number above 0")),
+        "known": KNOWN,
+    },
+    "devices.csv": {
+        "kind": ("cpu|cuda", "cpu, cuda"),
+        **dict.fromkeys(("fp32_gflops", "layer_ms", "run_layer_ms", "startup_s"), (AMOUNT, "a number above 0")),
+        **dict.fromkeys(("bf16_gflops", "memory_gib"), (f"({AMOUNT})?", "a number above 0, or nothing")),
+        "known": KNOWN,
+    },
+}
+NAMED_ONCE = {"models.csv": ("model",), "lengths.csv": ("task", "split"), "devices.csv": ("device",)}
 
 
 def read_facts(name: str, folder: Path = ROOT / "config") -> list[dict]:
@@ -43,13 +70,16 @@ def read_facts(name: str, folder: Path = ROOT / "config") -> list[dict]:
     if not problems:
         for number, line in lines:
             problems += [f"line {number}: {problem}" for problem in _check_row(name, dict(zip(columns, line, strict=True)))]
+    rows = [dict(zip(columns, line, strict=True)) for _, line in lines] if not problems else []
+    names = Counter(tuple(row[key] for key in NAMED_ONCE[name]) for row in rows) if name in NAMED_ONCE else {}
+    problems += [f"{shown(' '.join(one))} is there {count} times; keep one row" for one, count in names.items() if count > 1]
     if problems:
         raise Problems(title, problems)
-    return [dict(zip(columns, line, strict=True)) for _, line in lines]
+    return rows
 
 
 def _check_row(name: str, row: dict) -> list[str]:
-    """What is wrong with the single values of a row of hparams.csv or published.csv; of the other files records are made."""
+    """What is wrong with the single values of a row; of tasks.csv and sources.csv, whose rows become records, nothing."""
     problems = []
     if name == "hparams.csv":
         try:
@@ -60,10 +90,9 @@ def _check_row(name: str, row: dict) -> list[str]:
             problems.append(f"method is {shown(row['method'])}; allowed: *, {', '.join(spec.METHODS)}")
         if not (row["rank"] == "*" or row["rank"].isdecimal()):
             problems.append(f"rank is {shown(row['rank'])}; allowed: *, or a whole number")
-    if name == "published.csv":
-        for key, pattern in NUMBERS.items():
-            if not re.fullmatch(pattern, row[key]):
-                problems.append(f"{key} is {shown(row[key])}; allowed: a number{'' if key == 'value' else ', or nothing'}")
+    for key, (pattern, allowed) in PATTERNS.get(name, {}).items():
+        if not re.fullmatch(pattern, row[key]):
+            problems.append(f"{key} is {shown(row[key])}; allowed: {allowed}")
     return problems
 
 

@@ -11,7 +11,7 @@ import functools
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from lora import comparison, facts, schema, spec
+from lora import comparison, facts, schema, spec, workload
 from lora.facts import ROOT
 from lora.packs import Packing
 from lora.spec import Cell, Hparams, Problems, Source, Task, shown
@@ -231,6 +231,7 @@ def _check_names(config: dict, tasks: dict, sources: dict, rows: list[dict]) -> 
     problems = []
     if not config["results"].isprintable():
         problems.append(f"results: got {shown(config['results'])}; allowed: a folder's path, of printable text")
+    problems += schema.named("plan_device", config["plan_device"], ["auto", *workload.devices()])
     models = {name for name, source in sources.items() if source.role == "model"}
     shipped = {row["protocol"] for row in rows}
     protocols = shipped | set(config["protocols"])

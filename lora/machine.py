@@ -10,11 +10,14 @@ import functools
 import logging
 import math
 import platform
+import resource
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+
+from lora import memory
 
 log = logging.getLogger(__name__)
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -86,6 +89,16 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in str(error) for words in OUT_OF_MEMORY)
 
 
+def peak_host_bytes() -> int:
+    """The most memory that this process has held so far: its resident set, libraries and mapped files included."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def peak_device_bytes(device: torch.device) -> int:
+    """The most memory that torch has held on a GPU so far, without CUDA's own; 0 on a CPU."""
+    return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else 0
+
+
 def free_bytes(device: torch.device) -> int:
     """Memory that training may still take: of the GPU, or of this machine and, where there is one, its control group."""
     if device.type == "cuda":
@@ -104,14 +117,10 @@ def _lines(path: str) -> list[str]:
 
 
 def activation_bytes(config, lengths: np.ndarray, widths: np.ndarray, lora_inputs: int, dtype: torch.dtype) -> int:
-    """Estimate of what a training pass over sentences of these lengths keeps for its gradient, and works with.
-
-    `widths` are what attention fills each sentence up to, `lora_inputs` how many matrices [T, D] LoRA keeps in a layer. Per
-    layer and token of width D, in elements: 4 D of residuals and masks, those of LoRA, and F, the feed-forward's inner
-    width; per place of attention 3 D of queries, keys and values and 3 weights for each head and key. On top, the widest
-    moment of a backward pass: 4 F a token.
-    """
+    """Estimate of what a training pass over sentences of these lengths keeps for its gradient, and works with; `widths` are
+    what attention fills each sentence up to. See memory.activation_bytes."""
     tokens, places, scores = (int(total.sum()) for total in (lengths, widths, widths.astype(np.int64) ** 2))
-    width, inner = config.hidden_size, config.intermediate_size
-    layer = tokens * ((4 + lora_inputs) * width + inner) + places * 3 * width + 3 * config.num_attention_heads * scores
-    return (layer * config.num_hidden_layers + 4 * tokens * inner) * dtype.itemsize
+    return memory.activation_bytes(
+        config.hidden_size, config.intermediate_size, config.num_hidden_layers, config.num_attention_heads,
+        tokens, places, scores, lora_inputs, dtype.itemsize,
+    )  # fmt: skip

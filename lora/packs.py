@@ -44,6 +44,15 @@ class Packing:
         """The seeds that the job with these wildcards trains of each of its cells."""
         return self._values("seed") if "seed" in self.axes else [int(wildcards["seed"])]
 
+    def jobs(self) -> list[tuple[tuple[Cell, ...], tuple[int, ...]]]:
+        """Every training job of the grid, as its cells and the seeds of each, in the order of the cells."""
+        found = {}
+        for cell in self.cells:
+            for seed in self.seeds:
+                values = asdict(cell) | dict(seed=seed)
+                found.setdefault((tuple(self.cells_of(values)), tuple(self.seeds_of(values))))
+        return list(found)
+
     def not_asked_for(self) -> list[Cell]:
         """The cells that these packs would train and that no table asks for."""
         asked, seen, extra = set(self.cells), set(), []

@@ -12,15 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lora import data, encoder, machine
+from lora import data, encoder, machine, memory
+from lora.memory import EVALUATED, FLOATS_PER_PARAMETER, TOKENS
 from lora.runs import Run
 
+__all__ = ["EVALUATED", "TOKENS", "Limits", "Piece", "cut", "plan", "within_memory"]
 log = logging.getLogger(__name__)
-# More tokens at once are not faster: on a CPU they leave the cache, on a GPU every product is large enough.
-TOKENS = {"cpu": 4096, "cuda": 65536}
-EVALUATED = {"cpu": 512, "cuda": 8192}  # tokens of a run's part of an evaluation
 SHARE = 0.9  # of free memory that is planned with
-FLOATS_PER_PARAMETER = 5  # value, gradient, two moments of AdamW, and the best epoch's copy
 
 
 @dataclass
@@ -144,9 +142,4 @@ def _activations(base, pack: list[Run], lengths: np.ndarray) -> int:
 
 
 def _lora_inputs(run: Run) -> int:
-    """Matrices as large as a layer's input that a run's LoRA keeps in each layer for its gradient: q, k and v share theirs;
-    with a dropout of LoRA's own every letter keeps an input and a mask."""
-    weights = run.cell.weights
-    if run.method != "lora":
-        return 4 if run.method == "ft" else 0  # the inputs of every product
-    return 2 * len(weights) if run.hparams.lora_dropout else len({letter == "o" for letter in weights})
+    return memory.lora_inputs(run.method, run.cell.weights, run.hparams.lora_dropout)

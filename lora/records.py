@@ -65,7 +65,7 @@ RUN_JSON_KEYS = (
     "base",  # {"source": identity, "base_sha256":, "family": bert or roberta}
     "start",  # null for the pre-trained model, or {"source": run or folder it started from, "sha256": of its tensors}
     "best",  # {"epoch":, "metric":, "value":}: the epoch whose adapter was kept
-    "speed",  # {"wall_s":, "examples_per_s":, "pack": number of runs in lock-step}
+    "speed",  # {"wall_s":, "examples_per_s":, "pack": runs in lock-step, "peak_host_bytes":, "peak_device_bytes":}
     "versions",  # python, torch, transformers, lora
     "precision",  # bf16 or fp32: of the frozen base and its activations
     "device",

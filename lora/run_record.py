@@ -16,6 +16,7 @@ KINDS = {  # place in a run.json -> what must stand there, where something does
     **dict.fromkeys(("speed", "versions", "files"), dict),
     **dict.fromkeys(("settings.rank", "settings.seed", "parameters.trainable", "data.train_examples"), int),
     **dict.fromkeys(("data.eval_examples", "best.epoch", "speed.pack", "results_version"), int),
+    **dict.fromkeys(("speed.peak_host_bytes", "speed.peak_device_bytes"), int),
     **dict.fromkeys(("best.value", "speed.wall_s", "speed.examples_per_s"), float),
     **{f"settings.{axis}": str for axis in CELL_AXES if axis != "rank"},
     **dict.fromkeys(("digest", "status", "precision", "device", "commit", "finished", "best.metric", "seal"), str),

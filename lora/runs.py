@@ -168,6 +168,8 @@ def record_of(run: Run, base_facts: dict, model, pack: int) -> dict:
             wall_s=round(run.wall_s, 3),
             examples_per_s=round(run.epoch * len(train_set) / max(run.wall_s, 1e-9), 1),
             pack=pack,
+            peak_host_bytes=machine.peak_host_bytes(),
+            peak_device_bytes=machine.peak_device_bytes(model.device),
         ),
         versions=dict(
             python=platform.python_version(),

@@ -318,3 +318,27 @@ def test_reference_tables_are_made_in_seconds(tmp_path):
     assert shown.count("|") > 50
     snakemake(*existing, "--report", tmp_path / "report.html")
     assert (tmp_path / "report.html").stat().st_size > 1_000_000
+
+
+def test_training_jobs_ask_a_cluster_for_what_is_forecast_of_them(tmp_path):
+    """Every one for memory and minutes of its own, MNLI for more time than MRPC, and the longest have priority."""
+    output = snakemake("-n", "--directory", tmp_path)
+    found = re.findall(r"rule train:.*?task=([\w-]+),.*?priority: (\d+).*?resources: (.*?)\n", output, re.S)
+    assert len(found) == 18 and all("gpu=1" in resources for _, _, resources in found)
+    asked = {task: [int(re.search(rf"{name}=(\d+)", resources).group(1)) for name in ("mem_mb", "runtime")] + [int(priority)]
+             for task, priority, resources in found}  # fmt: skip
+    assert len(asked) == 4 and all(memory > 1500 for memory, _, _ in asked.values())
+    order = [sorted(asked, key=lambda task: asked[task][place]) for place in (1, 2)]
+    assert order[0] == order[1] == ["mrpc", "sst2", "qqp", "mnli"]
+    less = snakemake("-n", "--directory", tmp_path, "--config", "plan_device=H100")
+    assert max(map(int, re.findall(r"runtime=(\d+)", less))) < asked["mnli"][1] / 2
+
+
+@pytest.mark.parametrize("runs", ["train", "existing"])
+def test_a_plan_is_made_whatever_is_there_and_trains_nothing(tmp_path, runs):
+    for _ in range(2):  # it has no output, so it is never up to date
+        output = snakemake("plan", "--directory", tmp_path, "--config", f"runs={runs}")
+        assert trained(output) == 0 and "rule fetch" not in output
+        assert "estimate, not measured" in output and "18 cells, 5 seeds each" in output
+    written = {path.name for path in (tmp_path / "results/plan").iterdir()}
+    assert written == {"plan.txt", "jobs.csv", "makespan.csv", "makespan.svg", "makespan.png"}

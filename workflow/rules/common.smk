@@ -6,7 +6,15 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
-from lora import RESULTS_VERSION, agreement, comparison, grid as lora_grid, packs, usual
+from lora import (
+    RESULTS_VERSION,
+    agreement,
+    comparison,
+    forecast,
+    grid as lora_grid,
+    packs,
+    usual,
+)
 from lora.config_file import read_yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
@@ -27,6 +35,8 @@ try:
     for path in workflow.overwrite_configfiles:
         read_yaml(path)  # Snakemake takes the last of a key that is there twice
     GRID = lora_grid.load(config)
+    FORECASTER = forecast.Forecaster(GRID)
+    PLANNED_DEVICE = forecast.planning_device(GRID)
 except ValueError as problems:
     raise WorkflowError(str(problems)) from None
 
@@ -137,9 +147,34 @@ def starts_of(wildcards):
 
 
 def work_of(wildcards):
-    """A training job's priority: the epochs of all its runs, so that the longest jobs do not start last."""
-    epochs = sum(GRID.hparams(cell).epochs for cell in cells_of(wildcards))
-    return epochs * len(seeds_of(wildcards))
+    """A training job's priority: its forecast seconds, so that the longest jobs do not start last."""
+    return round(forecast_of(wildcards).seconds)
+
+
+def forecast_of(wildcards):
+    """What a training job is forecast to take, on the device that requests are made for."""
+    cells = tuple(cells_of(wildcards))
+    return FORECASTER.job(cells, len(seeds_of(wildcards)), PLANNED_DEVICE)
+
+
+def mem_mb_of(wildcards, attempt):
+    """The memory a training job asks a cluster for, MB; it limits nothing locally."""
+    return forecast.mem_mb(forecast_of(wildcards), attempt)
+
+
+def runtime_of(wildcards, attempt):
+    """The time a training job asks a cluster for, minutes; it limits nothing locally."""
+    return forecast.runtime_min(forecast_of(wildcards), attempt)
+
+
+def prepare_mem_mb(wildcards, attempt):
+    """The memory that tokenising asks a cluster for, MB: the largest task of GLUE as Python text, and its tokens."""
+    return 4000 * 2 ** (attempt - 1)
+
+
+def prepare_runtime(wildcards, attempt):
+    """The time that tokenising asks a cluster for, minutes."""
+    return 30 * 2 ** (attempt - 1)
 
 
 def cells_text(wildcards):

@@ -10,6 +10,9 @@ rule prepare:
         "<results>/logs/prepare/{model}/{task}/t{max_tokens}.log",
     conda:
         "../../envs/train.yaml"
+    resources:
+        mem_mb=prepare_mem_mb,
+        runtime=prepare_runtime,
     params:
         task=task_facts,
         model=subpath(input.model, parent=True),

@@ -18,6 +18,8 @@ rule train:
     threads: config["threads"]
     resources:
         gpu=0 if config["device"] == "cpu" else 1,
+        mem_mb=mem_mb_of,
+        runtime=runtime_of,
     params:
         cells=cells_text,
         seeds=seeds_of,
