@@ -177,6 +177,14 @@ def prepare_runtime(wildcards, attempt):
     return 30 * 2 ** (attempt - 1)
 
 
+def threads_of(wildcards):
+    """CPU threads of a training job: as asked, or its share of the cores where that is less, so that each GPU has a job."""
+    cores = workflow.resource_settings.cores
+    gpus = 0 if config["device"] == "cpu" else workflow.global_resources["gpu"].value
+    share = cores // gpus if cores and gpus else config["threads"]
+    return max(1, min(config["threads"], share))
+
+
 def cells_text(wildcards):
     """What a training job trains, resolved: its cells with their hyperparameters and tokens."""
     return packs.to_json(

@@ -15,7 +15,7 @@ rule train:
     priority: work_of
     conda:
         "../../envs/train.yaml"
-    threads: config["threads"]
+    threads: threads_of
     resources:
         gpu=0 if config["device"] == "cpu" else 1,
         mem_mb=mem_mb_of,
@@ -36,4 +36,4 @@ rule train:
         "python -m lora train --cells {params.cells:q} --seeds {params.seeds}"
         " --model-dir {params.model:q} --output-dir {params.runs:q} --state-dir {params.state:q}"
         " --device {params.device} --micro-batch {params.micro_batch} --precision {params.precision}"
-        " --checkpoint-every-s {params.every} --log {log:q}"
+        " --checkpoint-every-s {params.every} --threads-asked {config[threads]} --log {log:q}"
