@@ -202,10 +202,9 @@ def threads_of(wildcards):
 
 def as_read(folder, files):
     """A run's folder where the job finds it: under a storage provider's own folder, where runs are kept in a store."""
-    ending = f"{folder}/run.json"
-    return next(
-        str(Path(file).parent) for file in files if f"/{file}".endswith(f"/{ending}")
-    )
+    ending = Path(folder, "run.json").parts
+    found = (file for file in files if Path(file).parts[-len(ending) :] == ending)
+    return str(Path(next(found)).parent)
 
 
 def cells_text(wildcards, input):
