@@ -15,8 +15,8 @@ from conftest import ROOT, make_glue, make_model, make_tokenizer
 REFERENCE = ROOT / "results/reference"
 
 
-def snakemake(*arguments, cwd=ROOT, env=None, check=True):
-    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--cores", "2", *map(str, arguments)]
+def snakemake(*arguments, cwd=ROOT, env=None, check=True, cores=("--cores", "2")):
+    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), *cores, *map(str, arguments)]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, **(env or {})})
     output = done.stdout + done.stderr
     assert not check or done.returncode == 0, output[-4000:]

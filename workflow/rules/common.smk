@@ -25,6 +25,11 @@ from snakemake.settings.types import DeploymentMethod
 container: config["container"]  # of every rule, with --sdm apptainer
 
 
+if set(workflow.basedir) & set("{}"):
+    raise WorkflowError(
+        f"this checkout lies in {workflow.basedir}; Snakemake reads braces as wildcards: move it"
+    )
+
 deployed = workflow.deployment_settings.deployment_method
 if DeploymentMethod.APPTAINER in deployed:
     if not config["container"]:
@@ -43,9 +48,8 @@ _path = (
     if deployed
     else f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"; '
 )
-shell.prefix(
-    f'set -euo pipefail; export PYTHONPATH={shlex.quote(workflow.basedir)}:"${{{{PYTHONPATH:-}}}}"; {_path}'
-)
+_prefix = f'set -euo pipefail; export PYTHONPATH={shlex.quote(workflow.basedir)}:"${{PYTHONPATH:-}}"; {_path}'
+shell.prefix(_prefix.replace("{", "{{").replace("}", "}}"))  # it is a format
 
 try:
     for path in workflow.overwrite_configfiles:
