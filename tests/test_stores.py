@@ -57,11 +57,17 @@ def test_a_grid_whose_results_are_in_a_bucket(bucket, tmp_path):
     assert {one.name for one in (tmp_path / "results").iterdir()} == {"sources", "tokens", "state"}
     assert "Nothing to be done" in snakemake("--configfile", path, "--directory", tmp_path, *store)
 
+    # Neither is there on a machine that has only the config.
+    (tmp_path / "elsewhere").mkdir()
+    asked = ["--configfile", path, "--directory", tmp_path / "elsewhere", *store]
+    assert "Nothing to be done" in snakemake(*asked)
+    assert "Adding rank_curves.svg" in snakemake(*asked, "--report", tmp_path / "report.html")
+    assert not (tmp_path / "elsewhere/results").exists()
+
     page = client.get_object(Bucket="bucket", Key="grid/results/tables/table6.md")["Body"].read()
     for key in there:
         if not key.startswith("runs/"):
             client.delete_object(Bucket="bucket", Key=f"grid/results/{key}")
-    (tmp_path / "elsewhere").mkdir()
     existing = write_config(tmp_path, config, runs="existing", subspace=None)
     output = snakemake("--configfile", existing, "--directory", tmp_path / "elsewhere", *store)
     assert trained(output) == 0 and not (tmp_path / "elsewhere/results").exists()
