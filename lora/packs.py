@@ -99,8 +99,8 @@ def _written(axes: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True)
 class JobCell:
-    """A cell as a job gets it: its resolved hyperparameters, the folder of the tokens it trains on, and the folders of the
-    runs of which the best one is what it starts from; none where it starts from no other run."""
+    """A cell as a job gets it: its resolved hyperparameters, the folder of the tokens it trains on, and the folders, under
+    that of all runs, of those of which the best one is what it starts from; none where it starts from no other run."""
 
     cell: Cell
     hparams: Hparams

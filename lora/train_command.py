@@ -99,7 +99,7 @@ def _cells(arguments) -> tuple[list, Path]:
         for seed in arguments.seeds:
             folder = arguments.output_dir / one.cell.path / f"seed{seed}"
             settings = spec.run_settings(one.cell, seed, one.hparams)
-            starts = tuple(map(Path, one.start_dirs))
+            starts = tuple(arguments.output_dir / start for start in one.start_dirs)
             asked.append(Asked(settings, tasks[one.cell.task], Path(one.tokens_dir), folder, starts))
     return asked, arguments.model_dir
 

@@ -146,22 +146,18 @@ def tokens_of(wildcards):
     return unless_settled(wildcards, [local(name) for name in files])
 
 
-def start_folders(cell):
-    """The folders of the runs of which the best is what a cell's runs start from; none for most."""
+def start_runs(cell):
+    """The runs of which the best is what a cell's runs start from, as paths in the folder of all runs; none for most."""
     start = GRID.start_of(cell)
-    runs = Path(config["results"]) / "runs"
-    return (
-        [str(runs / start.path / f"seed{seed}") for seed in sorted(GRID.seeds)]
-        if start
-        else []
-    )
+    return [f"{start.path}/seed{seed}" for seed in sorted(GRID.seeds)] if start else []
 
 
 def starts_of(wildcards):
     """The files of other runs that a training job's runs start from."""
-    folders = {folder for cell in cells_of(wildcards) for folder in start_folders(cell)}
+    runs = {run for cell in cells_of(wildcards) for run in start_runs(cell)}
     names = ("run.json", "adapter/adapter_model.safetensors")
-    files = [f"{folder}/{name}" for folder in sorted(folders) for name in names]
+    folder = Path(config["results"]) / "runs"
+    files = [f"{folder}/{run}/{name}" for run in sorted(runs) for name in names]
     return unless_settled(wildcards, files)
 
 
@@ -204,14 +200,7 @@ def threads_of(wildcards):
     return max(1, min(config["threads"], share))
 
 
-def as_read(folder, files):
-    """A run's folder where the job finds it: under a storage provider's own folder, where runs are kept in a store."""
-    ending = Path(folder, "run.json").parts
-    found = (file for file in files if Path(file).parts[-len(ending) :] == ending)
-    return str(Path(next(found)).parent)
-
-
-def cells_text(wildcards, input):
+def cells_text(wildcards):
     """What a training job trains, resolved: its cells with their hyperparameters and tokens."""
     return packs.to_json(
         [
@@ -219,7 +208,7 @@ def cells_text(wildcards, input):
                 cell,
                 GRID.hparams(cell),
                 tokens_folder(cell),
-                tuple(as_read(folder, input.starts) for folder in start_folders(cell)),
+                tuple(start_runs(cell)),
             )
             for cell in cells_of(wildcards)
         ]
@@ -308,6 +297,13 @@ def subspace_files(wildcards):
         "adapter/adapter_model.safetensors",
     )
     return [f"{folder}/{name}" for folder in subspace_folders() for name in names]
+
+
+def as_read(folder, files):
+    """A run's folder where the job finds it: under a storage provider's own folder, where runs are kept in a store."""
+    ending = Path(folder, "run.json").parts
+    found = (file for file in files if Path(file).parts[-len(ending) :] == ending)
+    return str(Path(next(found)).parent)
 
 
 def subspace_runs(wildcards, input):
