@@ -229,9 +229,15 @@ def _check_settings(config: dict, shipped: set[str]) -> list[str]:
 def _check_names(config: dict, tasks: dict, sources: dict, rows: list[dict]) -> list[str]:
     """Names that the schema cannot know: tasks, models, protocols, hyperparameters, and weight types in order."""
     problems = []
-    if not config["results"].isprintable():
-        problems.append(f"results: got {shown(config['results'])}; allowed: a folder's path, of printable text")
+    if not config["results"].isprintable() or set(config["results"]) & set("{}"):
+        problems.append(
+            f"results: got {shown(config['results'])}; allowed: a folder's path, of printable text without braces, which "
+            "Snakemake reads as wildcards"
+        )
     problems += schema.named("plan_device", config["plan_device"], ["auto", *workload.devices()])
+    image = config["container"] or ""
+    if any(sign.isspace() or sign in "{}'\"" for sign in image):
+        problems.append(f"container: got {shown(image)}; allowed: a path or address without spaces, braces and quotes")
     models = {name for name, source in sources.items() if source.role == "model"}
     shipped = {row["protocol"] for row in rows}
     protocols = shipped | set(config["protocols"])

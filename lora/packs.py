@@ -10,9 +10,10 @@ line looks nothing up again, so that what the workflow resolved is what is train
 import itertools
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from lora import spec, textfiles
-from lora.spec import CELL_AXES, Cell, Hparams, Problems, shown
+from lora.spec import CELL_AXES, Cell, Hparams, Problems, Task, shown
 
 CELL_KEYS = (*CELL_AXES, "hparams", "tokens_dir", "start_dirs")  # of one object of --cells
 SHOWN = 3  # cells that a message names before "and N more"
@@ -98,13 +99,29 @@ def _written(axes: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True)
 class JobCell:
-    """A cell as a job gets it: its resolved hyperparameters, the folder of the tokens it trains on, and the folders of the
-    runs of which the best one is what it starts from; none where it starts from no other run."""
+    """A cell as a job gets it: its resolved hyperparameters, the folder of the tokens it trains on, and the folders, under
+    that of all runs, of those of which the best one is what it starts from; none where it starts from no other run."""
 
     cell: Cell
     hparams: Hparams
     tokens_dir: str
     start_dirs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One run that is wanted: its settings as run.json holds them, its task, the prepared tokens it trains on, the folder
+    its outputs go to, and the folders of the runs of which the best is what it starts from, if it starts from one."""
+
+    settings: dict
+    task: Task
+    tokens_dir: Path
+    output_dir: Path
+    start_dirs: tuple[Path, ...] = ()
+
+    @property
+    def hparams(self) -> Hparams:
+        return Hparams(**self.settings["hparams"])
 
 
 def to_json(cells: list[JobCell]) -> str:

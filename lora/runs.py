@@ -23,26 +23,11 @@ from torch import Tensor
 import lora
 from lora import checkpoint, export, machine, records, wholefiles
 from lora.data import Tokens, steps_per_epoch
+from lora.packs import Asked
 from lora.spec import CELL_AXES, Cell, Hparams, Task
 from lora.starts import Start
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One run that is wanted: its settings as run.json holds them, its task, the prepared tokens it trains on, the folder
-    its outputs go to, and the folders of the runs of which the best is what it starts from, if it starts from one."""
-
-    settings: dict
-    task: Task
-    tokens_dir: Path
-    output_dir: Path
-    start_dirs: tuple[Path, ...] = ()
-
-    @property
-    def hparams(self) -> Hparams:
-        return Hparams(**self.settings["hparams"])
 
 
 @dataclass(eq=False)

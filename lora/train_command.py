@@ -6,9 +6,11 @@ looked up, fetched and prepared. Both end in the same call. torch is loaded once
 
 import argparse
 import logging
+import os
 from pathlib import Path
 
-from lora import config_file, facts, packs, spec, usual
+from lora import config_file, devices, facts, packs, spec, usual
+from lora.packs import Asked
 
 log = logging.getLogger(__name__)
 CELL_OPTIONS = (*spec.CELL_AXES, "data_dir", "tokens_dir", "cache_dir")  # of one cell
@@ -46,6 +48,7 @@ def add_arguments(train: argparse.ArgumentParser) -> None:
         "--checkpoint-every-s", type=float, default=every, help=f"seconds between states within an epoch (default {every})"
     )
     train.add_argument("--precision", choices=["auto", "bf16", "fp32"], default=defaults["precision"])
+    train.add_argument("--threads-asked", type=int, help="CPU threads that were asked for; says so where there are fewer")
     settings = train.add_argument_group("hyperparameters", "instead of the protocol's (config/hparams.csv)")
     for name in spec.HPARAM_NAMES:
         unit = spec.HPARAM_FIELDS[name].metadata["unit"].replace("%", "%%")
@@ -61,6 +64,13 @@ def train(arguments) -> None:
     if not arguments.checkpoint_every_s > 0:
         raise ValueError(f"--checkpoint-every-s is {arguments.checkpoint_every_s}; allowed: a number above 0")
     asked, model_dir = _one_cell(arguments) if arguments.cells is None else _cells(arguments)
+    on_gpu = devices.claim(arguments.device)  # before torch is loaded, which reads the environment once
+    threads, asked_for = os.environ.get("OMP_NUM_THREADS", ""), arguments.threads_asked
+    if asked_for and threads.isdecimal() and int(threads) < asked_for and not on_gpu:
+        log.warning(
+            "%s CPU threads of the %d asked for, as Snakemake has no more cores for a job: sums round differently, from the "
+            "8th digit on (bf16: the 3rd); for the same numbers give more --cores", threads, asked_for,
+        )  # fmt: skip
     from lora import train as engine
 
     state_dir = arguments.state_dir or arguments.output_dir / ".state"
@@ -84,14 +94,12 @@ def _cells(arguments) -> tuple[list, Path]:
         raise ValueError("--cells needs --seeds and --model-dir")
     cells = packs.parse_json(arguments.cells)
     tasks = {one.cell.task: facts.task(one.cell.task) for one in cells}
-    from lora.runs import Asked
-
     asked = []
     for one in cells:
         for seed in arguments.seeds:
             folder = arguments.output_dir / one.cell.path / f"seed{seed}"
             settings = spec.run_settings(one.cell, seed, one.hparams)
-            starts = tuple(map(Path, one.start_dirs))
+            starts = tuple(arguments.output_dir / start for start in one.start_dirs)
             asked.append(Asked(settings, tasks[one.cell.task], Path(one.tokens_dir), folder, starts))
     return asked, arguments.model_dir
 
@@ -120,8 +128,6 @@ def _one_cell(arguments) -> tuple[list, Path]:
     model_dir, tokens_dir = arguments.model_dir, arguments.tokens_dir
     if model_dir is None or tokens_dir is None:
         model_dir, tokens_dir = _inputs(cell, task, hparams, arguments)
-    from lora.runs import Asked
-
     asked = []
     for seed in arguments.seeds or [arguments.seed]:
         folder = arguments.output_dir / f"seed{seed}" if arguments.seeds else arguments.output_dir

@@ -168,7 +168,7 @@ def test_the_command_trains_the_cells_it_is_given(monkeypatch, tmp_path):
     for (wanted, seed), run in zip(expected, asked, strict=True):
         assert run.settings == spec.run_settings(wanted.cell, seed, HPARAMS) and run.hparams == HPARAMS
         assert run.task.name == wanted.cell.task and run.tokens_dir == Path(wanted.tokens_dir)
-        assert run.start_dirs == (Path("runs/one"), Path("runs/other"))
+        assert run.start_dirs == (tmp_path / "runs/one", tmp_path / "runs/other")
         assert run.output_dir == tmp_path / wanted.cell.path / f"seed{seed}"
 
 

@@ -13,8 +13,8 @@ from lora import plan, records, spec
 ORDER = """
     __main__
     planplot plan outcome forecast makespan arithmetic
-    train_command train passes keeper runs starts machine interrupt merge subspace inject pretrained encoder export
-    checkpoint layers tables selection epochs collect agreement heatmaps plots rankplots drawing render layout shapes
+    train_command train passes keeper runs starts machine devices interrupt merge subspace inject pretrained encoder
+    export checkpoint layers tables selection epochs collect agreement heatmaps plots rankplots drawing render layout shapes
     footnotes matching page course data metrics fetch hub readers grid comparison config_file schema usual
     workload
     facts packs progress run_record records model_config textfiles wholefiles
@@ -87,7 +87,9 @@ def test_pins_agree_everywhere():
     wanted = pins(project["dependencies"])
     lock = pins(line for line in (ROOT / "envs/requirements.lock").read_text().splitlines() if line[:1] != "#")
     lock = {name.lower().replace("_", "-"): version for name, version in lock.items()}
-    for name, pin in (wanted | pins(project["optional-dependencies"]["dev"])).items():
+    extras = [pin for extra in project["optional-dependencies"].values() for pin in extra]
+    for name, pin in (wanted | pins(pin for pin in extras if not pin.startswith(project["name"]))).items():
+        pin = re.sub(r"^\[.*\]", "", pin)  # extras of a package
         assert name in lock and (not pin.startswith("==") or lock[name] == pin), name
     for path in (ROOT / "envs").glob("*.yaml"):
         inside = pins(yaml.safe_load(path.read_text())["dependencies"][-1]["pip"])

@@ -15,8 +15,8 @@ from conftest import ROOT, make_glue, make_model, make_tokenizer
 REFERENCE = ROOT / "results/reference"
 
 
-def snakemake(*arguments, cwd=ROOT, env=None, check=True):
-    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--cores", "2", *map(str, arguments)]
+def snakemake(*arguments, cwd=ROOT, env=None, check=True, cores=("--cores", "2")):
+    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), *cores, *map(str, arguments)]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, **(env or {})})
     output = done.stdout + done.stderr
     assert not check or done.returncode == 0, output[-4000:]
@@ -76,13 +76,11 @@ def test_a_wrong_config_stops_before_any_job_with_all_its_problems(tmp_path):
     assert "seeds: got [1, 1]" in output and "did you mean 'protocol'" in output
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """A config over local folders only: a tiny model, two tasks in the official TSV layout, and where it runs."""
-    folder = tmp_path_factory.mktemp("small grid")  # a space in the path, on purpose
+def small_config(folder: Path) -> dict:
+    """A config over local folders only: a tiny model and two tasks in the official TSV layout, made in `folder`."""
     make_tokenizer(make_model("bert", folder / "tiny"))
     make_glue(folder / "glue")
-    config = dict(
+    return dict(
         protocol="course",
         seeds=[0, 1],
         device="cpu",
@@ -98,7 +96,13 @@ def small(tmp_path_factory):
             table6=dict(models=["tiny"], tasks=["sst2"], method="lora", weights=["qv"], ranks=[1, 2]),
         ),
     )
-    return folder, config
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A small config, and where it runs."""
+    folder = tmp_path_factory.mktemp("small grid")  # a space in the path, on purpose
+    return folder, small_config(folder)
 
 
 def write_config(folder: Path, config: dict, **changes) -> Path:

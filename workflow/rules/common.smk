@@ -19,17 +19,37 @@ from lora.config_file import read_yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.resources import Resource
+from snakemake.settings.types import DeploymentMethod
+
+
+container: config["container"]  # of every rule, with --sdm apptainer
+
+
+if set(workflow.basedir) & set("{}"):
+    raise WorkflowError(
+        f"this checkout lies in {workflow.basedir}; Snakemake reads braces as wildcards: move it"
+    )
+
+deployed = workflow.deployment_settings.deployment_method
+if DeploymentMethod.APPTAINER in deployed:
+    if not config["container"]:
+        raise WorkflowError(
+            "--sdm apptainer needs an image: set container in the config to one built of envs/Dockerfile"
+        )
+    # The image has no lora of its own; Snakemake shows it the working directory alone.
+    workflow.deployment_settings.apptainer_args += (
+        f" --bind {shlex.quote(workflow.basedir)}"
+    )
 
 # Rules call `python -m lora`: this checkout's package and, unless Snakemake deploys software itself, the Python that runs
 # Snakemake, whether or not its environment is activated.
 _path = (
     ""
-    if workflow.deployment_settings.deployment_method
+    if deployed
     else f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"; '
 )
-shell.prefix(
-    f'set -euo pipefail; export PYTHONPATH={shlex.quote(workflow.basedir)}:"${{{{PYTHONPATH:-}}}}"; {_path}'
-)
+_prefix = f'set -euo pipefail; export PYTHONPATH={shlex.quote(workflow.basedir)}:"${{PYTHONPATH:-}}"; {_path}'
+shell.prefix(_prefix.replace("{", "{{").replace("}", "}}"))  # it is a format
 
 try:
     for path in workflow.overwrite_configfiles:
@@ -48,6 +68,9 @@ if "gpu" not in workflow.global_resources:
     workflow.global_resources["gpu"] = Resource("gpu", 1)
 
 RUN = "{protocol}/{model}/{task}/{method}/{weights}/r{rank}/seed{seed}"
+DEPTH = (
+    len(Path(RUN).parts) + 1
+)  # of a run's metrics.csv and run.json under the folder of all runs
 PACKING = GRID.packing
 
 
@@ -77,11 +100,6 @@ def per_job(name):
     return str(Path("<results>/logs/train", *kept, name))
 
 
-def runs_folder(wildcards):
-    """Where training jobs write: every run into the folder of its own."""
-    return str(Path(config["results"]) / "runs")
-
-
 def cells_of(wildcards):
     """The cells that a training job trains."""
     return PACKING.cells_of(dict(wildcards.items()))
@@ -105,9 +123,10 @@ def tokens_json(cell):
 def unless_settled(wildcards, files):
     """Inputs of a training job. Their timestamps say nothing where its runs are all there and as asked (ancient). Of other
     jobs they must be plain: Snakemake 9 leaves out a job whose own parameters changed while an ancient input is remade.
+    Runs in a store cannot be looked at here: they count as settled, and the tables refuse those that are not as asked.
     """
-    seeds, runs = seeds_of(wildcards), runs_folder(wildcards)
-    settled = all(
+    seeds, runs = seeds_of(wildcards), f"{config['results']}/runs"
+    settled = workflow.storage_settings.default_storage_provider is not None or all(
         agreement.settled(GRID, cell, seeds, runs, tokens_json)
         for cell in cells_of(wildcards)
     )
@@ -117,32 +136,28 @@ def unless_settled(wildcards, files):
 def model_of(wildcards):
     """The fetched base model of a training job."""
     path = f"{config['results']}/sources/{wildcards.model}/fetched.json"
-    return unless_settled(wildcards, [path])[0]
+    return unless_settled(wildcards, [local(path)])[0]
 
 
 def tokens_of(wildcards):
     """The prepared data of a training job, a file for each of its tasks."""
     folders = {tokens_folder(cell) for cell in cells_of(wildcards)}
     files = [f"{folder}/tokens.safetensors" for folder in sorted(folders)]
-    return unless_settled(wildcards, files)
+    return unless_settled(wildcards, [local(name) for name in files])
 
 
-def start_folders(cell):
-    """The folders of the runs of which the best is what a cell's runs start from; none for most."""
+def start_runs(cell):
+    """The runs of which the best is what a cell's runs start from, as paths in the folder of all runs; none for most."""
     start = GRID.start_of(cell)
-    runs = Path(config["results"]) / "runs"
-    return (
-        [str(runs / start.path / f"seed{seed}") for seed in sorted(GRID.seeds)]
-        if start
-        else []
-    )
+    return [f"{start.path}/seed{seed}" for seed in sorted(GRID.seeds)] if start else []
 
 
 def starts_of(wildcards):
     """The files of other runs that a training job's runs start from."""
-    folders = {folder for cell in cells_of(wildcards) for folder in start_folders(cell)}
+    runs = {run for cell in cells_of(wildcards) for run in start_runs(cell)}
     names = ("run.json", "adapter/adapter_model.safetensors")
-    files = [f"{folder}/{name}" for folder in sorted(folders) for name in names]
+    folder = Path(config["results"]) / "runs"
+    files = [f"{folder}/{run}/{name}" for run in sorted(runs) for name in names]
     return unless_settled(wildcards, files)
 
 
@@ -177,6 +192,14 @@ def prepare_runtime(wildcards, attempt):
     return 30 * 2 ** (attempt - 1)
 
 
+def threads_of(wildcards):
+    """CPU threads of a training job: as asked, or its share of the cores where that is less, so that each GPU has a job."""
+    cores = workflow.resource_settings.cores
+    gpus = 0 if config["device"] == "cpu" else workflow.global_resources["gpu"].value
+    share = cores // gpus if cores and gpus else config["threads"]
+    return max(1, min(config["threads"], share))
+
+
 def cells_text(wildcards):
     """What a training job trains, resolved: its cells with their hyperparameters and tokens."""
     return packs.to_json(
@@ -185,7 +208,7 @@ def cells_text(wildcards):
                 cell,
                 GRID.hparams(cell),
                 tokens_folder(cell),
-                tuple(start_folders(cell)),
+                tuple(start_runs(cell)),
             )
             for cell in cells_of(wildcards)
         ]
@@ -194,9 +217,8 @@ def cells_text(wildcards):
 
 def dataset_of(wildcards):
     """The fetched source of a task."""
-    return (
-        f"{config['results']}/sources/{GRID.tasks[wildcards.task].dataset}/fetched.json"
-    )
+    dataset = GRID.tasks[wildcards.task].dataset
+    return local(f"{config['results']}/sources/{dataset}/fetched.json")
 
 
 def source_arguments(wildcards):
@@ -235,6 +257,12 @@ def grid_runs(wildcards):
     )
 
 
+def runs_folder(wildcards, input):
+    """Where the job finds the runs that it reads."""
+    found = Path(input[0]).parents[DEPTH - 1] if input else f"{config['results']}/runs"
+    return str(found)
+
+
 def config_text(wildcards):
     """The whole merged config, for the verbs that need the grid."""
     return json.dumps(config, sort_keys=True)
@@ -252,7 +280,7 @@ def figure_names():
     ]
 
 
-def subspace_folders(wildcards=None):
+def subspace_folders():
     """The runs whose subspaces are compared: one of the lower rank, two seeds of the higher."""
     runs = Path(config["results"]) / "runs"
     return [
@@ -271,9 +299,22 @@ def subspace_files(wildcards):
     return [f"{folder}/{name}" for folder in subspace_folders() for name in names]
 
 
+def as_read(folder, files):
+    """A run's folder where the job finds it: under a storage provider's own folder, where runs are kept in a store."""
+    ending = Path(folder, "run.json").parts
+    found = (file for file in files if Path(file).parts[-len(ending) :] == ending)
+    return str(Path(next(found)).parent)
+
+
+def subspace_runs(wildcards, input):
+    """Their folders, where the job finds them."""
+    return [as_read(folder, input.runs) for folder in subspace_folders()]
+
+
 def subspace_model(wildcards):
     """The base model that the compared runs were trained on."""
-    return f"{config['results']}/sources/{config['subspace']['model']}/fetched.json"
+    model = config["subspace"]["model"]
+    return local(f"{config['results']}/sources/{model}/fetched.json")
 
 
 def subspace_options(wildcards):

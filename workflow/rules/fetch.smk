@@ -1,7 +1,7 @@
 # Bytes from the network, on the machine that runs Snakemake: compute nodes need none.
 rule fetch:
     output:
-        "<results>/sources/{source}/fetched.json",
+        local("<results>/sources/{source}/fetched.json"),
     log:
         "<results>/logs/fetch/{source}.log",
     localrule: True

@@ -1,7 +1,11 @@
 # Table CSVs to pictures: plots compute nothing.
 rule figure:
     input:
-        expand("<results>/tables/{table}.csv", table=GRID.tables),
+        expand(
+            "<results>/tables/{table}{kind}.csv",
+            table=GRID.tables,
+            kind=["", "_published", "_best", "_curves"],
+        ),
     output:
         report(
             "<results>/figures/{figure}.svg",

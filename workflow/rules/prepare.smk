@@ -1,11 +1,11 @@
 # Text to tokens, once per model, task and length.
 rule prepare:
     input:
-        model="<results>/sources/{model}/fetched.json",
+        model=local("<results>/sources/{model}/fetched.json"),
         data=dataset_of,
     output:
-        "<results>/tokens/{model}/{task}/t{max_tokens}/tokens.json",
-        "<results>/tokens/{model}/{task}/t{max_tokens}/tokens.safetensors",
+        local("<results>/tokens/{model}/{task}/t{max_tokens}/tokens.json"),
+        local("<results>/tokens/{model}/{task}/t{max_tokens}/tokens.safetensors"),
     log:
         "<results>/logs/prepare/{model}/{task}/t{max_tokens}.log",
     conda:

@@ -17,7 +17,7 @@ rule subspace:
     conda:
         "../../envs/train.yaml"
     params:
-        runs=subspace_folders,
+        runs=subspace_runs,
         options=subspace_options,
         model=subpath(input.model, parent=True),
         folder=subpath(output.phi, parent=True),

@@ -11,7 +11,7 @@ rule collect:
         "../../envs/tables.yaml"
     params:
         config=config_text,
-        runs=f"{config['results']}/runs",
+        runs=runs_folder,
     shell:
         "python -m lora collect --config {params.config:q} --runs-dir {params.runs:q} --output {output:q} --log {log:q}"
 
@@ -103,7 +103,7 @@ rule provenance:
         "../../envs/tables.yaml"
     params:
         config=config_text,
-        runs=f"{config['results']}/runs",
+        runs=runs_folder,
         folder=subpath(output[0], parent=True),
     shell:
         "python -m lora provenance --config {params.config:q} --runs-dir {params.runs:q} --output-dir {params.folder:q}"

@@ -15,18 +15,19 @@ rule train:
     priority: work_of
     conda:
         "../../envs/train.yaml"
-    threads: config["threads"]
+    threads: threads_of
     resources:
         gpu=0 if config["device"] == "cpu" else 1,
         mem_mb=mem_mb_of,
         runtime=runtime_of,
+        threads_asked=config["threads"],  # not of params: another number is no reason to train again
     params:
         cells=cells_text,
         seeds=seeds_of,
         pinned=pinned,
         results_version=RESULTS_VERSION,
         model=subpath(input.model, parent=True),
-        runs=runs_folder,
+        runs=subpath(output[0], ancestor=DEPTH),
         state=f"{config['results']}/state",
         device=config["device"],
         micro_batch=config["micro_batch"],
@@ -36,4 +37,4 @@ rule train:
         "python -m lora train --cells {params.cells:q} --seeds {params.seeds}"
         " --model-dir {params.model:q} --output-dir {params.runs:q} --state-dir {params.state:q}"
         " --device {params.device} --micro-batch {params.micro_batch} --precision {params.precision}"
-        " --checkpoint-every-s {params.every} --log {log:q}"
+        " --checkpoint-every-s {params.every} --threads-asked {resources.threads_asked} --log {log:q}"
