@@ -41,7 +41,7 @@ lint: .venv/.ready
 .venv/.ready: pyproject.toml envs/requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c envs/requirements.lock -e '.[dev]'
+	$(BIN)/python -m pip install --quiet -c envs/requirements.lock -e '.[dev,slurm]'
 	@touch $@
 
 clean:

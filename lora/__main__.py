@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from lora import config_file, facts, grid, spec, train_command
+from lora import config_file, facts, grid, hub, spec, train_command
 
 log = logging.getLogger("lora")
 SPIN = "10000"  # turns of a waiting thread
@@ -76,6 +76,7 @@ def _fetch(arguments) -> None:
 
 
 def _prepare(arguments) -> None:
+    hub.stay_away()
     from lora import data
 
     data.prepare(
@@ -126,6 +127,12 @@ def _merge(arguments) -> None:
     from lora import merge
 
     merge.merge(arguments.adapter_dir, arguments.model_dir, arguments.output_dir)
+
+
+def _queue(arguments) -> None:
+    from lora import queue
+
+    queue.report(arguments.cancel)
 
 
 def _import_course(arguments) -> None:
@@ -223,6 +230,9 @@ def _parser() -> argparse.ArgumentParser:
     subspace.add_argument("--layers", type=int, nargs="+",
                           help="of Figures 6 and 7, from 1 (default: first, a third, two thirds, last)")  # fmt: skip
     subspace.add_argument("--output-dir", type=Path, required=True)
+
+    queue = verb("queue", _queue, "say why jobs wait on a Slurm cluster, and which can never start")
+    queue.add_argument("--cancel", action="store_true", help="end those that can never start")
 
     heatmap = verb("heatmap", _heatmap, "draw one of the paper's Figures 3, 4, 6, 7 from phi.csv, in SVG and PNG")
     heatmap.add_argument("figure")

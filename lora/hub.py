@@ -16,6 +16,7 @@ hash to check against: a source's own `sha256` in config/sources.csv is then the
 import fnmatch
 import hashlib
 import logging
+import os
 import re
 import shutil
 from pathlib import Path
@@ -32,6 +33,12 @@ class HubError(RuntimeError):
     def __init__(self, why: str, way_out: str | None = None):
         super().__init__(why)
         self.way_out = way_out
+
+
+def stay_away() -> None:
+    """Tell huggingface_hub, transformers and datasets, not imported yet, that there is no hub: all that a job on a compute
+    node needs is there, and one that asked for more all the same would wait for a network that is not."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def snapshot(kind: str, repository: str, revision: str, patterns: list[str]) -> Path:

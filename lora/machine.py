@@ -9,6 +9,7 @@ an estimate, so running out all the same is caught where it happens (`train`). K
 import functools
 import logging
 import math
+import os
 import platform
 import resource
 import time
@@ -34,6 +35,8 @@ def pick_device(wanted: str) -> torch.device:
         raise ValueError("device is cuda, but torch sees no GPU; use device auto or cpu, or install a CUDA build of torch")
     device = torch.device("cuda" if found and wanted != "cpu" else "cpu")
     why = " (no GPU found)" if wanted == "auto" and device.type == "cpu" else ""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")  # which of a machine's GPUs a queue gave to this job
+    why += "" if given is None else f" (CUDA_VISIBLE_DEVICES={given})"
     log.info("training on %s%s, %d CPU threads", device_name(device), why, torch.get_num_threads())
     return device
 

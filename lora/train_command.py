@@ -9,7 +9,7 @@ import logging
 import os
 from pathlib import Path
 
-from lora import config_file, devices, facts, packs, spec, usual
+from lora import config_file, devices, facts, hub, packs, spec, usual
 from lora.packs import Asked
 
 log = logging.getLogger(__name__)
@@ -92,6 +92,7 @@ def _cells(arguments) -> tuple[list, Path]:
         raise ValueError(f"--cells says all of it; leave out {', '.join(excluded)}")
     if arguments.seeds is None or arguments.model_dir is None:
         raise ValueError("--cells needs --seeds and --model-dir")
+    hub.stay_away()
     cells = packs.parse_json(arguments.cells)
     tasks = {one.cell.task: facts.task(one.cell.task) for one in cells}
     asked = []

@@ -15,7 +15,7 @@ ORDER = """
     planplot plan outcome forecast makespan arithmetic
     train_command train passes keeper runs starts machine devices interrupt merge subspace inject pretrained encoder
     export checkpoint layers tables selection epochs collect agreement heatmaps plots rankplots drawing render layout shapes
-    footnotes matching page course data metrics fetch hub readers grid comparison config_file schema usual
+    footnotes matching page course data metrics fetch hub readers queue grid comparison config_file schema usual
     workload
     facts packs progress run_record records model_config textfiles wholefiles
     memory

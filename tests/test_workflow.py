@@ -287,6 +287,40 @@ def test_a_run_with_other_settings_is_refused_by_the_tables(ran, tmp_path):
     assert code != 0 and "learning_rate" in output and "seed0" in output
 
 
+NO_NETWORK = ["unshare", "--user", "--map-root-user", "--net"]
+
+
+@pytest.mark.skipif(
+    subprocess.run([*NO_NETWORK, "true"], capture_output=True).returncode != 0, reason="no network namespaces here"
+)
+def test_what_runs_on_compute_nodes_needs_no_network(small, tmp_path):
+    """Fetched here, prepared and trained where there is not even a loopback; though the user said that the hub is there."""
+    folder, config = small
+    path = write_config(tmp_path, config, seeds=[0], tables=config["tables"] | dict(table6=None))
+    options = ["--configfile", path, "--directory", tmp_path]
+    snakemake(*options, "--until", "fetch")
+    command = [*NO_NETWORK, sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "--cores", "2", *options]
+    done = subprocess.run([*command, "--until", "train"], cwd=ROOT, capture_output=True, text=True,
+                          env=os.environ | dict(HF_HUB_OFFLINE="0"))  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(run_files(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    "verb", ["prepare --task sst2 --max-tokens 9 --data-dir x --model-dir x", "train --cells [] --seeds 0"]
+)
+def test_prepare_and_a_workflows_training_stay_away_from_the_hub(tmp_path, verb):
+    """huggingface_hub, transformers and datasets, all three, whatever the environment says."""
+    code = (
+        "import sys; from lora.__main__ import main; main(sys.argv[1:])\n"
+        "import datasets.config, huggingface_hub.constants, transformers.utils.hub\n"
+        "assert datasets.config.HF_HUB_OFFLINE and huggingface_hub.constants.HF_HUB_OFFLINE\n"
+        "assert transformers.utils.hub.is_offline_mode()"
+    )
+    command = [sys.executable, "-c", code, *verb.split(), "--model-dir", "x", "--output-dir", tmp_path / "out"]
+    subprocess.run(command, check=True, cwd=ROOT, env=os.environ | dict(HF_HUB_OFFLINE="0"), capture_output=True)
+
+
 def test_train_works_without_snakemake(small, tmp_path):
     """One run by the command line alone, over local folders."""
     folder, _ = small

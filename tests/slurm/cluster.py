@@ -1,0 +1,252 @@
+"""A real Slurm of one node on this machine, for tests: munged, MariaDB, slurmdbd, slurmctld and slurmd on loopback.
+
+    eval "$(python tests/slurm/cluster.py up /tmp/cluster)"; sinfo; squeue; sacct
+    python tests/slurm/cluster.py down /tmp/cluster
+
+Everything lies in the folder given: configuration, sockets, state, database, logs. No service manager, no /etc, no fixed
+port. Every process, the jobs' too, carries SLURM_CONF=<folder>/slurm.conf, by which `down` finds and ends them. The node
+has two GPUs, links to /dev/null, of which Slurm needs no more to hand out CUDA_VISIBLE_DEVICES, and more cores and memory
+than the machine: nothing is confined. A requeued job waits cred_expire seconds before it starts again, 120 in a usual
+cluster. Needs Debian's slurm-wlm, slurmdbd, mariadb-server and munge; tested as root.
+"""
+
+import contextlib
+import getpass
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+LIMIT_S = 120  # that no daemon takes to come up or to end
+PLACES = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+ALWAYS = ("munged", "slurmctld", "slurmd")
+ACCOUNTING = ("mariadbd", "slurmdbd")
+CLUSTER = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={slurmctld}
+SlurmdPort={slurmd}
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket,cred_expire=20
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+SlurmdParameters=config_overrides
+ReturnToService=2
+KillWait=15
+BatchStartTimeout=5
+SchedulerParameters=bf_interval=2
+MailProg=/bin/true
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=1
+JobAcctGatherParams=OverMemoryKill
+GresTypes=gpu
+NodeName={host} NodeAddr=127.0.0.1 CPUs=16 RealMemory=32000 Gres=gpu:2 State=UNKNOWN
+PartitionName=work Nodes={host} Default=YES MaxTime=60 PriorityTier=1
+PartitionName=urgent Nodes={host} MaxTime=60 PriorityTier=2 PreemptMode=OFF
+"""
+ACCOUNTED = """
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={slurmdbd}
+AccountingStoragePass={folder}/munge.socket
+AccountingStoreFlags=job_comment
+AccountingStorageTRES=gres/gpu
+"""
+DATABASE = """
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+DbdHost=localhost
+DbdAddr=127.0.0.1
+DbdPort={slurmdbd}
+SlurmUser={user}
+PidFile={folder}/slurmdbd.pid
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort={mariadbd}
+StorageUser=slurm
+StoragePass=slurm
+StorageLoc=slurm
+"""
+
+
+def lacking(accounting: bool = True) -> list[str]:
+    """The programs that are not installed."""
+    wanted = (*ALWAYS, "sbatch", *((*ACCOUNTING, "mariadb-install-db", "sacctmgr") if accounting else ()))
+    return [name for name in wanted if not shutil.which(name, path=PLACES)]
+
+
+def pick_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody uses now."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+class Cluster:
+    """The cluster in a folder; `environment` is what its commands and users need to find it."""
+
+    def __init__(self, folder: Path, accounting: bool = True):
+        self.folder, self.accounting = Path(folder).resolve(), accounting
+        self._daemons: list[subprocess.Popen] = []
+        self.mark = f"SLURM_CONF={self.folder}/slurm.conf"
+        self.environment = os.environ | dict([self.mark.split("=", 1)], PATH=f"{self.folder}/bin:{PLACES}")
+
+    def up(self) -> "Cluster":
+        """Bring it up; takes some seconds. A cluster left in the folder is taken down first."""
+        self.down()
+        absent = lacking(self.accounting)
+        if absent:
+            raise FileNotFoundError(f"not installed: {', '.join(absent)}; tests/slurm/install.sh installs them")
+        self._configure()
+        self.start("munged", "--foreground", "--force", f"--socket={self.folder}/munge.socket",
+                   f"--key-file={self.folder}/munge.key", f"--pid-file={self.folder}/munged.pid",
+                   f"--log-file={self.folder}/munged.log",
+                   f"--seed-file={self.folder}/munge.seed")  # fmt: skip
+        self.wait_for("munge", f"--socket={self.folder}/munge.socket", "-n")
+        if self.accounting:
+            self._database_up()
+        self.start("slurmctld")
+        self.start("slurmd")
+        self.wait_for("sinfo", "--noheader", "--states=idle", "--format=%T", answer="idle")
+        return self
+
+    def _configure(self) -> None:
+        for name in ("state", "spool", "bin"):
+            (self.folder / name).mkdir(parents=True)
+        names = ("slurmctld", "slurmd", "slurmdbd", "mariadbd")
+        facts = dict(zip(names, pick_ports(len(names)), strict=True))
+        facts |= dict(folder=self.folder, user=getpass.getuser(), host=socket.gethostname().partition(".")[0])
+        self.database_port = facts["mariadbd"]
+        self._write("slurm.conf", (CLUSTER + ACCOUNTED * self.accounting).format(**facts))
+        self._write("slurmdbd.conf", DATABASE.format(**facts))
+        for number in range(2):
+            (self.folder / f"nvidia{number}").symlink_to("/dev/null")
+        self._write("gres.conf", f"NodeName={facts['host']} Name=gpu File={self.folder}/nvidia[0-1]\n")
+        self._write("munge.key", secrets.token_hex(64))
+        # The plugin's jobstep takes SLURM_CONF from the environment in which it calls srun.
+        self._write("bin/srun", f'#!/bin/sh\n{self.mark} exec {shutil.which("srun", path=PLACES)} "$@"\n', 0o700)
+
+    def _write(self, name: str, text: str, mode: int = 0o600) -> None:
+        (self.folder / name).write_text(text)
+        (self.folder / name).chmod(mode)
+
+    def _database_up(self) -> None:
+        data = self.folder / "database"
+        self.tell("mariadb-install-db", "--no-defaults", f"--user={getpass.getuser()}", f"--datadir={data}",
+                  "--skip-test-db", "--auth-root-authentication-method=normal")  # fmt: skip
+        grant = self.folder / "grant.sql"
+        grant.write_text("CREATE DATABASE slurm;\nCREATE USER slurm@'127.0.0.1' IDENTIFIED BY 'slurm';\n"
+                         "GRANT ALL ON slurm.* TO slurm@'127.0.0.1';\n")  # fmt: skip
+        self.start("mariadbd", "--no-defaults", f"--user={getpass.getuser()}", f"--datadir={data}",
+                   f"--socket={self.folder}/mariadb.socket", f"--pid-file={self.folder}/mariadbd.pid",
+                   "--bind-address=127.0.0.1", f"--port={self.database_port}", "--innodb-lock-wait-timeout=900",
+                   "--skip-name-resolve", f"--init-file={grant}")  # fmt: skip
+        self.wait_for("mariadb", "--no-defaults", "-uslurm", "-pslurm", "-h127.0.0.1", f"-P{self.database_port}", "-e",
+                      "use slurm")  # fmt: skip
+        self.start("slurmdbd")
+        self.wait_for("sacctmgr", "--immediate", "add", "cluster", "test", answer="test")
+
+    def start(self, name: str, *arguments: str) -> None:
+        """Start a daemon, not waiting until it answers; what it says goes to <folder>/<name>.log."""
+        arguments = arguments or ("-D",)
+        with open(self.folder / f"{name}.log", "ab") as log:
+            process = subprocess.Popen(
+                [shutil.which(name, path=PLACES), *arguments], env=self.environment, cwd=self.folder,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        self._daemons.append(process)
+        (self.folder / f"{name}.started").write_text(str(process.pid))
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """End a daemon, and wait until it has ended."""
+        found = int((self.folder / f"{name}.started").read_text())
+        os.kill(found, number)
+        _wait(lambda: found not in self.processes(), f"{name} does not end")
+
+    def tell(self, *command: str) -> str:
+        """What a command says. One that fails, as while the controller is away, is tried again."""
+        return self.wait_for(*command)
+
+    def wait_for(self, *command: str, answer: str = "") -> str:
+        """What a command says, once it succeeds and says `answer`; raises TimeoutError."""
+        said = []
+
+        def answered() -> bool:
+            done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
+            said[:] = [done.stdout, done.stdout + done.stderr]
+            return done.returncode == 0 and answer in said[1]
+
+        _wait(answered, lambda: f"{' '.join(command)}: {said[1]}\n{self.logs()}")
+        return said[0]
+
+    def logs(self) -> str:
+        """The last lines of every daemon."""
+        logs = sorted(self.folder.glob("*.log"))
+        return "\n".join(f"{path.name}: {path.read_text(errors='replace')[-1500:]}" for path in logs)
+
+    def processes(self) -> list[int]:
+        """Every process of the cluster and its jobs, this one and those above it left out."""
+        above, found = {os.getpid(), os.getppid()}, []
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended
+                environment = (path / "environ").read_bytes().split(b"\0")
+                if self.mark.encode() in environment and int(path.name) not in above:
+                    found.append(int(path.name))
+        return found
+
+    def down(self) -> None:
+        """End every process of the cluster, its jobs too, and remove the folder; nothing happens where there is none."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for process in self.processes():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, number)
+            until = time.monotonic() + 5
+            while self.processes() and time.monotonic() < until:
+                time.sleep(0.1)
+        _wait(lambda: not self.processes(), lambda: f"processes {self.processes()} do not end")
+        while self._daemons:
+            self._daemons.pop().wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _wait(done, why) -> None:
+    until = time.monotonic() + LIMIT_S
+    while not done():
+        if time.monotonic() > until:
+            raise TimeoutError(why() if callable(why) else why)
+        time.sleep(0.2)
+
+
+def main() -> int:
+    if len(sys.argv) < 3 or sys.argv[1] not in ("up", "down"):
+        print("cluster.py up|down FOLDER [--no-accounting]", file=sys.stderr)
+        return 2
+    cluster = Cluster(Path(sys.argv[2]), accounting="--no-accounting" not in sys.argv[3:])
+    if sys.argv[1] == "up":
+        cluster.up()
+        print(f"export {cluster.mark} PATH={cluster.environment['PATH']}")
+    else:
+        cluster.down()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""Disturb grids on a real Slurm in every way that is listed in `disturb`, and print what became of their rows.
+
+    python tests/slurm/run.py --times 2
+
+prints a Markdown table and exits with 1 if anything was lost: if the grid did not end by itself, or its rows and adapters
+were not those of the same grid without Slurm and undisturbed. Brings up a cluster of its own and takes it down.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from random import Random
+
+if __name__ == "__main__":
+    sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
+
+from faults import run
+from slurm.cluster import Cluster
+from slurm.disturb import DISTURBANCES
+from slurm.grid import Grid
+
+
+def planned(times: int, *words: str) -> list[run.Fault]:
+    """The disturbances with one of these words in their names."""
+    return [
+        run.Fault(name, partial(_one, does=does, name=name), times)
+        for name, does in DISTURBANCES.items()
+        if any(word in name for word in words)
+    ]
+
+
+def _one(grid: Grid, random: Random, does, name: str) -> str:
+    folder = grid.new(f"{does.__name__}-{time.monotonic_ns()}")
+    started = time.monotonic()
+    said = does(grid, random, folder)
+    print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
+    return said
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--times", type=int, default=1, help="how often each disturbance (default 1)")
+    parser.add_argument("--workers", type=int, default=2, help="grids at a time, on one cluster (default 2)")
+    parser.add_argument("--only", default="", help="disturbances with this in their name")
+    arguments = parser.parse_args()
+    folder, started = Path(tempfile.mkdtemp(prefix="slurm-")), time.monotonic()
+    cluster = Cluster(folder / "cluster")
+    try:
+        cluster.up()
+        faults = planned(arguments.times, arguments.only)
+        done = run.disturb(Grid(folder, cluster), faults, 0, arguments.workers, lambda line: print(line, file=sys.stderr))
+    finally:
+        cluster.down()
+        shutil.rmtree(folder, ignore_errors=True)
+    kills = sum(fault.done for fault in done if "kill -9" in fault.name)
+    print(run.table(done, kills))
+    print(f"\n{time.monotonic() - started:.0f} s")
+    return int(any(fault.lost for fault in done))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
