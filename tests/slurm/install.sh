@@ -14,5 +14,6 @@ if [ ! -e "$policy" ]; then
     chmod +x "$policy"
 fi
 export DEBIAN_FRONTEND=noninteractive
-apt-get update --quiet=2
-apt-get install --quiet=2 --yes --no-install-recommends "${packages[@]}" >/dev/null
+if ! { apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends "${packages[@]}" >/dev/null; }; then
+    echo "Slurm could not be installed: its tests will be skipped."
+fi
