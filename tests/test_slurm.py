@@ -149,8 +149,9 @@ def test_queue_without_slurm(monkeypatch, tmp_path):
 
 
 def test_partition_and_account_come_from_a_profile_laid_over(tmp_path):
-    """What README.md shows; retries ask for more memory and time where a rule says nothing of its own."""
-    shown = re.search(r"```yaml\n# ~/our-cluster/profile.yaml.*?\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
+    """What the profiles' README.md shows; retries ask for more memory and time where a rule says nothing of its own."""
+    text = (PROFILE.parent / "README.md").read_text()
+    shown = re.search(r"```yaml\n# ~/our-cluster/profile.yaml.*?\n(.*?)```", text, re.S).group(1)
     (tmp_path / "profile.yaml").write_text(shown)
     command = [sys.executable, "-m", "snakemake", "--profile", PROFILE, "--workflow-profile", tmp_path, "-n", "--configfile"]
     done = subprocess.run([*command, ROOT / "config/demo.yaml", "--directory", tmp_path / "grid"], cwd=ROOT,
