@@ -33,7 +33,7 @@ class Grid:
         self.base = self.folder / "base"
         command = [*self.command(self.base, tables=True), "--cores", "2"]
         subprocess.run(command, cwd=ROOT, check=True, env=os.environ | dict(OMP_NUM_THREADS="1"), capture_output=True)
-        self.whole = outputs(self.base)
+        self.whole = outputs(self.base / "results")
 
     def new(self, name: str) -> Path:
         """A folder with sources and tokens, and no runs yet."""
@@ -97,7 +97,7 @@ class Grid:
     def check(self, folder: Path, ranks=(1, 2)) -> None:
         """Raise Lost unless the folder's rows and adapters are those of the grid that nobody disturbed."""
         whole = {name: content for name, content in self.whole.items() if any(f"/r{rank}/" in name for rank in ranks)}
-        found = outputs(folder)
+        found = outputs(folder / "results")
         differ = sorted(name for name in whole.keys() | found.keys() if found.get(name) != whole.get(name))
         if differ:
             raise Lost(f"not as undisturbed: {', '.join(differ)}")
@@ -123,11 +123,11 @@ class Grid:
         return [process for process in self.cluster.processes() if _slurm_job(process) == job or _watches(process, job)]
 
 
-def outputs(folder: Path) -> dict[str, bytes]:
-    """Rows and adapters, by their place."""
+def outputs(results: Path) -> dict[str, bytes]:
+    """Rows and adapters, by their place under the folder of results."""
     names = ("metrics.csv", "adapter_model.safetensors")
-    paths = [path for path in (folder / "results/runs").rglob("*") if path.name in names]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(paths)}
+    paths = [path for path in (results / "runs").rglob("*") if path.name in names]
+    return {str(path.relative_to(results)): path.read_bytes() for path in sorted(paths)}
 
 
 def trainings(folder: Path) -> list[int]:
