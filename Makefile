@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint tables bench determinism faults clean
+.PHONY: demo test lint tables bench determinism faults slurm clean
 .DEFAULT_GOAL := demo
 
 demo: .venv/.ready
@@ -28,6 +28,10 @@ determinism: .venv/.ready
 # At least 200 kills and every other disturbance of tests/faults: about ten minutes, as root for all of them.
 faults: .venv/.ready
 	$(BIN)/python tests/faults/run.py --kills 200
+
+# Grids on a Slurm of one node (tests/slurm/install.sh), disturbed in twelve ways: about a quarter of an hour.
+slurm: .venv/.ready
+	$(BIN)/python tests/slurm/run.py
 
 test: .venv/.ready
 	$(BIN)/python -m pytest

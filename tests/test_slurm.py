@@ -1,6 +1,6 @@
 """The Slurm profile on a real Slurm of one node: rows of a plain run, a GPU for each job, nothing lost when disturbed.
 
-The longer mode, every disturbance by itself: `python tests/slurm/run.py --times 2`.
+The longer mode, every disturbance by itself: `python tests/slurm/run.py`.
 """
 
 import os

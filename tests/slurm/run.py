@@ -1,6 +1,6 @@
 """Disturb grids on a real Slurm in every way that is listed in `disturb`, and print what became of their rows.
 
-    python tests/slurm/run.py --times 2
+    python tests/slurm/run.py
 
 prints a Markdown table and exits with 1 if anything was lost: if the grid did not end by itself, or its rows and adapters
 were not those of the same grid without Slurm and undisturbed. Brings up a cluster of its own and takes it down.
@@ -44,7 +44,7 @@ def _one(grid: Grid, random: Random, does, name: str) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=1, help="how often each disturbance (default 1)")
-    parser.add_argument("--workers", type=int, default=2, help="grids at a time, on one cluster (default 2)")
+    parser.add_argument("--workers", type=int, default=1, help="grids at a time, on one cluster (default 1)")
     parser.add_argument("--only", default="", help="disturbances with this in their name")
     arguments = parser.parse_args()
     folder, started = Path(tempfile.mkdtemp(prefix="slurm-")), time.monotonic()
