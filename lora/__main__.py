@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         arguments.verb(arguments)
     except (ValueError, FetchError, OSError, MemoryError) as error:
-        log.error("lora %s: %s", arguments.name, str(error) or "out of memory")
+        log.error("lora %s: %s", arguments.name, _message(error))
         return 2
     except Interrupted as error:
         log.warning("lora %s: %s", arguments.name, error)
@@ -44,6 +44,13 @@ def main(argv: list[str] | None = None) -> int:
         log.exception("lora %s stopped", arguments.name)
         return 1
     return 0
+
+
+def _message(error: Exception) -> str:
+    """What to tell of an error: its own words, or, where they are the system's, also what to do."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}; what is there is kept: mend this, then the same command goes on"
+    return str(error) or "out of memory"
 
 
 def _log_to(path: Path | None) -> None:

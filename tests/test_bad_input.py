@@ -388,3 +388,19 @@ def test_what_is_spoilt_here_is_whole(whole, tmp_path):
     """Otherwise these tests would pass on anything."""
     assert main(list(map(str, TRAIN(whole, tmp_path / "out", "--seed", 0)))) == 0
     assert (tmp_path / "out/metrics.csv").is_file()
+
+
+@pytest.mark.parametrize("place", ["output", "state"])
+def test_what_the_system_refuses_says_what_to_do(whole, tmp_path, capfd, place):
+    """A file stands where a folder must be: the system's own words with the path, and what to do about it."""
+    (tmp_path / "file").write_text("")
+    folders = dict(output=tmp_path / "output", state=tmp_path / "state") | {place: tmp_path / "file/folder"}
+    arguments = "train --task sst2 --weights q --rank 2 --seed 0 --epochs 1 --alpha 2 --max-tokens 20 --device cpu".split()
+    arguments += ["--precision", "fp32", "--model-dir", whole / "model", "--tokens-dir", whole / "tokens"]
+    arguments += ["--output-dir", folders["output"], "--state-dir", folders["state"]]
+    assert main(list(map(str, arguments))) == 2
+    said = capfd.readouterr().err
+    assert (
+        str(tmp_path / "file") in said and "Not a directory" in said and "mend this, then the same command goes on" in said
+    )
+    assert "Errno" not in said and "Traceback" not in said
