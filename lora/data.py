@@ -123,15 +123,17 @@ def load(folder: Path) -> dict[str, Tokens]:
     """Every split of a prepared folder, as read-only arrays mapped from the file.
 
     Raises ValueError if the folder is not whole, its arrays do not fit together, or they are not those that
-    `tokens.json` has the hash of.
+    `tokens.json` has the hash of; OSError that names the file where the system does not let it be read.
     """
     folder = Path(folder)
     facts = read_facts(folder)
     try:
         arrays = _mapped(folder / ARRAYS)
         splits = {name: Tokens(**{part: arrays[f"{name}.{part}"] for part in PARTS}) for name in facts["splits"]}
-    except (OSError, KeyError, ValueError) as error:
+    except (FileNotFoundError, KeyError, ValueError) as error:
         raise ValueError(f"{folder / ARRAYS} cannot be read ({str(error)[:300]}); prepare it again") from None
+    except OSError as error:  # whole perhaps, but the system does not map it, and does not say what
+        raise OSError(error.errno, error.strerror or str(error), str(folder / ARRAYS)) from None
     untold = sorted({name.rpartition(".")[0] for name in arrays} - set(splits))
     if untold:
         raise ValueError(f"{folder / FACTS} does not name the split {shown(', '.join(untold))}; prepare it again")
