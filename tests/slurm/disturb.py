@@ -1,6 +1,7 @@
 """What goes wrong on a cluster: each disturbance strikes a training job in its midst, in a grid of one job."""
 
 import contextlib
+import functools
 import os
 import signal
 import threading
@@ -144,10 +145,10 @@ def out_of_memory(grid: Grid, random: Random, folder: Path) -> str:
     return _failed(grid, folder, first, "FAILED")
 
 
-def daemon_killed(grid: Grid, random: Random, folder: Path) -> str:
-    """slurmd alone: its jobs run on."""
+def daemon_killed(grid: Grid, random: Random, folder: Path, daemon: str) -> str:
+    """A daemon of Slurm alone: jobs run on."""
     with _training(grid, folder) as (snakemake, process, _):
-        with _away(grid, "slurmd"):
+        with _away(grid, daemon):
             _go_on(process)
             time.sleep(AWAY_S)
         grid.end(snakemake, folder)
@@ -168,16 +169,6 @@ def node_lost(grid: Grid, random: Random, folder: Path) -> str:
         grid.end(snakemake, folder)
     _whole(grid, folder)
     return _same_job(grid, folder, job)
-
-
-def controller_restarted(grid: Grid, random: Random, folder: Path) -> str:
-    with _training(grid, folder) as (snakemake, process, _):
-        with _away(grid, "slurmctld"):
-            _go_on(process)
-            time.sleep(AWAY_S)
-        grid.end(snakemake, folder)
-    _whole(grid, folder, struck=False)
-    return ""
 
 
 def database_away(grid: Grid, random: Random, folder: Path) -> str:
@@ -221,9 +212,9 @@ DISTURBANCES = {
     "preempted by a higher partition (PreemptMode=REQUEUE)": preempted,
     "TIMEOUT after one minute": out_of_time,
     "out of memory at 400 MB": out_of_memory,
-    "kill -9 of slurmd, back after 8 s": daemon_killed,
+    "kill -9 of slurmd, back after 8 s": functools.partial(daemon_killed, daemon="slurmd"),
     "kill -9 of slurmd and all of its job's processes (a node lost), back after 25 s": node_lost,
-    "kill -9 of slurmctld, back after 8 s": controller_restarted,
+    "kill -9 of slurmctld, back after 8 s": functools.partial(daemon_killed, daemon="slurmctld"),
     "kill -9 of slurmdbd, away until the grid is done": database_away,
     "kill -9 of slurmdbd, jobs asked after by sacct": database_away_sacct,
     "kill -9 of Snakemake, its job runs on": snakemake_killed,

@@ -7,6 +7,7 @@ were not those of the same grid without Slurm and undisturbed. Brings up a clust
 """
 
 import argparse
+import re
 import shutil
 import sys
 import tempfile
@@ -34,7 +35,7 @@ def planned(times: int, *words: str) -> list[run.Fault]:
 
 
 def _one(grid: Grid, random: Random, does, name: str) -> str:
-    folder = grid.new(f"{does.__name__}-{time.monotonic_ns()}")
+    folder = grid.new(re.sub(r"\W+", "-", f"{name}-{time.monotonic_ns()}"))
     started = time.monotonic()
     said = does(grid, random, folder)
     print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr)

@@ -10,7 +10,6 @@ from lora import (
     RESULTS_VERSION,
     agreement,
     comparison,
-    forecast,
     grid as lora_grid,
     packs,
     usual,
@@ -18,7 +17,6 @@ from lora import (
 from lora.config_file import read_yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
-from snakemake.resources import Resource
 from snakemake.settings.types import DeploymentMethod
 
 
@@ -55,17 +53,11 @@ try:
     for path in workflow.overwrite_configfiles:
         read_yaml(path)  # Snakemake takes the last of a key that is there twice
     GRID = lora_grid.load(config)
-    FORECASTER = forecast.Forecaster(GRID)
-    PLANNED_DEVICE = forecast.planning_device(GRID)
 except ValueError as problems:
     raise WorkflowError(str(problems)) from None
 
 for sentence in usual.of_cells({cell: GRID.hparams(cell) for cell in GRID.cells}):
     logger.warning(sentence)
-
-# One training job per GPU at a time unless the user says otherwise: Snakemake alone would start them all.
-if "gpu" not in workflow.global_resources:
-    workflow.global_resources["gpu"] = Resource("gpu", 1)
 
 RUN = "{protocol}/{model}/{task}/{method}/{weights}/r{rank}/seed{seed}"
 DEPTH = (
@@ -159,45 +151,6 @@ def starts_of(wildcards):
     folder = Path(config["results"]) / "runs"
     files = [f"{folder}/{run}/{name}" for run in sorted(runs) for name in names]
     return unless_settled(wildcards, files)
-
-
-def work_of(wildcards):
-    """A training job's priority: its forecast seconds, so that the longest jobs do not start last."""
-    return round(forecast_of(wildcards).seconds)
-
-
-def forecast_of(wildcards):
-    """What a training job is forecast to take, on the device that requests are made for."""
-    cells = tuple(cells_of(wildcards))
-    return FORECASTER.job(cells, len(seeds_of(wildcards)), PLANNED_DEVICE)
-
-
-def mem_mb_of(wildcards, attempt):
-    """The memory a training job asks a cluster for, MB; it limits nothing locally."""
-    return forecast.mem_mb(forecast_of(wildcards), attempt)
-
-
-def runtime_of(wildcards, attempt):
-    """The time a training job asks a cluster for, minutes; it limits nothing locally."""
-    return forecast.runtime_min(forecast_of(wildcards), attempt)
-
-
-def prepare_mem_mb(wildcards, attempt):
-    """The memory that tokenising asks a cluster for, MB: the largest task of GLUE as Python text, and its tokens."""
-    return 4000 * 2 ** (attempt - 1)
-
-
-def prepare_runtime(wildcards, attempt):
-    """The time that tokenising asks a cluster for, minutes."""
-    return 30 * 2 ** (attempt - 1)
-
-
-def threads_of(wildcards):
-    """CPU threads of a training job: as asked, or its share of the cores where that is less, so that each GPU has a job."""
-    cores = workflow.resource_settings.cores
-    gpus = 0 if config["device"] == "cpu" else workflow.global_resources["gpu"].value
-    share = cores // gpus if cores and gpus else config["threads"]
-    return max(1, min(config["threads"], share))
 
 
 def cells_text(wildcards):
