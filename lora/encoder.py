@@ -1,11 +1,10 @@
 """One pass of real tokens through a frozen BERT or RoBERTa encoder, for all runs of a pack.
 
 transformers brings the modules and their weights; this file is the order they are called in, over a flat matrix of
-tokens with no padding. Only attention sees sentences: those of like length, of all runs, go through it together, filled up
-to one of a few fixed widths, so a sentence's bits depend on its own length alone. After the last layer only the first
-token of a sentence is read (by the head), so the last layer's queries, output and feed-forward are computed for that token
-alone, which is exact. transformers' own forward cannot be used for this: its `sdpa` and `eager` attention silently let
-packed sentences see each other.
+tokens with no padding. Only `attention` sees sentences. After the last layer only the first token of a sentence is read (by
+the head), so the last layer's queries, output and feed-forward are computed for that token alone, which is exact.
+transformers' own forward cannot be used for this: its `sdpa` and `eager` attention silently let packed sentences see each
+other.
 
 Shape suffixes: T tokens, D width, N examples, H heads, L attention width of a group, E width of a head.
 """
@@ -15,12 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from lora import layers
+from lora import attention, dropout, layers
 
-# Widths that attention is filled up to: fine enough to waste little, few enough to keep groups large.
-WIDTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 SITES_PER_LAYER = 6  # dropout sites of tokens: attention output, feed-forward output, and the LoRA inputs q k v o
 
 
@@ -43,18 +39,8 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Group:
-    """The sentences of a pass that attend at one width: how many, and [sentences * heads, 1, width] what is added to
-    their scores, 0 where a key is real and -inf where it fills up."""
-
-    sentences: int
-    width: int
-    bias: Tensor
-
-
-@dataclass(frozen=True)
 class Batch:
-    """A forward pass: `segments` are (run, its token rows), `example_segments` (run, its rows after the last layer).
+    """A forward pass: `segments` say which token rows are whose, `example_segments` which rows after the last layer.
 
     Attention's rows are (sentence, head, place), groups one after another: `source` is the row (token, head) that stands
     at each of them, `back` where each (token, head) stands, `order_N` the examples in that order. Dropout keys are one row a
@@ -67,9 +53,9 @@ class Batch:
     first_N: Tensor
     keys: Tensor | None
     attention_keys: Tensor | None
-    segments: list[tuple[int, slice]]
-    example_segments: list[tuple[int, slice]]
-    groups: list[Group]
+    segments: layers.Segments
+    example_segments: layers.Segments
+    groups: list[attention.Group]
     source: Tensor
     back: Tensor
     order_N: Tensor
@@ -82,9 +68,11 @@ def on_device(array: np.ndarray, device: torch.device) -> Tensor:
     return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 
-def widths_of(lengths: np.ndarray) -> np.ndarray:
-    """What attention fills sentences of these lengths up to."""
-    return np.array(WIDTHS)[np.searchsorted(WIDTHS, lengths)]
+def _segments(parts: list[tuple[int, slice]], device: torch.device) -> layers.Segments:
+    if device.type == "cpu":
+        return layers.Segments(parts)
+    ends, index = np.array([rows.stop for _, rows in parts], np.int32), np.array([run for run, _ in parts], np.int64)
+    return layers.Segments(parts, on_device(ends, device), on_device(index, device))
 
 
 def batch(parts: list[Part], config, dtype: torch.dtype, device: torch.device) -> Batch:
@@ -101,14 +89,14 @@ def batch(parts: list[Part], config, dtype: torch.dtype, device: torch.device) -
         example_segments.append((part.run, examples))
         if part.seed is not None:
             places = example[tokens] - example_row + part.first_example
-            keys.append(layers.token_keys(part.seed, part.step, places, position[tokens]))
+            keys.append(dropout.token_numbers(part.seed, part.step, places, position[tokens]))
         row, example_row = tokens.stop, examples.stop
 
     def tensor(array, kind=np.int64):
         return on_device(array.astype(kind, copy=False), device)
 
     heads = config.num_attention_heads
-    width = widths_of(lengths)
+    width = attention.widths_of(lengths)
     order = np.argsort(width, kind="stable")
     begin = np.empty_like(starts)  # of an example's attention rows
     begin[order] = np.cumsum(heads * width[order]) - heads * width[order]
@@ -119,16 +107,16 @@ def batch(parts: list[Part], config, dtype: torch.dtype, device: torch.device) -
         real = np.arange(value) < lengths[chosen, None]
         token = starts[chosen, None] + np.where(real, np.arange(value), 0)
         token_heads.append((token[:, None, :] * heads + np.arange(heads)[:, None]).ravel())
-        bias = torch.zeros(real.shape, dtype=dtype, device=device).masked_fill_(~tensor(real, np.bool_), float("-inf"))
-        groups.append(Group(len(chosen), int(value), bias.repeat_interleave(heads, dim=0)[:, None, :]))
+        bias = torch.zeros(real.shape, dtype=dtype, device=device).masked_fill_(tensor(~real, np.bool_), -torch.inf)
+        groups.append(attention.Group(len(chosen) * heads, int(value), bias.repeat_interleave(heads, dim=0)[:, None, :]))
     source = tensor(np.concatenate(token_heads))
     all_keys = attention_keys = None
     if keys:
-        keys_T = tensor(np.concatenate(keys), np.int32)
-        all_keys = layers.site_keys(keys_T, 1 + config.num_hidden_layers * SITES_PER_LAYER + 2)
-        head = torch.arange(1, heads + 1, dtype=torch.int32, device=device) * layers.SPREAD_INT32
-        per_head = layers.mix(keys_T[:, None] + head).view(-1)
-        attention_keys = layers.site_keys(per_head[source], config.num_hidden_layers)
+        keys_T = dropout.mix(tensor(np.concatenate(keys), np.int32))
+        all_keys = dropout.site_keys(keys_T, 1 + config.num_hidden_layers * SITES_PER_LAYER + 2)
+        head = torch.arange(1, heads + 1, dtype=torch.int32, device=device) * dropout.SPREAD_INT32
+        per_head = dropout.mix(keys_T[:, None] + head).view(-1)
+        attention_keys = dropout.site_keys(per_head[source], config.num_hidden_layers)
     return Batch(
         ids_T=tensor(np.concatenate([part.ids for part in parts])),
         types_T=tensor(np.concatenate([part.types for part in parts])),
@@ -136,8 +124,8 @@ def batch(parts: list[Part], config, dtype: torch.dtype, device: torch.device) -
         first_N=tensor(starts),
         keys=all_keys,
         attention_keys=attention_keys,
-        segments=segments,
-        example_segments=example_segments,
+        segments=_segments(segments, device),
+        example_segments=_segments(example_segments, device),
         groups=groups,
         source=source,
         back=tensor(back.ravel()),
@@ -158,7 +146,7 @@ def encode(base: nn.Module, adapters: dict[str, layers.LoRA], bottlenecks: dict[
     x_TD = base.embeddings(
         input_ids=step.ids_T[None], token_type_ids=step.types_T[None], position_ids=step.positions_T[None] + offset
     )[0]
-    x_TD = layers.drop(x_TD, config.hidden_dropout_prob, None if step.keys is None else step.keys[0])
+    x_TD = dropout.drop(x_TD, config.hidden_dropout_prob, None if step.keys is None else step.keys[0])
     last = len(base.encoder.layer) - 1
     for index, layer in enumerate(base.encoder.layer):
         x_TD = _layer(layer, index, config, adapters, bottlenecks, lora_dropout, x_TD, step, first_only=index == last)
@@ -169,28 +157,28 @@ def _layer(layer, index, config, adapters, bottlenecks, lora_dropout, x_TD, step
     site = 1 + index * SITES_PER_LAYER
     segments = step.segments
     keys = None if step.keys is None else step.keys[site : site + SITES_PER_LAYER]
-    attention = layer.attention
+    modules = layer.attention
 
-    def project(letter: str, linear: nn.Linear, x: Tensor, segments: list, keys: Tensor | None) -> Tensor:
+    def project(letter: str, linear: nn.Linear, x: Tensor, segments: layers.Segments, keys: Tensor | None) -> Tensor:
         adapter = adapters.get(f"{index}.{letter}")
         if adapter is None:
             return layers.linear(linear, x)
         dropped = x
         if keys is not None and any(lora_dropout):
             own = keys[2 + "qkvo".index(letter)]
-            dropped = torch.cat([layers.drop(x[rows], lora_dropout[run], own[rows]) for run, rows in segments])
+            dropped = torch.cat([dropout.drop(x[rows], lora_dropout[run], own[rows]) for run, rows in segments])
         return adapter(linear, x, dropped, segments)
 
-    key_TD = project("k", attention.self.key, x_TD, segments, keys)
-    value_TD = project("v", attention.self.value, x_TD, segments, keys)
+    key_TD = project("k", modules.self.key, x_TD, segments, keys)
+    value_TD = project("v", modules.self.value, x_TD, segments, keys)
     if first_only:
         x_TD = layers.take(x_TD, step.first_N)
         segments = step.example_segments
         keys = None if keys is None else keys[:, step.first_N]
-    query_TD = project("q", attention.self.query, x_TD, segments, keys)
+    query_TD = project("q", modules.self.query, x_TD, segments, keys)
     context_TD = _attention(config, query_TD, key_TD, value_TD, step, index, first_only)
-    out = project("o", attention.output.dense, context_TD, segments, keys)
-    attended = _end(config, attention.output.LayerNorm, bottlenecks.get(f"{index}.attention"), out, keys, 0, x_TD, segments)
+    out = project("o", modules.output.dense, context_TD, segments, keys)
+    attended = _end(config, modules.output.LayerNorm, bottlenecks.get(f"{index}.attention"), out, keys, 0, x_TD, segments)
     inner = layer.intermediate.intermediate_act_fn(layers.linear(layer.intermediate.dense, attended))
     out = layers.linear(layer.output.dense, inner)
     return _end(config, layer.output.LayerNorm, bottlenecks.get(f"{index}.ffn"), out, keys, 1, attended, segments)
@@ -200,48 +188,28 @@ def _end(config, norm, bottleneck, out_TD, keys, site, residual_TD, segments) ->
     """The end of a sublayer: its output dropped out, added to its input and normed; an adapter's part added before."""
     key = None if keys is None else keys[site]
     if bottleneck is None:
-        return norm(layers.drop(out_TD, config.hidden_dropout_prob, key, residual_TD))
-    out_TD = layers.drop(out_TD, config.hidden_dropout_prob, key)
+        return dropout.drop_add_norm(out_TD, residual_TD, config.hidden_dropout_prob, key, norm)
+    out_TD = dropout.drop(out_TD, config.hidden_dropout_prob, key)
     sum_TD = residual_TD + out_TD
     return norm(bottleneck(norm(sum_TD) if bottleneck.reads_norm else out_TD, sum_TD, segments))
 
 
 def _attention(config, query_TD, key_TD, value_TD, step: Batch, layer: int, first_only: bool) -> Tensor:
-    """softmax(q k' / sqrt E) v, sentence by sentence, group by group."""
+    """softmax(q k' / sqrt E) v: tokens' heads brought into attention's rows and back."""
     heads = config.num_attention_heads
     width = key_TD.shape[1] // heads
-    rows = [group.sentences * heads * group.width for group in step.groups]
 
     def laid_out(x):
-        return layers.gather(x.view(-1, width), step.source, step.back).split(rows)
+        return layers.gather(x.view(-1, width), step.source, step.back)
 
-    keys, values = laid_out(key_TD), laid_out(value_TD)
+    own = None if step.attention_keys is None else step.attention_keys[layer]
     if first_only:
         by_example = step.order_N, torch.argsort(step.order_N)
-        first_rows = [group.sentences * heads for group in step.groups]
-        queries = layers.gather(query_TD, *by_example).view(-1, width).split(first_rows)
+        query = layers.gather(query_TD, *by_example).view(-1, width)
     else:
-        queries = laid_out(query_TD)
-    row_keys = [None] * len(rows) if step.attention_keys is None else step.attention_keys[layer].split(rows)
-    contexts = []
-    for group, query, key, value, own in zip(step.groups, queries, keys, values, row_keys, strict=True):
-        shape = (group.sentences * heads, -1, width)
-        if own is not None:
-            own = own.view(-1, group.width)[:, : 1 if first_only else None]
-        context = _attend(query.view(shape), key.view(shape), value.view(shape), group.bias, own,
-                          config.attention_probs_dropout_prob)  # fmt: skip
-        contexts.append(context.view(-1, width))
-    context = torch.cat(contexts)
+        query = laid_out(query_TD)
+    rate = config.attention_probs_dropout_prob
+    context = attention.attend(query, laid_out(key_TD), laid_out(value_TD), step.groups, own, rate)
     if first_only:
         return layers.gather(context.view(-1, heads * width), *by_example[::-1])
     return layers.take(context, step.back).view(-1, heads * width)
-
-
-def _attend(query, key, value, bias, row_keys, dropout) -> Tensor:
-    """[sentences and heads, L, E] attention. Without dropout the fused kernel, but for one query alone: there, on two CPU
-    threads, a row's bits depend on the number of rows. With dropout spelled out: the fused kernels take no mask of ours."""
-    evaluating = row_keys is None or dropout == 0
-    if evaluating and query.shape[1] > 1:
-        return functional.scaled_dot_product_attention(query[None], key[None], value[None], attn_mask=bias[None])[0]
-    scores = torch.baddbmm(bias, query, key.transpose(1, 2), alpha=query.shape[-1] ** -0.5)
-    return torch.bmm(layers.drop(torch.softmax(scores, dim=-1), dropout, row_keys), value)

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -119,13 +119,14 @@ class PackedModel(nn.Module):
             self.bottlenecks[place.replace(".", "_")] = layers.Bottleneck(config.hidden_size, sizes, self.method, **kind)
         width, dropout = config.hidden_size, getattr(config, "classifier_dropout", None)
         dropout = config.hidden_dropout_prob if dropout is None else dropout
-        self.heads = nn.ModuleList(
-            layers.Head(width, member.num_labels, dropout, config.model_type == "roberta", **kind) for member in members
-        )
+        classes = [member.num_labels for member in members]
+        self.heads = layers.Heads(width, classes, dropout, config.model_type == "roberta", **kind)
         for run in range(len(members)):
             self._start(run, base)
         self.to(device)
         self._base = [base.to(device)]  # in a list: the frozen base is not a part of this module's state
+        for parameter in (*self.parameters(), *self.base.parameters()):
+            parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
         self._check_counts()
 
     def _place_lora(self, base: nn.Module, kind: dict) -> None:
@@ -162,26 +163,34 @@ class PackedModel(nn.Module):
             else:
                 parameter.zero_()
         if getattr(base, "pooler", None) is not None:
-            self.heads[run].dense.weight.copy_(base.pooler.dense.weight)
-            self.heads[run].dense.bias.copy_(base.pooler.dense.bias)
+            self.heads.dense[run].weight.copy_(base.pooler.dense.weight)
+            self.heads.dense[run].bias.copy_(base.pooler.dense.bias)
         if member.hparams.head == "frozen":
-            self.heads[run].requires_grad_(False)
+            for value in self.heads.of(run).values():
+                value.requires_grad_(False)
 
-    def parameters_of(self, run: int) -> dict[str, nn.Parameter]:
-        if self.method not in BASE_METHODS:
-            return self._inserted(run)
-        trained = {f"base.{name}": value for name, value in self.base.named_parameters() if value.requires_grad}
-        return trained | self._inserted(run)
+    def parameters_of(self, run: int) -> dict[str, Tensor]:
+        """A run's own tensors, without their history: what is written into one is written into the model."""
+        return self._of(run, Tensor.detach)
 
-    def _inserted(self, run: int) -> dict[str, nn.Parameter]:
+    def gradients_of(self, run: int) -> dict[str, Tensor]:
+        """Where the gradients of those that train add up, under the same names and in the same shapes."""
+        return {name: value for name, value in self._of(run, lambda parameter: parameter.grad).items() if value is not None}
+
+    def _of(self, run: int, part: Callable[[nn.Parameter], Tensor | None]) -> dict[str, Tensor | None]:
+        trained = self.base.named_parameters() if self.method in BASE_METHODS else ()
+        base = {f"base.{name}": part(value) for name, value in trained if value.requires_grad}
+        return base | self._inserted(run, part)
+
+    def _inserted(self, run: int, part: Callable[[nn.Parameter], Tensor | None] = Tensor.detach) -> dict[str, Tensor | None]:
         found = {}
         for name, pair in self.adapters.items():
             if pair.ranks[run]:
                 place = name.replace("_", ".")
-                found[f"{place}.a"], found[f"{place}.b"] = pair.a[run], pair.b[run]
+                found[f"{place}.a"], found[f"{place}.b"] = pair.pair(run, part)
         for name, pair in self.bottlenecks.items():
-            found |= {f"{name.replace('_', '.')}.{part}": value for part, value in pair.of(run).items()}
-        return found | {f"head.{name}": value for name, value in self.heads[run].named_parameters()}
+            found |= {f"{name.replace('_', '.')}.{key}": part(value) for key, value in pair.of(run).items()}
+        return found | {f"head.{name}": part(value) for name, value in self.heads.of(run).items()}
 
     def _check_counts(self) -> None:
         for run, member in enumerate(self.members):
@@ -192,7 +201,7 @@ class PackedModel(nn.Module):
     def counts(self, run: int) -> dict[str, int]:
         """Parameters: `trainable` without the head, as the paper counts (microsoft/LoRA #16), `head`, and `frozen`."""
         own = self.parameters_of(run)
-        head = sum(value.numel() for name, value in own.items() if name.startswith("head.") and value.requires_grad)
+        head = sum(value.numel() for value in self.heads.of(run).values() if value.requires_grad)
         others = sum(value.numel() for name, value in own.items() if not name.startswith("head."))
         frozen = sum(value.numel() for value in self.base.parameters() if not value.requires_grad)
         return dict(trainable=others, head=head, frozen=frozen)
@@ -209,10 +218,7 @@ class PackedModel(nn.Module):
         hidden_ND = encoder.encode(self.base, adapters, bottlenecks, lora_dropout, step)
         keys_2N = None if step.keys is None else step.keys[-2:, step.first_N]
         hidden_ND = hidden_ND.to(torch.promote_types(hidden_ND.dtype, torch.float32))
-        return [
-            self.heads[run](hidden_ND[rows], None if keys_2N is None else keys_2N[:, rows])
-            for run, rows in step.example_segments
-        ]
+        return self.heads(hidden_ND, keys_2N, step.example_segments)
 
     @contextlib.contextmanager
     @torch.no_grad()

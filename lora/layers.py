@@ -1,87 +1,155 @@
-"""The maths: LoRA deltas, heads and dropout for S runs at once over one frozen weight.
+"""The maths: LoRA deltas, bottleneck adapters and heads for S runs at once over one frozen weight.
 
 The runs of a pack lie one after another along the rows of one flat matrix; `segments` says which rows are whose. The
 frozen product is computed once over all rows, each run's own delta on its rows only, so a run's numbers do not depend on
-its neighbours. Dropout masks are a hash of (seed, step, example, position, site, feature) rather than the output of a
-generator: whatever the pack, the micro-batch, the device or the moment of a resume, an element is kept or dropped alike,
-there is no state to save, and it costs a tenth of `bernoulli_` on a CPU. Nothing here knows what a model or a file is.
+its neighbours. Nothing here knows what a model or a file is.
 
 Shape suffixes: T rows (tokens, or first tokens only), I input width, O output width, R rank, N examples, C classes.
 """
 
-import functools
-import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-GOLDEN = 0x9E3779B1  # 2^32 / golden ratio, odd: spreads consecutive integers over 32 bits
-SPREAD = 0x85EBCA77
-SPREAD_INT32 = SPREAD - 2**32
+from lora.dropout import drop
+
 BOTTLENECK_STD = 0.02  # of an adapter's first weights, up and down; biases start at zero (AdapterHub's init_weights "bert")
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Which rows are whose: `parts` are (run, its rows), one after another. For a GPU also where each ends, int32 [parts],
+    and whose it is, int64 [parts]."""
+
+    parts: list[tuple[int, slice]]
+    ends: Tensor | None = None
+    index: Tensor | None = None
+
+    def __iter__(self):
+        return iter(self.parts)
 
 
 class LoRA(nn.Module):
     """h = W0 x + (alpha/r) B A x for S runs (paper Sec. 4.1, Eq. 3): the frozen product once, each run's delta on its rows.
 
-    `a[s]` is [r_s, I] and `b[s]` is [O, r_s]; a run with rank 0 is not adapted here. B starts at zero, so every delta
-    starts at zero.
+    The pairs of all runs are two parameters, `a` [S, R, I] and `b` [S, R, O], which is B transposed. R is the largest rank,
+    filled up to a multiple of 8 as a GPU's grouped product asks for; beyond its own rank r_s a run's rows are zero and stay
+    so. A run with rank 0 is not adapted here. B starts at zero, so every delta starts at zero.
     """
 
     def __init__(self, in_width: int, out_width: int, ranks: list[int], scales: list[float], **tensor_kind):
         super().__init__()
         self.ranks, self.scales = list(ranks), list(scales)
-        self.a = nn.ParameterList(torch.zeros(rank, in_width, **tensor_kind) for rank in ranks)
-        self.b = nn.ParameterList(torch.zeros(out_width, rank, **tensor_kind) for rank in ranks)
+        most = -(-max(ranks) // 8) * 8
+        self.a = nn.Parameter(torch.zeros(len(ranks), most, in_width, **tensor_kind))
+        self.b = nn.Parameter(torch.zeros(len(ranks), most, out_width, **tensor_kind))
+        self.register_buffer("scale_S11", self.a.new_tensor(self.scales).view(-1, 1, 1), persistent=False)
 
-    def forward(self, linear: nn.Linear, x_TI: Tensor, dropped_TI: Tensor, segments: list[tuple[int, slice]]) -> Tensor:
-        """h [T, O]. `segments` are (run, its rows); `dropped_TI` is x after LoRA's own dropout, or x itself."""
-        adapted = [(run, rows) for run, rows in segments if self.ranks[run]]
-        pairs = [tensor for run, _ in adapted for tensor in (self.a[run], self.b[run])]
-        where = [(rows, self.scales[run]) for run, rows in adapted]
-        return _Adapted.apply(x_TI, dropped_TI, linear.weight, linear.bias, where, *pairs)
+    def pair(self, run: int, of: Callable[[nn.Parameter], Tensor] = Tensor.detach) -> tuple[Tensor, Tensor]:
+        """A [r, I] and B [O, r] of one run, as views; or what `of` makes of the parameters, such as their gradient."""
+        a_RI, b_RO = (of(stack).select(0, run).narrow(0, 0, self.ranks[run]) for stack in (self.a, self.b))
+        return a_RI, b_RO.T
+
+    def forward(self, linear: nn.Linear, x_TI: Tensor, dropped_TI: Tensor, segments: Segments) -> Tensor:
+        """h [T, O]. `dropped_TI` is x after LoRA's own dropout, or x itself."""
+        return _Adapted.apply(x_TI, dropped_TI, linear.weight, linear.bias, self.a, self.b, self, segments)
 
     def weight_delta(self, run: int) -> Tensor:
         """(alpha/r) B A of one run, [O, I]: what merging adds to W0."""
-        return self.scales[run] * (self.b[run] @ self.a[run])
+        a_RI, b_OR = self.pair(run)
+        return self.scales[run] * (b_OR @ a_RI)
 
 
 class _Adapted(torch.autograd.Function):
-    """The formula of LoRA and its gradient, in place: no delta [T, O] is ever a tensor of its own.
+    """The formula of LoRA and its gradient: on a CPU run by run and in place, on a GPU in one grouped product for all runs.
 
-    Products are in the dtype of x (the frozen base's), A and B and their gradients in their own. With g the gradient of h
-    and s = alpha/r: dx = W0' g, plus s A' B' g from the delta; dA = s B' g x', dB = s g (A x)'.
+    Products are in the dtype of x (the frozen base's), A and B and their gradients in their own. With g the gradient of h,
+    s = alpha/r and u = A x: dx = W0' g, plus A' (s B' g) from the delta; dA = (s B' g) x', dB' = s u g'.
     """
 
     @staticmethod
-    def forward(ctx, x_TI, dropped_TI, weight_OI, bias_O, where, *pairs):
+    def forward(ctx, x_TI, dropped_TI, weight_OI, bias_O, a_SRI, b_SRO, pairs, segments):
         h_TO = _product(x_TI, weight_OI.T, bias_O)
-        pairs = [tensor.to(x_TI.dtype) for tensor in pairs]
-        inner = []
-        for (rows, scale), a_RI, b_OR in zip(where, pairs[::2], pairs[1::2], strict=True):
-            u_TR = dropped_TI[rows] @ a_RI.T
-            h_TO[rows].addmm_(u_TR, b_OR.T, alpha=scale)
-            inner.append(u_TR)
-        ctx.save_for_backward(dropped_TI, weight_OI, *pairs, *inner)
-        ctx.where, ctx.same_input = where, dropped_TI is x_TI
+        a_SRI, b_SRO = a_SRI.to(x_TI.dtype), (b_SRO * pairs.scale_S11).to(x_TI.dtype)
+        way = _Grouped if _Grouped.takes(x_TI) else _Looped
+        inner = way.add_delta(h_TO, dropped_TI, a_SRI, b_SRO, segments, pairs.ranks)
+        ctx.save_for_backward(dropped_TI, weight_OI, a_SRI, b_SRO, *inner)
+        ctx.pairs, ctx.segments, ctx.way, ctx.same_input = pairs, segments, way, dropped_TI is x_TI
         return h_TO
 
     @staticmethod
     def backward(ctx, g_TO):
-        dropped_TI, weight_OI, *saved = ctx.saved_tensors
-        count = len(ctx.where)
-        pairs, inner, kinds = saved[: 2 * count], saved[2 * count :], ctx.needs_input_grad
+        dropped_TI, weight_OI, a_SRI, b_SRO, *inner = ctx.saved_tensors
+        pairs, kinds, g_TO = ctx.pairs, ctx.needs_input_grad, g_TO.contiguous()
         dx_TI = _product(g_TO, weight_OI) if kinds[0] else None
         delta_TI = dx_TI if ctx.same_input else torch.zeros_like(dropped_TI) if kinds[1] else None
-        grads = []
-        for (rows, scale), a_RI, b_OR, u_TR in zip(ctx.where, pairs[::2], pairs[1::2], inner, strict=True):
-            gb_TR = (g_TO[rows] @ b_OR).mul_(scale)
-            grads += [gb_TR.T @ dropped_TI[rows], (g_TO[rows].T @ u_TR).mul_(scale)]
+        da_SRI, db_SRO = ctx.way.gradients(g_TO, dropped_TI, a_SRI, b_SRO, inner, delta_TI, ctx.segments, pairs.ranks)
+        kind = pairs.a.dtype
+        return (dx_TI, None if ctx.same_input else delta_TI, None, None, da_SRI.to(kind),
+                db_SRO.to(kind).mul_(pairs.scale_S11), None, None)  # fmt: skip
+
+
+class _Looped:
+    """Run by run at its own rank: its bits depend on nothing else."""
+
+    @staticmethod
+    def add_delta(h_TO, x_TI, a_SRI, b_SRO, segments, ranks) -> list[Tensor]:
+        inner = []
+        for run, rows in segments:
+            if rank := ranks[run]:
+                inner.append(x_TI[rows] @ a_SRI[run, :rank].T)
+                h_TO[rows].addmm_(inner[-1], b_SRO[run, :rank])
+        return inner
+
+    @staticmethod
+    def gradients(g_TO, x_TI, a_SRI, b_SRO, inner, delta_TI, segments, ranks) -> tuple[Tensor, Tensor]:
+        da_SRI, db_SRO = torch.zeros_like(a_SRI), torch.zeros_like(b_SRO)
+        adapted = [(run, rows, ranks[run]) for run, rows in segments if ranks[run]]
+        for (run, rows, rank), u_TR in zip(adapted, inner, strict=True):
+            g_rows = g_TO[rows]
+            gb_TR = g_rows @ b_SRO[run, :rank].T
+            da_SRI[run, :rank].addmm_(gb_TR.T, x_TI[rows])
+            db_SRO[run, :rank].addmm_(u_TR.T, g_rows)
             if delta_TI is not None:
-                delta_TI[rows].addmm_(gb_TR, a_RI)
-        return dx_TI, None if ctx.same_input else delta_TI, None, None, None, *grads
+                delta_TI[rows].addmm_(gb_TR, a_SRI[run, :rank])
+        return da_SRI, db_SRO
+
+
+class _Grouped:
+    """All runs in one product each, at the largest rank: a handful of kernels whatever the number of runs."""
+
+    @staticmethod
+    def takes(x_TI: Tensor) -> bool:
+        return x_TI.is_cuda and x_TI.dtype == torch.bfloat16
+
+    @staticmethod
+    def add_delta(h_TO, x_TI, a_SRI, b_SRO, segments, ranks) -> list[Tensor]:
+        own_a, own_b = _of_parts(segments, a_SRI, b_SRO)
+        u_TR = functional.grouped_mm(x_TI, own_a.mT, offs=segments.ends)
+        h_TO += functional.grouped_mm(u_TR, own_b, offs=segments.ends)
+        return [u_TR]
+
+    @staticmethod
+    def gradients(g_TO, x_TI, a_SRI, b_SRO, inner, delta_TI, segments, ranks) -> tuple[Tensor, Tensor]:
+        own_a, own_b = _of_parts(segments, a_SRI, b_SRO)
+        gb_TR = functional.grouped_mm(g_TO, own_b.mT, offs=segments.ends)
+        da = functional.grouped_mm(gb_TR.T, x_TI, offs=segments.ends)
+        db = functional.grouped_mm(inner[0].T, g_TO, offs=segments.ends)
+        if delta_TI is not None:
+            delta_TI += functional.grouped_mm(gb_TR, own_a, offs=segments.ends)
+        if own_a is a_SRI:
+            return da, db
+        whole = torch.zeros_like(a_SRI), torch.zeros_like(b_SRO)
+        return tuple(each.index_add_(0, segments.index, part) for each, part in zip(whole, (da, db), strict=True))
+
+
+def _of_parts(segments: Segments, *stacks: Tensor) -> list[Tensor]:
+    """Of each stack [S, ...] the rows of the parts, or the stack itself where the parts are those of all runs in order."""
+    everyone = [run for run, _ in segments] == list(range(len(stacks[0])))
+    return [stack if everyone else stack[segments.index] for stack in stacks]
 
 
 class Bottleneck(nn.Module):
@@ -107,7 +175,7 @@ class Bottleneck(nn.Module):
         return {f"{side}.{name}": value for side, module in (("down", self.down[run]), ("up", self.up[run]))
                 for name, value in module.named_parameters()}  # fmt: skip
 
-    def forward(self, read_TD: Tensor, sum_TD: Tensor, segments: list[tuple[int, slice]]) -> Tensor:
+    def forward(self, read_TD: Tensor, sum_TD: Tensor, segments: Segments) -> Tensor:
         """`sum_TD` with f(read) of each run added on its rows, [T, D]."""
         act = functional.relu if self.reads_norm else functional.silu
         added = []
@@ -120,96 +188,31 @@ class Bottleneck(nn.Module):
         return torch.cat(added)
 
 
-class Head(nn.Module):
-    """Classification head of one run: tanh of a dense layer over the first token, then logits [N, C].
+class Heads(nn.Module):
+    """Classification heads of S runs: tanh of a dense layer over the first token, then logits [N_s, C_s].
 
     RoBERTa's head and BERT's pooler + classifier are the same but for `input_dropout`: RoBERTa drops before the dense
     layer too (transformers RobertaClassificationHead).
     """
 
-    def __init__(self, width: int, num_labels: int, dropout: float, input_dropout: bool, **tensor_kind):
+    def __init__(self, width: int, num_labels: list[int], dropout: float, input_dropout: bool, **tensor_kind):
         super().__init__()
-        self.dense = nn.Linear(width, width, **tensor_kind)
-        self.out = nn.Linear(width, num_labels, **tensor_kind)
+        self.dense = nn.ModuleList(nn.Linear(width, width, **tensor_kind) for _ in num_labels)
+        self.out = nn.ModuleList(nn.Linear(width, labels, **tensor_kind) for labels in num_labels)
         self.dropout, self.input_dropout = dropout, input_dropout
 
-    def forward(self, x_NI: Tensor, keys_2N: Tensor | None) -> Tensor:
+    def of(self, run: int) -> dict[str, nn.Parameter]:
+        """The parameters of one run by name."""
+        return {f"{side}.{name}": value for side, module in (("dense", self.dense[run]), ("out", self.out[run]))
+                for name, value in module.named_parameters()}  # fmt: skip
+
+    def forward(self, x_NI: Tensor, keys_2N: Tensor | None, segments: Segments) -> list[Tensor]:
         before, after = (None, None) if keys_2N is None else keys_2N
         if self.input_dropout:
             x_NI = drop(x_NI, self.dropout, before)
-        hidden = torch.tanh(self.dense(x_NI))
-        return self.out(drop(hidden, self.dropout, after))
-
-
-def mix(x):
-    """A 32-bit integer hash, in place on an int32 tensor: after it every output bit depends on every input bit.
-
-    Constants and shifts: Hash Function Prospector's `lowbias32` (Wellons 2018). Shifts are arithmetic on int32, hence the
-    masks.
-    """
-    x.bitwise_xor_((x >> 16) & 0xFFFF).mul_(0x7FEB352D)
-    x.bitwise_xor_((x >> 15) & 0x1FFFF).mul_(0x846CA68B - 2**32)
-    return x.bitwise_xor_((x >> 16) & 0xFFFF)
-
-
-def token_keys(seed: int, step: int, examples: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """A 32-bit key per token, int32 [T]: a function of the run's seed, its step, the example's place in the step and the
-    token's place in the example, and of nothing else."""
-    start = int.from_bytes(hashlib.blake2b(f"{seed}/{step}".encode(), digest_size=4).digest(), "little")
-    spread = examples.astype(np.uint32) * np.uint32(GOLDEN) + positions.astype(np.uint32) * np.uint32(SPREAD)
-    return mix(torch.from_numpy((spread + np.uint32(start)).view(np.int32))).numpy()
-
-
-def site_keys(row_keys: Tensor, sites: int) -> Tensor:
-    """The keys of rows [T] at each of `sites` places where something is dropped, int32 [sites, T]."""
-    number = torch.arange(sites, dtype=torch.int32, device=row_keys.device) * (GOLDEN - 2**32)
-    return mix(row_keys ^ number[:, None])
-
-
-@functools.cache
-def _column_keys(pairs: int, device: torch.device) -> Tensor:
-    return mix(torch.arange(1, pairs + 1, dtype=torch.int32, device=device) * (GOLDEN - 2**32))
-
-
-def keep_mask(row_keys: Tensor, columns: int, dropout: float, dtype: torch.dtype) -> Tensor:
-    """Which elements stay, 1 or 0, [..., columns]: each is dropped with probability `dropout` (to 1/65536).
-
-    One hash serves two columns, 16 bits each, so element (row, column) is the same however many columns are asked for.
-    """
-    bits = row_keys.unsqueeze(-1) ^ _column_keys((columns + 1) // 2, row_keys.device)
-    bits.mul_(GOLDEN - 2**32)
-    # Shifts are arithmetic: adding keeps the sign bit's chance at a half, where xor would always clear it.
-    bits.add_(bits >> 15).mul_(SPREAD - 2**32)
-    bits.add_(bits >> 13)
-    halves = bits.view(torch.int16)
-    # Comparing into a tensor of the dtype wanted takes a third of the time of comparing and converting.
-    keep = torch.empty(halves.shape, dtype=dtype, device=row_keys.device)
-    return torch.ge(halves, round(dropout * 65536) - 32768, out=keep)[..., :columns]
-
-
-class _Drop(torch.autograd.Function):
-    """residual + scale * keep * x; without a residual, scale * keep * x. The scale is applied in float32 or wider."""
-
-    @staticmethod
-    def forward(ctx, x, keep, scale, residual):
-        ctx.save_for_backward(keep)
-        ctx.scale = scale
-        return (x * keep).mul_(scale) if residual is None else torch.addcmul(residual, x, keep, value=scale)
-
-    @staticmethod
-    def backward(ctx, grad):
-        residual = grad if ctx.needs_input_grad[3] else None
-        return (grad * ctx.saved_tensors[0]).mul_(ctx.scale), None, None, residual
-
-
-def drop(x: Tensor, dropout: float, row_keys: Tensor | None, residual: Tensor | None = None) -> Tensor:
-    """Inverted dropout over the last axis, added to `residual` where there is one.
-
-    `row_keys` are those of this place (`site_keys`); None is evaluation: nothing is dropped.
-    """
-    if row_keys is None or dropout == 0:
-        return x if residual is None else residual + x
-    return _Drop.apply(x, keep_mask(row_keys, x.shape[-1], dropout, x.dtype), 1 / (1 - dropout), residual)
+        hidden_NI = torch.cat([torch.tanh(self.dense[run](x_NI[rows])) for run, rows in segments])
+        hidden_NI = drop(hidden_NI, self.dropout, after)
+        return [self.out[run](hidden_NI[rows]) for run, rows in segments]
 
 
 def _product(x_TI: Tensor, weight_IO: Tensor, bias_O: Tensor | None = None) -> Tensor:

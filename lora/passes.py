@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lora import data, encoder, machine, memory
+from lora import attention, data, machine, memory
 from lora.memory import EVALUATED, FLOATS_PER_PARAMETER, TOKENS
 from lora.runs import Run
 
@@ -138,7 +138,7 @@ def _longest_step(run: Run) -> np.ndarray:
 
 def _activations(base, pack: list[Run], lengths: np.ndarray) -> int:
     lora_inputs = max(map(_lora_inputs, pack))
-    return machine.activation_bytes(base.config, lengths, encoder.widths_of(lengths), lora_inputs, base.dtype)
+    return machine.activation_bytes(base.config, lengths, attention.widths_of(lengths), lora_inputs, base.dtype)
 
 
 def _lora_inputs(run: Run) -> int:

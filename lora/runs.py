@@ -15,6 +15,7 @@ import subprocess
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,8 +51,8 @@ class Run:
     order: np.ndarray | None = None
     loss: Tensor | None = None  # summed over the epoch so far
     tokens: dict[str, Tokens] = field(default_factory=dict)  # of its task, by split
-    optimizer: torch.optim.Optimizer | None = None
-    parameters: dict[str, torch.nn.Parameter] = field(default_factory=dict)
+    parameters: dict[str, Tensor] = field(default_factory=dict)
+    optimizer: Any = None  # adamw.Optimizer
     counts: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -90,28 +91,6 @@ def digest_of(settings: dict, task: Task, tokens_sha256: str, base_sha256: str, 
     deciding |= dict(num_labels=task.num_labels, metric=task.metric, eval_splits=task.eval_splits)
     deciding |= dict(tokens=tokens_sha256, base=base_sha256, precision=precision, results_version=lora.RESULTS_VERSION)
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
-
-
-def adamw(run: Run) -> torch.optim.Optimizer:
-    hparams = run.hparams
-    trained = {name: value for name, value in run.parameters.items() if value.requires_grad}
-    groups = [
-        dict(params=[value for name, value in trained.items() if not _decays(name)], weight_decay=0.0),
-        dict(params=[value for name, value in trained.items() if _decays(name)]),
-    ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=hparams.learning_rate,
-        betas=(hparams.adam_beta1, hparams.adam_beta2),
-        eps=hparams.adam_epsilon,
-        weight_decay=hparams.weight_decay,
-        fused=True,
-    )
-
-
-def _decays(name: str) -> bool:
-    """Whether weight decay acts on a parameter: not on biases and LayerNorm, as in transformers' Trainer."""
-    return not (name.endswith("bias") or "LayerNorm" in name)
 
 
 def commit() -> str:
@@ -176,7 +155,7 @@ def save(run: Run, state_dir: Path, record: dict | None) -> None:
     if not run.done:
         for name, value in run.parameters.items():
             tensors[f"now/{name}"] = value
-            for key, moment in run.optimizer.state.get(value, {}).items():
+            for key, moment in run.optimizer.moments.get(name, {}).items():
                 tensors[f"adam/{key}/{name}"] = moment
     rows = [{key: None if value != value else value for key, value in row.items()} for row in run.rows]
     meta = dict(done=run.done, epoch=run.epoch, step=run.step, rows=rows, best_epoch=run.best_epoch, wall_s=run.wall_s)
@@ -213,9 +192,8 @@ def resume(run: Run, state_dir: Path) -> None:
     _restore(run, meta, tensors)
     for name, value in run.parameters.items():
         value.copy_(tensors[f"now/{name}"])
-        moments = {key: tensors.get(f"adam/{key}/{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
-        if moments["step"] is not None:
-            run.optimizer.state[value] = {key: moment.to(value.device) for key, moment in moments.items()}
+        for key, moment in run.optimizer.moments.get(name, {}).items():
+            moment.copy_(tensors[f"adam/{key}/{name}"])
     if meta["loss"] is not None:
         device = next(iter(run.parameters.values())).device
         run.loss = torch.tensor(float.fromhex(meta["loss"]), dtype=torch.float64, device=device)

@@ -2,9 +2,8 @@
 
 Every run has its own order of examples, learning-rate schedule, mean loss, gradient clipping and AdamW, so its rows are
 those it would give alone; they share the frozen weights and each forward and backward pass. After each epoch a run is
-evaluated on its whole evaluation set and one row is added (`keeper` saves its state); a finished run is written out from
-its state, now and in any later job that asks for it. AdamW with decoupled weight decay off biases, linear warm-up and decay
-(paper App. D.1). The loop does not know cells, tables or Snakemake.
+evaluated on its whole evaluation set and one row is added (`evaluation`), and its state is saved (`keeper`); a finished run
+is written out from its state, now and in any later job that asks for it. The loop does not know cells, tables or Snakemake.
 """
 
 import logging
@@ -14,26 +13,30 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lora import checkpoint, data, encoder, fetch, inject, interrupt, layers, machine, metrics, passes, records, runs, starts
+from lora import (
+    adamw,
+    checkpoint,
+    data,
+    dropout,
+    encoder,
+    evaluation,
+    fetch,
+    fusion,
+    inject,
+    interrupt,
+    layers,
+    machine,
+    passes,
+    runs,
+    starts,
+)
 from lora.keeper import Keeper
 from lora.passes import Limits, Piece
 from lora.progress import Progress
 from lora.runs import Asked, Run
-from lora.spec import BASE_METHODS, Hparams, Problems, Task
+from lora.spec import BASE_METHODS, Problems
 
 log = logging.getLogger(__name__)
-
-
-def learning_rate(step: int, total: int, hparams: Hparams) -> float:
-    """Of the optimiser step with this number, from 0: linear from 0 to the peak over the warm-up, then linear to 0."""
-    warmup = math.ceil(total * hparams.warmup_frac)
-    if step < warmup:
-        return hparams.learning_rate * step / max(1, warmup)
-    return hparams.learning_rate * max(0.0, (total - step) / max(1, total - warmup))
-
-
-def _learning_rate(run: Run, step: int) -> float:
-    return learning_rate(step, run.steps_per_epoch * run.hparams.epochs, run.hparams)
 
 
 def train(asked: list[Asked], model_dir: Path, state_dir: Path, device: str = "auto", micro_batch: int = 0,
@@ -95,10 +98,11 @@ def _train_together(left: list[Run], model_dir: Path, base_sha256: str, keeper: 
     parameters = [inject.trainable_parameters(base, member) for member in members]
     limits = passes.plan(left, base, parameters, place, micro_batch)
     model = inject.PackedModel(base, members, place)
+    fusion.prepare(place, keeper.state_dir / "kernels", lambda: dropout.rehearse(base.config.hidden_size, base.dtype, place))
     for index, run in enumerate(left):
         run.place, run.parameters, run.counts = index, model.parameters_of(index), model.counts(index)
+        run.optimizer = adamw.Optimizer(run.parameters, model.gradients_of(index))
         starts.begin(run, base.config.model_type)
-        run.optimizer = runs.adamw(run)
         runs.resume(run, keeper.state_dir)
     base_facts = dict(source=fetch.identity_of(model_dir), base_sha256=base_sha256, family=base.config.model_type)
     _loop(model, left, keeper, limits, base_facts)
@@ -156,7 +160,7 @@ def _loop(model, pack: list[Run], keeper: Keeper, limits: Limits, base_facts: di
             ended = [run for run in left if run.step == (run.epoch + 1) * run.steps_per_epoch]
             if ended:
                 progress.clear()
-                _end_epoch(model, ended, limits, progress.rate())
+                evaluation.end_epoch(model, ended, limits, progress.rate())
         except interrupt.Interrupted:
             progress.clear()
             keeper.save()
@@ -204,18 +208,10 @@ def _step(model, pack: list[Run], limits: Limits) -> int:
     def undo():
         for run, loss in zip(pack, losses, strict=True):
             run.loss = loss.clone()
-            run.optimizer.zero_grad(set_to_none=True)
+        adamw.clear(pack)
 
     passes.within_memory(limits, attempt, undo)
-    for run in pack:
-        for group in run.optimizer.param_groups:
-            group["lr"] = _learning_rate(run, run.step)
-        if run.hparams.max_grad_norm:
-            trained = [value for value in run.parameters.values() if value.requires_grad]
-            torch.nn.utils.clip_grad_norm_(trained, run.hparams.max_grad_norm)
-        run.optimizer.step()
-        run.optimizer.zero_grad(set_to_none=True)
-        run.step += 1
+    adamw.step(pack)
     return sum(len(indices) for _, indices in chosen)
 
 
@@ -226,98 +222,11 @@ def _add_gradients(model, pieces: list[Piece]) -> None:
         run = piece.run
         ids, types, lengths, wanted = run.tokens["train"].gather(piece.indices)
         parts.append(encoder.Part(run.place, ids, types, lengths, run.seed, run.step, piece.first))
-        labels.append(encoder.on_device(wanted, model.device))
+        labels.append(wanted)
+    labels = encoder.on_device(np.concatenate(labels), model.device).split([len(wanted) for wanted in labels])
     losses = []
     for piece, logits, wanted in zip(pieces, model(model.batch(parts)), labels, strict=True):
         loss = layers.loss_sum(logits, wanted)
         piece.run.loss += loss.detach()
         losses.append(loss / piece.step_size)
     torch.stack(losses).sum().backward()
-
-
-@torch.no_grad()
-def predict(model, places: list[int], examples, limits: Limits) -> list[np.ndarray]:
-    """Logits [n, C] of each run in `places` for every example, in the examples' order, dropout off. Examples are cut into
-    the same parts whatever the pack, as few rows round otherwise than many; a pass takes parts of any runs."""
-    order = np.argsort(examples.lengths, kind="stable")
-    found = [[] for _ in places]
-
-    def attempt():
-        size = min(passes.EVALUATED[model.device.type], limits.tokens)
-        ends = np.cumsum(examples.lengths[order]) // size
-        cut = np.split(order, np.flatnonzero(np.diff(ends)) + 1)
-        parts = [(index, indices) for indices in cut for index in range(len(places))]
-        room = limits.tokens // size
-        for first in range(0, len(parts), room):
-            interrupt.check()
-            chosen = parts[first : first + room]
-            given = [encoder.Part(places[index], *examples.gather(indices)[:3]) for index, indices in chosen]
-            yield sum(len(part.ids) for part in given), len(given) == len(given[0].lengths) == 1
-            for (index, _), logits in zip(chosen, model(model.batch(given)), strict=True):
-                found[index].append(logits)
-
-    def undo():
-        for kept in found:
-            kept.clear()
-
-    passes.within_memory(limits, attempt, undo)
-    back = np.argsort(order, kind="stable")
-    return [torch.cat(kept).cpu().numpy()[back] for kept in found]
-
-
-def _scores(model, ended: list[Run], split: int, limits: Limits) -> dict[Run, dict]:
-    """Each run's figures on an evaluation split of its task, for the runs whose task has it: one pass for the runs of a
-    task together."""
-    found = {}
-    for folder in dict.fromkeys(run.asked.tokens_dir for run in ended):
-        group = [run for run in ended if run.asked.tokens_dir == folder]
-        task = group[0].asked.task
-        if split < len(task.eval_splits):
-            examples = group[0].tokens[task.eval_splits[split]]
-            logits = predict(model, [run.place for run in group], examples, limits)
-            found |= {run: _score(task, one, examples.labels) for run, one in zip(group, logits, strict=True)}
-    return found
-
-
-def _end_epoch(model, ended: list[Run], limits: Limits, rate: float) -> None:
-    """Evaluate the runs, add a row to each, and keep the best epoch's tensors."""
-    scores, second = _scores(model, ended, 0, limits), _scores(model, ended, 1, limits)
-    for run in ended:
-        score, metric = scores[run], run.asked.task.metric
-        train_loss = float(run.loss) / len(run.tokens["train"])
-        finite = math.isfinite(train_loss) and math.isfinite(score["eval_loss"])
-        run.epoch, run.order, run.loss = run.epoch + 1, None, None
-        row = dict.fromkeys(records.METRICS_COLUMNS, math.nan) | dict(
-            epoch=run.epoch,
-            step=run.step,
-            status="ok" if finite else "non_finite",
-            learning_rate=_learning_rate(run, run.step - 1),
-        )
-        if finite:
-            row |= score | dict(train_loss=train_loss) | _two_sets(run, score, second.get(run))
-        run.rows.append(row)
-        best = run.rows[run.best_epoch - 1][metric] if run.best_epoch else -math.inf
-        if finite and (not run.best_epoch or row[metric] > best or math.isnan(best)):
-            run.best_epoch = run.epoch
-            run.best = {name: value.detach().cpu().clone() for name, value in run.parameters.items()}
-        log.info(
-            "%s epoch %d/%d: train loss %.4f, eval loss %.4f, %s %.4f, %.0f examples/s in the pack", run.name,
-            run.epoch, run.hparams.epochs, train_loss, row["eval_loss"], metric, row[metric], rate,
-        )  # fmt: skip
-
-
-def _two_sets(run: Run, first: dict, second: dict | None) -> dict:
-    """Accuracy on the second evaluation set, and on both taken as one; nothing for a task with one set."""
-    if second is None:
-        return {}
-    sizes = [len(run.tokens[split]) for split in run.asked.task.eval_splits]
-    right = first["accuracy"] * sizes[0] + second["accuracy"] * sizes[1]
-    return dict(accuracy_mismatched=second["accuracy"], accuracy_overall=right / sum(sizes))
-
-
-def _score(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict:
-    """eval_loss and the metrics of one run; all NaN when its logits are not finite."""
-    if not np.isfinite(logits).all():
-        return dict(eval_loss=math.nan, accuracy=math.nan)
-    loss = layers.loss_sum(torch.from_numpy(logits), torch.from_numpy(np.array(labels)))
-    return dict(eval_loss=float(loss) / len(labels)) | metrics.evaluate_predictions(task.num_labels, logits, labels)

@@ -54,7 +54,7 @@ def test_the_recipe_installs_what_pyproject_pins(tmp_path, index):
     assert ignored == ["*", *(f"!{name}" for name in sources.split())]
     (tmp_path / "pip").write_text('#!/bin/sh\necho "$@" >> asked\n')
     (tmp_path / "pip").chmod(0o755)
-    (command,) = re.findall(r"^RUN ((?:.*\\\n)*.*)$", RECIPE, re.M)
+    *_, command = re.findall(r"^RUN ((?:.*\\\n)*.*)$", RECIPE, re.M)
     paths = dict(PATH=f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}", TORCH_INDEX=index)
     subprocess.run(["sh", "-ec", command], cwd=tmp_path, env=os.environ | paths, check=True)
     assert (tmp_path / "wanted.txt").read_text().splitlines() == PROJECT["dependencies"]

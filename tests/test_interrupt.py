@@ -11,7 +11,7 @@ import time
 import pytest
 from training import adapter_of, asked, go, rows_of
 
-from lora import interrupt, keeper, runs, train
+from lora import evaluation, interrupt, keeper, runs, train
 from lora.interrupt import Interrupted
 
 STEPS = 3 * 6  # three epochs of 42 examples in steps of 8
@@ -53,9 +53,7 @@ def test_told_to_stop_it_saves_and_goes_on_to_the_same_bits(
         with pytest.raises(Interrupted, match="the same command goes on"):
             go(wanted, bert_dir, tokens_dir, tmp_path / "state")
     assert signal.getsignal(number) == before
-    counted = []
     monkeypatch.setattr(train, "_step", after(10**6, None))
-    monkeypatch.setattr(runs, "adamw", lambda run, make=runs.adamw: counted.append(run.seed) or make(run))
     if count % 2:
         go(wanted[1:], bert_dir, tokens_dir, tmp_path / "state")
     go(wanted, bert_dir, tokens_dir, tmp_path / "state")
@@ -65,7 +63,7 @@ def test_told_to_stop_it_saves_and_goes_on_to_the_same_bits(
 def test_a_stop_in_an_evaluation_keeps_the_epoch(bert_dir, tokens_dir, tmp_path, monkeypatch, whole):
     """The signal comes while the evaluation set is gone through: the epoch's steps are not made again."""
     wanted, steps, told = [asked(tmp_path, 0)], [], []
-    predict = train.predict
+    predict = evaluation.predict
 
     def slow(*arguments):
         if len(steps) == 6 and not told:
@@ -74,7 +72,7 @@ def test_a_stop_in_an_evaluation_keeps_the_epoch(bert_dir, tokens_dir, tmp_path,
         return predict(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(train, "predict", slow)
+        patched.setattr(evaluation, "predict", slow)
         patched.setattr(train, "_step", lambda *arguments, step=train._step: steps.append(1) or step(*arguments))
         with pytest.raises(Interrupted):
             go(wanted, bert_dir, tokens_dir, tmp_path / "state")

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from test_encoder import padded
 from training import OVERRIDES, adapter_of, asked, go, make_tokens, rows_of
 
-from lora import data, encoder, facts, inject, passes, records, runs, spec, train, wholefiles
+from lora import adamw, data, encoder, evaluation, facts, inject, passes, records, runs, spec, train, wholefiles
 from lora.spec import Cell
 
 REFERENCE = json.loads((ROOT / "tests/references/adapters.json").read_text())
@@ -76,8 +76,9 @@ def test_adapters_are_adapterhubs(case):
     hidden = encoder.encode(base, {}, bottlenecks, [0.0, 0.0], model.batch(parts))[3:]
     assert (hidden - torch.tensor(case["first_token"], dtype=torch.float64)).abs().max() < 1e-12
     hidden.pow(2).sum().backward()
-    for name, value in own.items():
-        assert (value.grad - torch.tensor(case["gradient"][names[name]], dtype=torch.float64)).abs().max() < 1e-12, name
+    gradients = model.gradients_of(1)
+    for name in own:
+        assert (gradients[name] - torch.tensor(case["gradient"][names[name]], dtype=torch.float64)).abs().max() < 1e-12, name
 
 
 def test_adapters_start_as_adapterhubs_do():
@@ -98,7 +99,7 @@ def test_steps_that_train_the_base_are_torchs(model_dir, family, tokens_dir, tmp
     base = inject.load_base(model_dir, torch.float64)
     base.config.hidden_dropout_prob = base.config.attention_probs_dropout_prob = 0.0
     model = inject.PackedModel(base, [inject.Member(0, WEIGHTS[method], 0, 2, one.hparams, method)])
-    model.heads[0].dropout = 0.0
+    model.heads.dropout = 0.0
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(
         model_dir, num_labels=2, dtype=torch.float64, attn_implementation="eager"
     ).eval()
@@ -126,7 +127,8 @@ def test_steps_that_train_the_base_are_torchs(model_dir, family, tokens_dir, tmp
     optimizer = torch.optim.AdamW(groups, lr=3e-3)
     train_set = data.load(tokens_dir)["train"]
     run = runs.Run(one, one.hparams, {}, "fp32", "digest", parameters=ours, tokens=dict(train=train_set))
-    run.optimizer, run.order = runs.adamw(run), data.epoch_order(0, 0, len(train_set))
+    run.optimizer = adamw.Optimizer(run.parameters, model.gradients_of(0))
+    run.order = data.epoch_order(0, 0, len(train_set))
     run.loss = torch.zeros((), dtype=torch.float64)
     schedule = transformers.get_linear_schedule_with_warmup(optimizer, 1, data.steps_per_epoch(len(train_set), 8))
     for step in range(3):
@@ -183,7 +185,7 @@ def test_every_method_trains_what_is_its_own(bert_dir, tokens_dir, tmp_path, met
 def test_a_base_that_trains_resumes_to_the_bit(bert_dir, tokens_dir, tmp_path, monkeypatch):
     whole, part = (asked(tmp_path / name, 0, "all", 0, "ft") for name in ("whole", "part"))
     go([whole], bert_dir, tokens_dir, tmp_path / "whole-state")
-    end_epoch, seen = train._end_epoch, []
+    end_epoch, seen = evaluation.end_epoch, []
 
     def stop(*arguments):
         if seen:
@@ -191,10 +193,10 @@ def test_a_base_that_trains_resumes_to_the_bit(bert_dir, tokens_dir, tmp_path, m
         seen.append(1)
         return end_epoch(*arguments)
 
-    monkeypatch.setattr(train, "_end_epoch", stop)
+    monkeypatch.setattr(evaluation, "end_epoch", stop)
     with pytest.raises(InterruptedError):
         go([part], bert_dir, tokens_dir, tmp_path / "state")
-    monkeypatch.setattr(train, "_end_epoch", end_epoch)
+    monkeypatch.setattr(evaluation, "end_epoch", end_epoch)
     go([part], bert_dir, tokens_dir, tmp_path / "state")
     assert rows_of(whole) == rows_of(part) and adapter_of(whole) == adapter_of(part)
 

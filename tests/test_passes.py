@@ -7,7 +7,7 @@ import pytest
 import torch
 from training import adapter_of, asked, go, rows_of
 
-from lora import encoder, inject, machine, passes, records, train
+from lora import attention, encoder, inject, machine, passes, records, train
 from lora.data import Tokens
 from lora.spec import BASE_METHODS, Cell
 
@@ -152,7 +152,7 @@ def test_predicted_activations_are_what_autograd_keeps(method, weights, lengths,
     worked_with = 4 * count.sum() * 512 * dtype.itemsize
     cell = Cell("m", "t", method, weights, 0 if method in BASE_METHODS else 4, "p")
     lora_inputs = passes._lora_inputs(types.SimpleNamespace(cell=cell, method=method, hparams=one.hparams))
-    predicted = machine.activation_bytes(config, count, encoder.widths_of(count), lora_inputs, dtype) - worked_with
+    predicted = machine.activation_bytes(config, count, attention.widths_of(count), lora_inputs, dtype) - worked_with
     assert 0.75 * predicted < measured < 1.05 * predicted
 
 

@@ -13,8 +13,9 @@ from lora import plan, records, spec
 ORDER = """
     __main__
     planplot plan outcome forecast makespan arithmetic
-    train_command train passes keeper runs starts machine devices interrupt merge subspace inject pretrained encoder
-    export checkpoint layers tables selection epochs collect agreement heatmaps plots rankplots drawing render layout shapes
+    train_command train evaluation adamw passes keeper runs starts machine devices interrupt merge subspace inject pretrained
+    encoder attention export checkpoint layers dropout fusion
+    tables selection epochs collect agreement heatmaps plots rankplots drawing render layout shapes
     footnotes matching page course data metrics fetch hub readers queue grid comparison config_file schema usual
     workload
     facts packs progress run_record records model_config textfiles wholefiles
@@ -22,6 +23,11 @@ ORDER = """
     spec
 """.split()
 TORCH = {
+    "adamw",
+    "attention",
+    "dropout",
+    "evaluation",
+    "fusion",
     "train",
     "passes",
     "runs",

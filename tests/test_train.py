@@ -14,7 +14,7 @@ from conftest import sentences
 from test_encoder import padded, peft_twin
 from training import TASK, adapter_of, asked, go, make_tokens, rows_of
 
-from lora import data, encoder, facts, inject, layers, machine, passes, records, runs, spec, train
+from lora import adamw, data, encoder, evaluation, facts, inject, layers, machine, passes, records, runs, spec, train
 from lora.spec import Cell
 
 
@@ -114,11 +114,11 @@ def test_resume_equals_uninterrupted(model_dir, tokens_dir, tmp_path, monkeypatc
         seen.append(1)
         return end_epoch(*arguments)
 
-    end_epoch = train._end_epoch
-    monkeypatch.setattr(train, "_end_epoch", stop)
+    end_epoch = evaluation.end_epoch
+    monkeypatch.setattr(evaluation, "end_epoch", stop)
     with pytest.raises(Killed):
         go(parts, model_dir, tokens_dir, tmp_path / "state")
-    monkeypatch.setattr(train, "_end_epoch", end_epoch)
+    monkeypatch.setattr(evaluation, "end_epoch", end_epoch)
     assert not parts[0].output_dir.exists()
     go(parts[:1], model_dir, tokens_dir, tmp_path / "state")
     go(parts[1:], model_dir, tokens_dir, tmp_path / "state")
@@ -231,7 +231,7 @@ def test_learning_rate_is_transformers_linear_schedule(total, frac):
     warmup = transformers.TrainingArguments(output_dir="x", warmup_steps=frac or 0).get_warmup_steps(total)
     theirs = transformers.get_linear_schedule_with_warmup(optimizer, warmup, total)
     for step in range(total):
-        assert train.learning_rate(step, total, hparams) == pytest.approx(theirs.get_last_lr()[0], abs=1e-15)
+        assert adamw.learning_rate(step, total, hparams) == pytest.approx(theirs.get_last_lr()[0], abs=1e-15)
         optimizer.step()
         theirs.step()
 
@@ -246,8 +246,7 @@ def test_five_steps_match_peft_and_torch_adamw(model_dir, family, tokens_dir, tm
     base = inject.load_base(model_dir, torch.float64)
     base.config.hidden_dropout_prob = base.config.attention_probs_dropout_prob = 0.0
     model = inject.PackedModel(base, [inject.Member(0, "qv", 4, 2, one.hparams)])
-    for head in model.heads:
-        head.dropout = 0.0
+    model.heads.dropout = 0.0
     theirs = peft_twin(model_dir, model, 0, tmp_path / "twin").eval()  # eval: no dropout; gradients flow all the same
     wanted = {name: value for name, value in theirs.named_parameters() if value.requires_grad}
     decay = [value for name, value in wanted.items() if not name.endswith("bias")]
@@ -255,7 +254,8 @@ def test_five_steps_match_peft_and_torch_adamw(model_dir, family, tokens_dir, tm
     optimizer = torch.optim.AdamW([dict(params=decay, weight_decay=0.1), dict(params=rest, weight_decay=0.0)], lr=3e-3)
     train_set = data.load(tokens_dir)["train"]
     run = runs.Run(one, one.hparams, {}, "fp32", "digest", parameters=model.parameters_of(0), tokens=dict(train=train_set))
-    run.optimizer, run.order = runs.adamw(run), data.epoch_order(0, 0, len(train_set))
+    run.optimizer = adamw.Optimizer(run.parameters, model.gradients_of(0))
+    run.order = data.epoch_order(0, 0, len(train_set))
     run.loss = torch.zeros((), dtype=torch.float64)
     total = data.steps_per_epoch(len(train_set), 8)
     schedule = transformers.get_linear_schedule_with_warmup(optimizer, 1, total)
@@ -279,7 +279,7 @@ def test_predictions_come_back_in_order(bert_dir, tokens_dir):
     validation = data.load(tokens_dir)["validation"]
     hparams = asked_hparams()
     model = inject.PackedModel(inject.load_base(bert_dir), [inject.Member(seed, "qv", 4, 2, hparams) for seed in (0, 1)])
-    both = train.predict(model, [0, 1], validation, passes.Limits(tokens=60))
+    both = evaluation.predict(model, [0, 1], validation, passes.Limits(tokens=60))
     for index in (0, 13, 29):
         ids, types, lengths, _ = validation.gather(np.array([index]))
         alone = model(model.batch([encoder.Part(1, ids, types, lengths)]))[0]
@@ -295,9 +295,9 @@ def test_an_evaluation_gives_the_same_bits_alone_and_in_a_pack(bert_dir, example
     given = data.Tokens(ids, offsets, types, np.zeros(examples, np.float32))
     members = [inject.Member(seed, "qv", 4, 2, asked_hparams()) for seed in range(5)]
     model = inject.PackedModel(inject.load_base(bert_dir), members)
-    together = train.predict(model, [0, 1, 2, 3, 4], given, passes.Limits(4096))
+    together = evaluation.predict(model, [0, 1, 2, 3, 4], given, passes.Limits(4096))
     for index in (0, 4):
-        assert (train.predict(model, [index], given, passes.Limits(4096))[0] == together[index]).all()
+        assert (evaluation.predict(model, [index], given, passes.Limits(4096))[0] == together[index]).all()
 
 
 def test_loss_of_the_last_short_step_is_its_own_mean():

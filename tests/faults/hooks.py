@@ -19,16 +19,16 @@ import numpy as np
 import torch
 
 import lora.train
-from lora import checkpoint, export, inject, metrics, passes, records, runs
+from lora import adamw, checkpoint, evaluation, export, inject, metrics, passes, records, runs
 from lora.__main__ import main
 
 PLACES = {  # what a call is called -> (owner, attribute)
     "step": (lora.train, "_step"),
     "gradients": (lora.train, "_add_gradients"),
     "pass": (inject.PackedModel, "forward"),
-    "optimiser": (torch.optim.AdamW, "step"),
-    "evaluation": (lora.train, "predict"),
-    "end of epoch": (lora.train, "_end_epoch"),
+    "optimiser": (adamw, "step"),
+    "evaluation": (evaluation, "predict"),
+    "end of epoch": (evaluation, "end_epoch"),
     "state": (checkpoint, "save"),
     "tensors": (checkpoint, "save_tensors"),
     "old state": (Path, "unlink"),
