@@ -10,7 +10,7 @@ from spoiling import fuzz
 from test_readers import GLUE
 from test_workflow import snakemake, write_config
 
-from lora import config_file, encoder, facts, grid, readers, usual
+from lora import attention, config_file, facts, grid, readers, usual
 from lora.spec import HPARAM_FIELDS, Cell, Hparams
 
 CELL = Cell("roberta-base", "sst2", "lora", "qv", 8, "paper")
@@ -70,7 +70,7 @@ def test_a_rank_as_wide_as_the_model_is_told():
 
 
 def test_most_tokens_are_those_that_attention_takes():
-    assert HPARAM_FIELDS["max_tokens"].metadata["maximum"] == encoder.WIDTHS[-1] == usual.USUAL["max_tokens"][1]
+    assert HPARAM_FIELDS["max_tokens"].metadata["maximum"] == attention.WIDTHS[-1] == usual.USUAL["max_tokens"][1]
 
 
 def test_most_sentences_of_sst2_are_longer_than_the_least_that_is_usual():

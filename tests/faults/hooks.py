@@ -143,7 +143,7 @@ def _poison(value: float):
 
     def poisoned(model, pieces):
         run = next(piece.run for piece in pieces if piece.run.cell.weights == "qv")
-        next(one.grad for one in run.parameters.values() if one.grad is not None).view(-1)[0] = value
+        run.optimizer.gradients[0].view(-1)[0] = value
 
     return poisoned
 
