@@ -180,7 +180,8 @@ def series_of(rows: list[dict]) -> dict[tuple, tuple]:
     """(method, weights, rank, protocol) -> colour, marker, dash: a colour for each value of the first of method, weights,
     protocol and rank that differs, and markers and dashes for what else does."""
     keys = ("method", "weights", "rank", "protocol")
-    lines = list(groups(method_order(rows), *keys))
+    in_order = method_order(sorted(rows, key=lambda row: (len(row["weights"]), row["weights"])))
+    lines = list(groups(in_order, *keys))
     first = next((place for place in (0, 1, 3, 2) if len({line[place] for line in lines}) > 1), 0)
     values, found = list(dict.fromkeys(line[first] for line in lines)), {}
     for line in lines:
