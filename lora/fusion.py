@@ -56,6 +56,7 @@ def switch_on(folder: Path, attempt: Callable[[], list[torch.Tensor]]) -> bool:
         why = (str(error).strip() or type(error).__name__).splitlines()[0]
         log.warning("torch.compile does not work here (%s): training goes on without it, slower and no less right", why)
         return False
+    torch._dynamo.config.suppress_errors = True  # a shape that cannot be compiled later on runs as it is written
     log.info("small operations run as compiled kernels, kept in %s", os.environ["TORCHINDUCTOR_CACHE_DIR"])
     return True
 

@@ -7,6 +7,7 @@ its neighbours. Nothing here knows what a model or a file is.
 Shape suffixes: T rows (tokens, or first tokens only), I input width, O output width, R rank, N examples, C classes.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -64,7 +65,7 @@ class LoRA(nn.Module):
 
 
 class _Adapted(torch.autograd.Function):
-    """The formula of LoRA and its gradient: on a CPU run by run and in place, on a GPU in one grouped product for all runs.
+    """The formula of LoRA and its gradient: run by run, in place, or, where a GPU can, in one grouped product for all runs.
 
     Products are in the dtype of x (the frozen base's), A and B and their gradients in their own. With g the gradient of h,
     s = alpha/r and u = A x: dx = W0' g, plus A' (s B' g) from the delta; dA = (s B' g) x', dB' = s u g'.
@@ -118,12 +119,19 @@ class _Looped:
         return da_SRI, db_SRO
 
 
+@functools.cache
+def _has_grouped_kernel(device: torch.device) -> bool:
+    """Hopper and Blackwell: on others torch 2.13 goes through the groups one by one, and waits for the GPU to say where each
+    ends (PyTorch #161407, #194227)."""
+    return torch.cuda.get_device_capability(device)[0] in (9, 10)
+
+
 class _Grouped:
     """All runs in one product each, at the largest rank: a handful of kernels whatever the number of runs."""
 
     @staticmethod
     def takes(x_TI: Tensor) -> bool:
-        return x_TI.is_cuda and x_TI.dtype == torch.bfloat16
+        return x_TI.is_cuda and x_TI.dtype == torch.bfloat16 and _has_grouped_kernel(x_TI.device)
 
     @staticmethod
     def add_delta(h_TO, x_TI, a_SRI, b_SRO, segments, ranks) -> list[Tensor]:

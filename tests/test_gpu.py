@@ -113,6 +113,14 @@ def test_grouped_products_are_the_loops(dtype, runs_of):
         assert (looped - grouped).norm() <= (1e-6 if dtype == torch.float32 else 1e-2) * looped.norm()
 
 
+@pytest.mark.parametrize(
+    "capability, grouped", [((7, 5), False), ((8, 0), False), ((9, 0), True), ((10, 0), True), ((12, 0), False)]
+)
+def test_products_are_grouped_where_a_gpu_has_the_kernel(monkeypatch, capability, grouped):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert layers._has_grouped_kernel.__wrapped__(torch.device("cuda")) == grouped
+
+
 @pytest.fixture
 def compiled(tmp_path_factory, monkeypatch):
     """The marked functions compiled, as on a GPU, but by the CPU's compiler."""
