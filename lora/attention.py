@@ -1,8 +1,9 @@
 """Attention over sentences that are not padded: those of like length go together, whatever run they are of.
 
 A group's sentences are filled up to one of a few fixed widths, so that a sentence's bits depend on its own length alone.
-Queries, keys and values lie in rows (sentence, head, place), groups one after another; the forward and the backward pass
-read and write the groups' rows in place. With dropout attention is spelled out, as no fused kernel takes a mask of ours.
+Queries, keys and values lie in rows (sentence, head, place), groups one after another: `gather` and `take` bring tokens'
+rows there and back, and both passes read and write a group's rows in place. With dropout attention is spelled out, as no
+fused kernel takes a mask of ours.
 
 Shape suffixes: N sentences, H heads, L width of a group, E width of a head.
 """
@@ -109,3 +110,43 @@ class _Dropped(torch.autograd.Function):
             if found[1] is not None:
                 torch.baddbmm(to_k[index], to_scores.mT, q, beta=0, alpha=scale, out=to_k[index])
         return *found, None, None, None, None
+
+
+class _Gather(torch.autograd.Function):
+    """Rows x[source]; the gradient is read back at `back`, where each row of x went.
+
+    Rows of the result that are not in `back` fill up; their gradient must be zero, and is not looked at.
+    """
+
+    @staticmethod
+    def forward(ctx, x, source, back):
+        ctx.save_for_backward(back)
+        return x.index_select(0, source)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.index_select(0, ctx.saved_tensors[0]), None, None
+
+
+class _Take(torch.autograd.Function):
+    """Rows picked at distinct places; the gradient puts them back, without the atomic adds of index_select's own."""
+
+    @staticmethod
+    def forward(ctx, x, places):
+        ctx.save_for_backward(places)
+        ctx.size = len(x)
+        return x.index_select(0, places)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.new_zeros(ctx.size, *grad.shape[1:]).index_copy_(0, ctx.saved_tensors[0], grad), None
+
+
+def gather(x: Tensor, source: Tensor, back: Tensor) -> Tensor:
+    """x[source] over rows, where every row of x is taken at its place in `back` [len(x)]; other places only fill up."""
+    return _Gather.apply(x, source, back)
+
+
+def take(x: Tensor, places: Tensor) -> Tensor:
+    """The rows of x at distinct `places`."""
+    return _Take.apply(x, places)

@@ -6,7 +6,7 @@ the head), so the last layer's queries, output and feed-forward are computed for
 transformers' own forward cannot be used for this: its `sdpa` and `eager` attention silently let packed sentences see each
 other.
 
-Shape suffixes: T tokens, D width, N examples, H heads, L attention width of a group, E width of a head.
+Shape suffixes: T tokens, D width, N examples.
 """
 
 from dataclasses import dataclass
@@ -172,7 +172,7 @@ def _layer(layer, index, config, adapters, bottlenecks, lora_dropout, x_TD, step
     key_TD = project("k", modules.self.key, x_TD, segments, keys)
     value_TD = project("v", modules.self.value, x_TD, segments, keys)
     if first_only:
-        x_TD = layers.take(x_TD, step.first_N)
+        x_TD = attention.take(x_TD, step.first_N)
         segments = step.example_segments
         keys = None if keys is None else keys[:, step.first_N]
     query_TD = project("q", modules.self.query, x_TD, segments, keys)
@@ -200,16 +200,16 @@ def _attention(config, query_TD, key_TD, value_TD, step: Batch, layer: int, firs
     width = key_TD.shape[1] // heads
 
     def laid_out(x):
-        return layers.gather(x.view(-1, width), step.source, step.back)
+        return attention.gather(x.view(-1, width), step.source, step.back)
 
     own = None if step.attention_keys is None else step.attention_keys[layer]
     if first_only:
         by_example = step.order_N, torch.argsort(step.order_N)
-        query = layers.gather(query_TD, *by_example).view(-1, width)
+        query = attention.gather(query_TD, *by_example).view(-1, width)
     else:
         query = laid_out(query_TD)
     rate = config.attention_probs_dropout_prob
     context = attention.attend(query, laid_out(key_TD), laid_out(value_TD), step.groups, own, rate)
     if first_only:
-        return layers.gather(context.view(-1, heads * width), *by_example[::-1])
-    return layers.take(context, step.back).view(-1, heads * width)
+        return attention.gather(context.view(-1, heads * width), *by_example[::-1])
+    return attention.take(context, step.back).view(-1, heads * width)

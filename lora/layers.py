@@ -43,11 +43,11 @@ class LoRA(nn.Module):
 
     def __init__(self, in_width: int, out_width: int, ranks: list[int], scales: list[float], **tensor_kind):
         super().__init__()
-        self.ranks, self.scales = list(ranks), list(scales)
+        self.ranks = list(ranks)
         most = -(-max(ranks) // 8) * 8
         self.a = nn.Parameter(torch.zeros(len(ranks), most, in_width, **tensor_kind))
         self.b = nn.Parameter(torch.zeros(len(ranks), most, out_width, **tensor_kind))
-        self.register_buffer("scale_S11", self.a.new_tensor(self.scales).view(-1, 1, 1), persistent=False)
+        self.register_buffer("scale_S11", self.a.new_tensor(scales).view(-1, 1, 1), persistent=False)
 
     def pair(self, run: int, of: Callable[[nn.Parameter], Tensor] = Tensor.detach) -> tuple[Tensor, Tensor]:
         """A [r, I] and B [O, r] of one run, as views; or what `of` makes of the parameters, such as their gradient."""
@@ -61,7 +61,7 @@ class LoRA(nn.Module):
     def weight_delta(self, run: int) -> Tensor:
         """(alpha/r) B A of one run, [O, I]: what merging adds to W0."""
         a_RI, b_OR = self.pair(run)
-        return self.scales[run] * (b_OR @ a_RI)
+        return self.scale_S11[run] * (b_OR @ a_RI)
 
 
 class _Adapted(torch.autograd.Function):
@@ -180,8 +180,7 @@ class Bottleneck(nn.Module):
         """The parameters of one run by name."""
         if not self.sizes[run]:
             return {}
-        return {f"{side}.{name}": value for side, module in (("down", self.down[run]), ("up", self.up[run]))
-                for name, value in module.named_parameters()}  # fmt: skip
+        return _named(down=self.down[run], up=self.up[run])
 
     def forward(self, read_TD: Tensor, sum_TD: Tensor, segments: Segments) -> Tensor:
         """`sum_TD` with f(read) of each run added on its rows, [T, D]."""
@@ -211,8 +210,7 @@ class Heads(nn.Module):
 
     def of(self, run: int) -> dict[str, nn.Parameter]:
         """The parameters of one run by name."""
-        return {f"{side}.{name}": value for side, module in (("dense", self.dense[run]), ("out", self.out[run]))
-                for name, value in module.named_parameters()}  # fmt: skip
+        return _named(dense=self.dense[run], out=self.out[run])
 
     def forward(self, x_NI: Tensor, keys_2N: Tensor | None, segments: Segments) -> list[Tensor]:
         before, after = (None, None) if keys_2N is None else keys_2N
@@ -221,6 +219,10 @@ class Heads(nn.Module):
         hidden_NI = torch.cat([torch.tanh(self.dense[run](x_NI[rows])) for run, rows in segments])
         hidden_NI = drop(hidden_NI, self.dropout, after)
         return [self.out[run](hidden_NI[rows]) for run, rows in segments]
+
+
+def _named(**modules: nn.Module) -> dict[str, nn.Parameter]:
+    return {f"{side}.{name}": value for side, module in modules.items() for name, value in module.named_parameters()}
 
 
 def _product(x_TI: Tensor, weight_IO: Tensor, bias_O: Tensor | None = None) -> Tensor:
@@ -255,46 +257,6 @@ def linear(linear: nn.Linear, x_TI: Tensor) -> Tensor:
     if linear.weight.requires_grad or linear.bias.requires_grad:
         return functional.linear(x_TI, linear.weight, linear.bias)
     return _Frozen.apply(x_TI, linear.weight, linear.bias)
-
-
-class _Gather(torch.autograd.Function):
-    """Rows x[source]; the gradient is read back at `back`, where each row of x went.
-
-    Rows of the result that are not in `back` fill up; their gradient must be zero, and is not looked at.
-    """
-
-    @staticmethod
-    def forward(ctx, x, source, back):
-        ctx.save_for_backward(back)
-        return x.index_select(0, source)
-
-    @staticmethod
-    def backward(ctx, grad):
-        return grad.index_select(0, ctx.saved_tensors[0]), None, None
-
-
-class _Take(torch.autograd.Function):
-    """Rows picked at distinct places; the gradient puts them back, without the atomic adds of index_select's own."""
-
-    @staticmethod
-    def forward(ctx, x, places):
-        ctx.save_for_backward(places)
-        ctx.size = len(x)
-        return x.index_select(0, places)
-
-    @staticmethod
-    def backward(ctx, grad):
-        return grad.new_zeros(ctx.size, *grad.shape[1:]).index_copy_(0, ctx.saved_tensors[0], grad), None
-
-
-def gather(x: Tensor, source: Tensor, back: Tensor) -> Tensor:
-    """x[source] over rows, where every row of x is taken at its place in `back` [len(x)]; other places only fill up."""
-    return _Gather.apply(x, source, back)
-
-
-def take(x: Tensor, places: Tensor) -> Tensor:
-    """The rows of x at distinct `places`."""
-    return _Take.apply(x, places)
 
 
 def loss_sum(logits_NC: Tensor, labels_N: Tensor) -> Tensor:

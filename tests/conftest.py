@@ -1,5 +1,6 @@
 """Shared stand-ins: tiny BERT and RoBERTa models with random weights, and a small made data set."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -94,3 +95,31 @@ def make_glue(folder: Path, train: int = 40, dev: int = 24) -> Path:
             (folder / task).mkdir(parents=True, exist_ok=True)
             (folder / task / f"{name}.tsv").write_text("\n".join(lines) + "\n")
     return folder
+
+
+@pytest.fixture
+def logging_as_before():
+    """The command sets up logging for a process of its own; here it must not outlive a test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+@pytest.fixture
+def refused(capsys):
+    """Runs a command that must be refused; returns its message."""
+
+    import spoiling
+
+    from lora.__main__ import main
+
+    def run(*arguments, names=()) -> str:
+        code = main([str(argument) for argument in arguments])
+        written = capsys.readouterr().err
+        assert code == 2 and "Traceback" not in written, written[-3000:]
+        (message,) = [part for part in written.split(f"lora {arguments[0]}: ")[1:]]
+        spoiling.check_told(message, *names)
+        return message
+
+    return run

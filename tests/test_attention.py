@@ -78,3 +78,11 @@ def test_dropout_keeps_the_mean():
     keys = dropout.mix(torch.from_numpy(dropout.token_numbers(0, 0, *places)))
     left = attention.attend(query, key, torch.ones(rows, E, dtype=torch.float64), groups, keys, 0.3)
     assert abs(left.mean().item() - 1) < 0.01 and left.std() > 0.1
+
+
+def test_gather_and_take_are_each_others_gradient():
+    x = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    source, back = torch.tensor([0, 1, 0, 2, 4, 3]), torch.tensor([0, 1, 3, 5, 4])  # place 2 only fills up
+    assert torch.autograd.gradcheck(lambda value: attention.take(value, torch.tensor([3, 0])), x)
+    assert torch.autograd.gradcheck(lambda value: attention.take(attention.gather(value, source, back) ** 2, back), x)
+    assert torch.equal(attention.take(attention.gather(x, source, back), back), x)

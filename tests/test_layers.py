@@ -71,14 +71,6 @@ def test_the_gradient_written_by_hand_is_the_gradient(own_input):
     assert torch.autograd.gradcheck(lambda x: layers.linear(linear, x), x)
 
 
-def test_gather_and_take_are_each_others_gradient():
-    x = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
-    source, back = torch.tensor([0, 1, 0, 2, 4, 3]), torch.tensor([0, 1, 3, 5, 4])  # place 2 only fills up
-    assert torch.autograd.gradcheck(lambda value: layers.take(value, torch.tensor([3, 0])), x)
-    assert torch.autograd.gradcheck(lambda value: layers.take(layers.gather(value, source, back) ** 2, back), x)
-    assert torch.equal(layers.take(layers.gather(x, source, back), back), x)
-
-
 def test_loss_sum_against_torch():
     logits, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 2, 1, 0.0])
     assert layers.loss_sum(logits, labels) == torch.nn.CrossEntropyLoss(reduction="sum")(logits, labels.long())

@@ -9,13 +9,9 @@ import numpy as np
 import peft
 import pytest
 import torch
-import transformers
-from conftest import sentences
-from test_encoder import padded, peft_twin
 from training import TASK, adapter_of, asked, go, make_tokens, rows_of
 
-from lora import adamw, data, encoder, evaluation, facts, inject, layers, machine, passes, records, runs, spec, train
-from lora.spec import Cell
+from lora import data, evaluation, inject, layers, machine, records, runs, spec, train
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -222,82 +218,6 @@ def test_cuda_without_a_gpu_is_refused_and_auto_says_cpu(caplog):
     with caplog.at_level(logging.INFO):
         assert machine.pick_device("auto").type == "cpu"
     assert "no GPU found" in caplog.text
-
-
-@pytest.mark.parametrize("total, frac", [(10, 0.06), (100, 0.06), (237, 0.1), (20, 0.0), (5, 0.9)])
-def test_learning_rate_is_transformers_linear_schedule(total, frac):
-    hparams = dataclasses.replace(asked_hparams(), warmup_frac=frac, learning_rate=0.5)
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
-    warmup = transformers.TrainingArguments(output_dir="x", warmup_steps=frac or 0).get_warmup_steps(total)
-    theirs = transformers.get_linear_schedule_with_warmup(optimizer, warmup, total)
-    for step in range(total):
-        assert adamw.learning_rate(step, total, hparams) == pytest.approx(theirs.get_last_lr()[0], abs=1e-15)
-        optimizer.step()
-        theirs.step()
-
-
-def asked_hparams():
-    return facts.resolve(facts.read_facts("hparams.csv"), Cell("m", "sst2", "lora", "qv", 4, "course"), {})
-
-
-def test_five_steps_match_peft_and_torch_adamw(model_dir, family, tokens_dir, tmp_path):
-    """Float64, dropout 0: our steps against padded transformers + peft, torch AdamW, transformers' schedule and clipping."""
-    one = asked(tmp_path, 0, lora_dropout=0, max_grad_norm=0.5, epochs=1)
-    base = inject.load_base(model_dir, torch.float64)
-    base.config.hidden_dropout_prob = base.config.attention_probs_dropout_prob = 0.0
-    model = inject.PackedModel(base, [inject.Member(0, "qv", 4, 2, one.hparams)])
-    model.heads.dropout = 0.0
-    theirs = peft_twin(model_dir, model, 0, tmp_path / "twin").eval()  # eval: no dropout; gradients flow all the same
-    wanted = {name: value for name, value in theirs.named_parameters() if value.requires_grad}
-    decay = [value for name, value in wanted.items() if not name.endswith("bias")]
-    rest = [value for name, value in wanted.items() if name.endswith("bias")]
-    optimizer = torch.optim.AdamW([dict(params=decay, weight_decay=0.1), dict(params=rest, weight_decay=0.0)], lr=3e-3)
-    train_set = data.load(tokens_dir)["train"]
-    run = runs.Run(one, one.hparams, {}, "fp32", "digest", parameters=model.parameters_of(0), tokens=dict(train=train_set))
-    run.optimizer = adamw.Optimizer(run.parameters, model.gradients_of(0))
-    run.order = data.epoch_order(0, 0, len(train_set))
-    run.loss = torch.zeros((), dtype=torch.float64)
-    total = data.steps_per_epoch(len(train_set), 8)
-    schedule = transformers.get_linear_schedule_with_warmup(optimizer, 1, total)
-    for step in range(5):
-        ids, types, lengths, labels = train_set.gather(run.order[step * 8 : step * 8 + 8])
-        inputs = padded(ids, types, lengths, base.config.pad_token_id)
-        torch.nn.functional.cross_entropy(theirs(**inputs).logits, torch.from_numpy(labels).long()).backward()
-        torch.nn.utils.clip_grad_norm_(wanted.values(), 0.5)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        train._step(model, [run], passes.Limits(4096))
-    ours = sum(value.detach().abs().sum() for value in model.parameters_of(0).values())
-    assert abs(ours - sum(value.detach().abs().sum() for value in wanted.values())) < 1e-10
-    step = model.batch([encoder.Part(0, ids, types, lengths)])
-    assert (model(step)[0] - theirs(**inputs).logits).abs().max() < 1e-10
-
-
-def test_predictions_come_back_in_order(bert_dir, tokens_dir):
-    """Evaluation goes by length in chunks; each example's logits are those it gets alone."""
-    validation = data.load(tokens_dir)["validation"]
-    hparams = asked_hparams()
-    model = inject.PackedModel(inject.load_base(bert_dir), [inject.Member(seed, "qv", 4, 2, hparams) for seed in (0, 1)])
-    both = evaluation.predict(model, [0, 1], validation, passes.Limits(tokens=60))
-    for index in (0, 13, 29):
-        ids, types, lengths, _ = validation.gather(np.array([index]))
-        alone = model(model.batch([encoder.Part(1, ids, types, lengths)]))[0]
-        assert np.allclose(both[1][index], alone.detach().numpy()[0], atol=1e-5)
-
-
-@pytest.mark.parametrize("examples", [419, 421, 492, 571, 639, 785])
-def test_an_evaluation_gives_the_same_bits_alone_and_in_a_pack(bert_dir, examples):
-    """Of these numbers of examples some cuts, if they depended on the pack, would end in a part of three or fewer, whose
-    products come out with other last bits."""
-    ids, types, lengths = sentences(examples, 1)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    given = data.Tokens(ids, offsets, types, np.zeros(examples, np.float32))
-    members = [inject.Member(seed, "qv", 4, 2, asked_hparams()) for seed in range(5)]
-    model = inject.PackedModel(inject.load_base(bert_dir), members)
-    together = evaluation.predict(model, [0, 1, 2, 3, 4], given, passes.Limits(4096))
-    for index in (0, 4):
-        assert (evaluation.predict(model, [index], given, passes.Limits(4096))[0] == together[index]).all()
 
 
 def test_loss_of_the_last_short_step_is_its_own_mean():

@@ -57,3 +57,7 @@ def rows_of(one: runs.Asked) -> bytes:
 
 def adapter_of(one: runs.Asked) -> bytes:
     return (one.output_dir / "adapter/adapter_model.safetensors").read_bytes()
+
+
+def course_hparams():
+    return facts.resolve(facts.read_facts("hparams.csv"), Cell("m", "sst2", "lora", "qv", 4, "course"), {})
