@@ -23,7 +23,9 @@ def read(results: Path, value: str) -> dict[tuple, dict[int, float]]:
     for path in sorted((results / "tables").glob("*_best.csv")):
         with open(path, encoding="utf-8", newline="") as handle:
             for row in csv.DictReader(handle):
-                found.setdefault(tuple(row[name] for name in CELL), {})[int(row["seed"])] = float(row[value])
+                found.setdefault(tuple(row[name] for name in CELL), {})[int(row["seed"])] = float(
+                    row[value]
+                )
     if not found:
         raise SystemExit(
             f"{results}/tables holds no *_best.csv; make the tables there first (snakemake ... results={results})"
@@ -45,7 +47,12 @@ def compare(first: dict, second: dict, names: tuple[str, str]) -> str:
         one, other = ([values[cell][seed] for seed in seeds] for values in (first, second))
         spread = statistics.mean([statistics.variance(one), statistics.variance(other)]) ** 0.5
         difference = statistics.mean(other) - statistics.mean(one)
-        figures = [f"{statistics.mean(one):.2f}", f"{statistics.mean(other):.2f}", f"{difference:+.2f}", f"{spread:.2f}"]
+        figures = [
+            f"{statistics.mean(one):.2f}",
+            f"{statistics.mean(other):.2f}",
+            f"{difference:+.2f}",
+            f"{spread:.2f}",
+        ]
         lines.append(f"| {' | '.join([*cell[1:], str(len(seeds)), *figures])} |")
         pairs += zip(one, other, strict=True)
     differences = [other - one for one, other in pairs]
@@ -64,7 +71,12 @@ def main() -> None:
     parser.add_argument("--value", choices=["best_value", "last_value"], default="last_value")
     arguments = parser.parse_args()
     folders = arguments.first, arguments.second
-    print(compare(*(read(folder, arguments.value) for folder in folders), tuple(folder.name for folder in folders)))
+    print(
+        compare(
+            *(read(folder, arguments.value) for folder in folders),
+            tuple(folder.name for folder in folders),
+        )
+    )
 
 
 if __name__ == "__main__":

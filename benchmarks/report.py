@@ -81,7 +81,9 @@ def table(titles: list[str], lines: list[list[str]]) -> str:
     return "\n".join([line(titles), rule, *map(line, lines)]) + "\n"
 
 
-def measured(name: str, rows: list[dict], width: int, cells: Callable[[list[dict]], list[str]]) -> list[str]:
+def measured(
+    name: str, rows: list[dict], width: int, cells: Callable[[list[dict]], list[str]]
+) -> list[str]:
     """A line of a table: `cells` of the rows that worked, and why others did not."""
     good = [row for row in rows if row["status"] == "ok"]
     bad = [row["status"] for row in rows if row["status"] != "ok"]
@@ -110,7 +112,9 @@ def ways_table(rows: list[dict]) -> str:
             memory(found),
         ]
 
-    return table(titles, [measured(WAYS[way], of[way], len(titles), cells) for way in WAYS if of[way]])
+    return table(
+        titles, [measured(WAYS[way], of[way], len(titles), cells) for way in WAYS if of[way]]
+    )
 
 
 def scaling_table(rows: list[dict]) -> str:
@@ -150,15 +154,26 @@ def lengths_table(count: int) -> str:
             (facts.maximum, drawn.max()),
             (facts.squares, (drawn**2).sum() / drawn.sum()),
         ]
-        lines.append([name, *(f"{'-' if fact is None else fact} ({value:.1f})" for fact, value in pairs), facts.source])
+        lines.append(
+            [
+                name,
+                *(f"{'-' if fact is None else fact} ({value:.1f})" for fact, value in pairs),
+                facts.source,
+            ]
+        )
     return table(["Lengths", "mean", "median", "95 %", "maximum", "E[L^2]/E[L]", "Source"], lines)
 
 
 def markdown(rows: list[dict], header: list[str]) -> str:
     """The whole page."""
-    parts = ["# Ways of training LoRA, timed side by side\n", "".join(f"- {entry}\n" for entry in header)]
+    parts = [
+        "# Ways of training LoRA, timed side by side\n",
+        "".join(f"- {entry}\n" for entry in header),
+    ]
     parts.append("How to read it: [README.md](../README.md).\n\n## Sentence lengths\n")
-    parts.append("Tokens a sentence or pair of the GLUE training set, and in brackets of the lengths drawn here.\n")
+    parts.append(
+        "Tokens a sentence or pair of the GLUE training set, and in brackets of the lengths drawn here.\n"
+    )
     parts.append(lengths_table(max(row["steps"] for row in rows) * EXAMPLES_PER_STEP))
     for kind, title, make in (
         ("ways", "Ways", ways_table),
@@ -169,5 +184,7 @@ def markdown(rows: list[dict], header: list[str]) -> str:
             parts.append(f"## {title}\n")
         for model, lengths in dict.fromkeys((row["model"], row["lengths"]) for row in chosen):
             parts.append(f"### {model}, {lengths} lengths\n")
-            parts.append(make([row for row in chosen if (row["model"], row["lengths"]) == (model, lengths)]))
+            parts.append(
+                make([row for row in chosen if (row["model"], row["lengths"]) == (model, lengths)])
+            )
     return "\n".join(parts)

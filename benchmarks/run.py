@@ -40,12 +40,16 @@ def call(asked: dict) -> dict:
     environment = dict(GOMP_SPINCOUNT="10000") | os.environ | fixed
     command = [sys.executable, str(HERE / "ways.py"), json.dumps(asked | dict(started=time.time()))]
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT_S)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=LIMIT_S
+        )
     except subprocess.TimeoutExpired:
         return dict(status=f"failed: no answer in {LIMIT_S} s")
     if done.returncode:
         written = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        return dict(status=f"failed: {written[-1].strip() if written else f'exit status {done.returncode}'}")
+        return dict(
+            status=f"failed: {written[-1].strip() if written else f'exit status {done.returncode}'}"
+        )
     return dict(status="ok") | json.loads(done.stdout.splitlines()[-1])
 
 
@@ -82,11 +86,22 @@ def measure_group(group: list[dict], common: dict, repeats: int, folder: Path):
             facts, shape = LENGTHS[job["lengths"]], MODELS[job["model"]]
             tokens = folder / f"{job['lengths']}-{job['steps']}-{shape.vocabulary}"
             lengths = write_tokens(tokens, facts, job["steps"], shape.vocabulary)
-            asked = job | dict(tokens_dir=str(tokens), model_dir=str(CACHE / job["model"]), classes=facts.classes)
-            print(f"{time.strftime('%H:%M:%S')} repeat {repeat + 1}/{repeats}", *job.values(), file=sys.stderr, flush=True)
+            asked = job | dict(
+                tokens_dir=str(tokens), model_dir=str(CACHE / job["model"]), classes=facts.classes
+            )
+            print(
+                f"{time.strftime('%H:%M:%S')} repeat {repeat + 1}/{repeats}",
+                *job.values(),
+                file=sys.stderr,
+                flush=True,
+            )
             found = call(common | asked | dict(seed=repeat * 100))
             flops = training_flops(shape, lengths, job["rank"], facts.classes) / int(lengths.sum())
-            row = job | dict(repeat=repeat, flops_per_token=round(flops), threads=common["threads"]) | found
+            row = (
+                job
+                | dict(repeat=repeat, flops_per_token=round(flops), threads=common["threads"])
+                | found
+            )
             yield row | {name: speed.get(name) for name in ("gemm_fp32", "gemm_bf16")}
 
 
@@ -110,24 +125,42 @@ def write(path: Path, rows: list[dict], header: list[str]) -> str:
         writer = csv.DictWriter(handle, COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(
-            {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()} for row in rows
+            {
+                name: f"{value:.6g}" if isinstance(value, float) else value
+                for name, value in row.items()
+            }
+            for row in rows
         )
     return text
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Compare ways of training LoRA; see benchmarks/README.md.")
+    parser = argparse.ArgumentParser(
+        description="Compare ways of training LoRA; see benchmarks/README.md."
+    )
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--lengths", nargs="+", choices=LENGTHS, default=list(LENGTHS))
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
-    parser.add_argument("--tables", nargs="+", choices=["ways", "scaling"], default=["ways", "scaling"])
     parser.add_argument(
-        "--steps", type=int, default=20, help=f"of {EXAMPLES_PER_STEP} examples of a run; the first is not timed"
+        "--tables", nargs="+", choices=["ways", "scaling"], default=["ways", "scaling"]
+    )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=20,
+        help=f"of {EXAMPLES_PER_STEP} examples of a run; the first is not timed",
     )
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: every core")
+    parser.add_argument(
+        "--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: every core"
+    )
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--output", type=Path, default=HERE / "results", help="folder for the tables and the raw numbers")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=HERE / "results",
+        help="folder for the tables and the raw numbers",
+    )
     arguments = parser.parse_args(argv)
     if arguments.steps < 3 or arguments.repeats < 1 or arguments.threads < 1:
         parser.error("--steps must be at least 3, --repeats and --threads at least 1")
@@ -144,7 +177,10 @@ def main(argv: list[str] | None = None) -> int:
     common |= dict(device=machine["device"], precision=machine["precision"])
     for model in arguments.models:
         if not (CACHE / model / "config.json").is_file():
-            made = call(common | dict(way="model", model_dir=str(CACHE / model), shape=asdict(MODELS[model])))
+            made = call(
+                common
+                | dict(way="model", model_dir=str(CACHE / model), shape=asdict(MODELS[model]))
+            )
             if made["status"] != "ok":
                 sys.exit(f"Model {model} cannot be written: {made['status']}")
     started = time.time()
@@ -156,7 +192,9 @@ def main(argv: list[str] | None = None) -> int:
     ]
     kinds = dict(ways=comparison, scaling=scaling)
     groups = [group for kind in arguments.tables for group in kinds[kind](arguments)]
-    slug = re.sub(r"[^a-z0-9]+", "-", f"{machine['device_name']} {arguments.threads} threads".lower()).strip("-")
+    slug = re.sub(
+        r"[^a-z0-9]+", "-", f"{machine['device_name']} {arguments.threads} threads".lower()
+    ).strip("-")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for group in groups:
@@ -168,7 +206,9 @@ def main(argv: list[str] | None = None) -> int:
         f"{name} {machine[f'gemm_{name}']:.0f} before, {after.get(f'gemm_{name}', float('nan')):.0f} after"
         for name in ("fp32", "bf16")
     )
-    header.append(f"Matrix products, GFLOP/s: {rates}. Whole comparison: {(time.time() - started) / 60:.0f} minutes")
+    header.append(
+        f"Matrix products, GFLOP/s: {rates}. Whole comparison: {(time.time() - started) / 60:.0f} minutes"
+    )
     print(write(arguments.output / slug, rows, header))
     print(f"Written to {arguments.output / slug}.md and .csv")
     return int(any(row["status"] != "ok" for row in rows))

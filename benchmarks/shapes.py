@@ -31,7 +31,9 @@ class Shape:
 
 
 MODELS = {
-    "demo": Shape("bert", 6, 384, 12, 1536, 30522, 512, 2),  # sentence-transformers/all-MiniLM-L6-v2
+    "demo": Shape(
+        "bert", 6, 384, 12, 1536, 30522, 512, 2
+    ),  # sentence-transformers/all-MiniLM-L6-v2
     "roberta-base": Shape("roberta", 12, 768, 12, 3072, 50265, 514, 1),  # FacebookAI/roberta-base
 }
 
@@ -83,7 +85,8 @@ def write_tokens(folder: Path, facts: Lengths, steps: int, vocabulary: int) -> n
     """A prepared folder as `lora.data.prepare` writes it, of random tokens; returns the training lengths."""
     from safetensors.numpy import save_file
 
-    from lora import data, records
+    from lora import files
+    from lora.data.tokens import ARRAYS, FACTS, arrays_sha256
 
     random, arrays, splits = np.random.default_rng(1), {}, {}
     for split, count in (("train", steps * EXAMPLES_PER_STEP), ("validation", EVAL_EXAMPLES)):
@@ -98,9 +101,15 @@ def write_tokens(folder: Path, facts: Lengths, steps: int, vocabulary: int) -> n
         arrays |= {f"{split}.{name}": array for name, array in parts.items()}
         splits[split] = dict(examples=count, tokens=total)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(arrays, folder / data.ARRAYS)
-    told = dict(task="benchmark", max_tokens=PAD_TO, num_labels=facts.classes, splits=splits, source="random tokens")
-    records.write_json(folder / data.FACTS, told | dict(sha256=data.arrays_sha256(arrays), tokenizer_sha256=""))
+    save_file(arrays, folder / ARRAYS)
+    told = dict(
+        task="benchmark",
+        max_tokens=PAD_TO,
+        num_labels=facts.classes,
+        splits=splits,
+        source="random tokens",
+    )
+    files.write_json(folder / FACTS, told | dict(sha256=arrays_sha256(arrays), tokenizer_sha256=""))
     return np.diff(arrays["train.offsets"])
 
 
@@ -122,14 +131,18 @@ def write_model(folder: Path, shape: Shape) -> None:
     if shape.family == "bert":
         model = transformers.BertModel(transformers.BertConfig(**sizes))
     else:
-        config = transformers.RobertaConfig(pad_token_id=1, bos_token_id=0, eos_token_id=2, layer_norm_eps=1e-5, **sizes)
+        config = transformers.RobertaConfig(
+            pad_token_id=1, bos_token_id=0, eos_token_id=2, layer_norm_eps=1e-5, **sizes
+        )
         model = transformers.RobertaModel(config, add_pooling_layer=False)
     part = folder.with_name(f"{folder.name}.part")
     model.save_pretrained(part)
     part.replace(folder)
 
 
-def training_flops(shape: Shape, lengths, rank: int, classes: int = 2, first_token_only: bool = True) -> int:
+def training_flops(
+    shape: Shape, lengths, rank: int, classes: int = 2, first_token_only: bool = True
+) -> int:
     """Floating point operations of one LoRA training pass (rank on query and value, head trained) over these sentences.
 
     A product of [m, k] and [k, n] counts 2 m k n. Forward, and backward for activations only: the frozen weights need no
@@ -138,7 +151,12 @@ def training_flops(shape: Shape, lengths, rank: int, classes: int = 2, first_tok
     counted: it is not needed, even where a way of training computes it. Padding is never counted.
     """
     lengths = np.asarray(lengths, dtype=np.int64)
-    width, sentences, tokens, pairs = shape.width, len(lengths), int(lengths.sum()), int((lengths**2).sum())
+    width, sentences, tokens, pairs = (
+        shape.width,
+        len(lengths),
+        int(lengths.sum()),
+        int((lengths**2).sum()),
+    )
     total = 0
     for layer in range(shape.layers):
         last = first_token_only and layer == shape.layers - 1
@@ -149,5 +167,7 @@ def training_flops(shape: Shape, lengths, rank: int, classes: int = 2, first_tok
         adapters = 2 * rank * width * (rows + tokens)  # one of the two products of both pairs
         total += query + key_value + after + attention + 2 * adapters
         total += after + 2 * attention + 3 * adapters
-        total += query + key_value + adapters if layer else -2 * width * places  # the first layer's keys need no gradient
+        total += (
+            query + key_value + adapters if layer else -2 * width * places
+        )  # the first layer's keys need no gradient
     return total + 6 * sentences * (width**2 + width * classes)

@@ -25,7 +25,13 @@ import torch
 from shapes import EXAMPLES_PER_STEP, PAD_TO, Shape, write_model
 from torch import nn
 
-from lora import data, facts, machine, runs, spec, train
+from lora.data import tokens
+from lora.experiment import registry
+from lora.experiment.cell import Cell
+from lora.experiment.hparams import run_settings
+from lora.experiment.task import Task
+from lora.training import loop, run_state
+from lora.training.device import DTYPES, device_name, pick_device, pick_precision
 
 ALPHA = 16
 GEMM_SIZE = {"cpu": 2048, "cuda": 8192}  # large enough for the full rate
@@ -71,7 +77,9 @@ class LoRALinear(nn.Module):
         return self.linear(x) + (x @ self.a.T @ self.b.T) * self.scale
 
 
-def load_classifier(asked: dict, dtype: torch.dtype = torch.float32, attention: str = "sdpa") -> nn.Module:
+def load_classifier(
+    asked: dict, dtype: torch.dtype = torch.float32, attention: str = "sdpa"
+) -> nn.Module:
     """The model with a new classification head, as transformers loads it."""
     import transformers
 
@@ -97,9 +105,12 @@ def peft_model(asked: dict) -> nn.Module:
     import peft
 
     attention = "eager" if asked["device"] == "cpu" else "sdpa"
-    model = load_classifier(asked, machine.DTYPES[asked["precision"]], attention)
+    model = load_classifier(asked, DTYPES[asked["precision"]], attention)
     config = peft.LoraConfig(
-        task_type=peft.TaskType.SEQ_CLS, r=asked["rank"], lora_alpha=ALPHA, target_modules=["query", "value"]
+        task_type=peft.TaskType.SEQ_CLS,
+        r=asked["rank"],
+        lora_alpha=ALPHA,
+        target_modules=["query", "value"],
     )
     model = peft.get_peft_model(model, config)
     for parameter in model.parameters():
@@ -115,7 +126,11 @@ def collate(examples: list[dict], pad_id: int, width: int = 0) -> dict:
     for row, example in zip(ids, examples, strict=True):
         row[: len(example["input_ids"])] = example["input_ids"]
     mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
-    return dict(input_ids=ids, attention_mask=mask, labels=torch.tensor([example["labels"] for example in examples]))
+    return dict(
+        input_ids=ids,
+        attention_mask=mask,
+        labels=torch.tensor([example["labels"] for example in examples]),
+    )
 
 
 def grouped_order(lengths: list[int], steps: int) -> list[int]:
@@ -128,7 +143,11 @@ def grouped_order(lengths: list[int], steps: int) -> list[int]:
 
     order = get_length_grouped_indices(lengths, EXAMPLES_PER_STEP, mega_batch_mult=min(50, steps))
     middle = (steps // 2) * EXAMPLES_PER_STEP
-    return order[middle : middle + EXAMPLES_PER_STEP] + order[:middle] + order[middle + EXAMPLES_PER_STEP :]
+    return (
+        order[middle : middle + EXAMPLES_PER_STEP]
+        + order[:middle]
+        + order[middle + EXAMPLES_PER_STEP :]
+    )
 
 
 def train_baseline(asked: dict, clock: Clock) -> dict:
@@ -136,7 +155,7 @@ def train_baseline(asked: dict, clock: Clock) -> dict:
     import transformers
 
     transformers.set_seed(asked["seed"])
-    train_set, way = data.load(asked["tokens_dir"])["train"], asked["way"]
+    train_set, way = tokens.load(asked["tokens_dir"])["train"], asked["way"]
     sentences = np.split(train_set.ids, train_set.offsets[1:-1])
     examples = [
         dict(input_ids=torch.from_numpy(ids.astype(np.int64)), labels=int(label))
@@ -193,7 +212,7 @@ def train_baseline(asked: dict, clock: Clock) -> dict:
 
 def train_ours(asked: dict, clock: Clock) -> dict:
     """`lora.train.train` on a pack of `asked["pack"]` seeds."""
-    step = train._step
+    step = loop._step
 
     def timed_step(*arguments, **named):
         clock.begin()
@@ -201,22 +220,39 @@ def train_ours(asked: dict, clock: Clock) -> dict:
         clock.end()
         return examples
 
-    train._step = timed_step
-    cell = spec.Cell("benchmark", "benchmark", "lora", "qv", asked["rank"], "course")
+    loop._step = timed_step
+    cell = Cell("benchmark", "benchmark", "lora", "qv", asked["rank"], "course")
     fixed = dict(epochs=1, examples_per_step=EXAMPLES_PER_STEP, max_tokens=PAD_TO, alpha=ALPHA)
-    hparams = facts.resolve(facts.read_facts("hparams.csv"), cell, fixed)
-    task = spec.Task("benchmark", "", "benchmark", "glue", ("sentence",), asked["classes"], "accuracy", ("validation",), "")
+    hparams = registry.resolve(registry.read_rows("hparams.csv"), cell, fixed)
+    task = Task(
+        "benchmark",
+        "",
+        "benchmark",
+        "glue",
+        ("sentence",),
+        asked["classes"],
+        "accuracy",
+        ("validation",),
+        "",
+    )
     seeds = range(asked["seed"], asked["seed"] + asked["pack"])
     with tempfile.TemporaryDirectory() as folder:
         wanted = []
         for seed in seeds:
-            settings = spec.run_settings(cell, seed, hparams)
-            wanted.append(runs.Asked(settings, task, Path(asked["tokens_dir"]), Path(folder, str(seed))))
+            settings = run_settings(cell, seed, hparams)
+            wanted.append(
+                run_state.Asked(settings, task, Path(asked["tokens_dir"]), Path(folder, str(seed)))
+            )
         model_dir, state_dir = Path(asked["model_dir"]), Path(folder, "state")
-        train.train(wanted, model_dir, state_dir, device=asked["device"], precision="auto")
-        precision = json.loads((wanted[0].output_dir / "run.json").read_text(encoding="utf-8"))["precision"]
-    lengths = data.load(asked["tokens_dir"])["train"].lengths
-    first = sum(lengths[data.epoch_order(seed, 0, len(lengths))[:EXAMPLES_PER_STEP]].sum() for seed in seeds)
+        loop.train(wanted, model_dir, state_dir, device=asked["device"], precision="auto")
+        precision = json.loads((wanted[0].output_dir / "run.json").read_text(encoding="utf-8"))[
+            "precision"
+        ]
+    lengths = tokens.load(asked["tokens_dir"])["train"].lengths
+    first = sum(
+        lengths[tokens.epoch_order(seed, 0, len(lengths))[:EXAMPLES_PER_STEP]].sum()
+        for seed in seeds
+    )
     return dict(
         precision=precision,
         examples=asked["pack"] * (len(lengths) - EXAMPLES_PER_STEP),
@@ -226,9 +262,9 @@ def train_ours(asked: dict, clock: Clock) -> dict:
 
 def measure_machine(asked: dict) -> dict:
     """The device, the precision `lora` picks on it, and the rate of large matrix products, in GFLOP/s: median of nine."""
-    device = machine.pick_device(asked["device"])
+    device = pick_device(asked["device"])
     size, found = GEMM_SIZE[device.type], {}
-    for name, kind in machine.DTYPES.items():
+    for name, kind in DTYPES.items():
         left, right = torch.randn(2, size, size, device=device).to(kind)
         seconds = []
         for _ in range(11):
@@ -238,8 +274,8 @@ def measure_machine(asked: dict) -> dict:
             clock.end()
             seconds.append(clock.marks[1] - clock.marks[0])
         found[f"gemm_{name}"] = 2 * size**3 / float(np.median(seconds[2:])) / 1e9
-    picked = machine.pick_precision("auto", device)
-    return found | dict(device=device.type, device_name=machine.device_name(device), precision=picked)
+    picked = pick_precision("auto", device)
+    return found | dict(device=device.type, device_name=device_name(device), precision=picked)
 
 
 def measure(asked: dict) -> dict:
@@ -254,7 +290,9 @@ def measure(asked: dict) -> dict:
     found = (train_ours if asked["way"].startswith("ours") else train_baseline)(asked, clock)
     found |= clock.read(asked["started"])
     found["peak_rss_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    found["peak_cuda_gib"] = torch.cuda.max_memory_allocated() / 2**30 if asked["device"] == "cuda" else 0.0
+    found["peak_cuda_gib"] = (
+        torch.cuda.max_memory_allocated() / 2**30 if asked["device"] == "cuda" else 0.0
+    )
     return found
 
 

@@ -19,20 +19,46 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-WAYS = {"one core": (1, 1), "all cores": (max(2, os.cpu_count() or 2), 1), "two threads a job": (2, 2)}  # cores, threads
+WAYS = {
+    "one core": (1, 1),
+    "all cores": (max(2, os.cpu_count() or 2), 1),
+    "two threads a job": (2, 2),
+}  # cores, threads
 COUNTED = ("epoch", "step", "status", "learning_rate")  # columns that no rounding touches
 
 
 def run(results: Path, configfile: Path, cores: int, threads: int, options: list[str]) -> None:
     """Train the grid of a config into `results`, from sources and tokens that may lie there."""
-    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--directory", str(results.parent)]
-    command += ["--cores", str(cores), "--until", "train", "--configfile", str(configfile), "--quiet"]
-    subprocess.run([*command, "--config", f"results={results.name}", f"threads={threads}", *options], check=True)
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "-s",
+        str(ROOT / "Snakefile"),
+        "--directory",
+        str(results.parent),
+    ]
+    command += [
+        "--cores",
+        str(cores),
+        "--until",
+        "train",
+        "--configfile",
+        str(configfile),
+        "--quiet",
+    ]
+    subprocess.run(
+        [*command, "--config", f"results={results.name}", f"threads={threads}", *options],
+        check=True,
+    )
 
 
 def outputs(results: Path) -> dict[str, Path]:
     """Per-run CSVs and adapters by their place."""
-    found = [*results.glob("runs/**/metrics.csv"), *results.glob("runs/**/adapter_model.safetensors")]
+    found = [
+        *results.glob("runs/**/metrics.csv"),
+        *results.glob("runs/**/adapter_model.safetensors"),
+    ]
     return {str(path.relative_to(results)): path for path in sorted(found)}
 
 
@@ -42,7 +68,9 @@ def different(one: Path, other: Path) -> list[str]:
     return [
         name
         for name in sorted(ours.keys() | theirs.keys())
-        if name not in ours or name not in theirs or ours[name].read_bytes() != theirs[name].read_bytes()
+        if name not in ours
+        or name not in theirs
+        or ours[name].read_bytes() != theirs[name].read_bytes()
     ]
 
 
@@ -52,7 +80,10 @@ def largest_differences(one: Path, other: Path) -> dict[str, tuple[float, str]]:
     for name, path in outputs(one).items():
         if path.suffix != ".csv":
             continue
-        rows, others = (list(csv.DictReader((folder / name).read_text("utf-8").splitlines())) for folder in (one, other))
+        rows, others = (
+            list(csv.DictReader((folder / name).read_text("utf-8").splitlines()))
+            for folder in (one, other)
+        )
         if len(rows) != len(others):
             raise ValueError(f"{name}: {len(rows)} epochs and {len(others)}")
         for row, theirs in zip(rows, others, strict=True):
@@ -60,7 +91,11 @@ def largest_differences(one: Path, other: Path) -> dict[str, tuple[float, str]]:
                 if column in COUNTED:
                     gap = 0.0 if value == theirs[column] else math.inf
                 else:
-                    gap = 0.0 if value == theirs[column] else abs(float(value or "nan") - float(theirs[column] or "nan"))
+                    gap = (
+                        0.0
+                        if value == theirs[column]
+                        else abs(float(value or "nan") - float(theirs[column] or "nan"))
+                    )
                 if not gap <= largest.get(column, (-1.0, ""))[0]:
                     largest[column] = (gap, name)
     return largest
@@ -70,19 +105,29 @@ def compare(folders: list[Path]) -> int:
     """Print what is equal and what is not; 1 where the first two folders differ, or nothing was trained."""
     one, all_cores, threads = folders
     changed, found = different(one, all_cores), outputs(one)
-    print(f"one core and all cores: {len(found) - len(changed)} of {len(found)} files are the same bytes")
+    print(
+        f"one core and all cores: {len(found) - len(changed)} of {len(found)} files are the same bytes"
+    )
     print("".join(f"  differs: {name}\n" for name in changed), end="")
-    print(f"one thread and two threads a job: {len(found) - len(different(one, threads))} of {len(found)} files")
+    print(
+        f"one thread and two threads a job: {len(found) - len(different(one, threads))} of {len(found)} files"
+    )
     for column, (gap, name) in largest_differences(one, threads).items():
         print(f"  {column}: " + (f"differs by up to {gap:.2g} ({name})" if gap else "the same"))
     return int(bool(changed) or not found)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--configfile", type=Path, default=ROOT / "config/demo.yaml")
     parser.add_argument(
-        "--config", nargs="*", default=[], metavar="KEY=VALUE", help="further settings, as Snakemake takes them"
+        "--config",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help="further settings, as Snakemake takes them",
     )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="determinism-") as folder:

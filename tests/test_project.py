@@ -2,85 +2,122 @@
 
 import ast
 import re
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
+import pytest
 import yaml
-from conftest import ROOT
+from helpers.models import ROOT
 
-from lora import plan, records, spec
+from lora import columns
+from lora.experiment.hparams import HPARAM_NAMES
+from lora.planning import plan
 
-# Each module may import only what stands below it.
-ORDER = """
-    __main__
-    planplot plan outcome forecast makespan arithmetic
-    train_command train evaluation adamw passes keeper runs starts machine devices interrupt merge subspace inject pretrained
-    encoder attention export checkpoint layers dropout fusion
-    tables selection epochs collect agreement heatmaps plots rankplots drawing render layout shapes
-    footnotes matching page course data metrics fetch hub readers queue grid comparison config_file schema usual
-    workload
-    facts packs progress run_record records model_config textfiles wholefiles
-    memory
-    spec
-""".split()
-TORCH = {
-    "adamw",
-    "attention",
-    "dropout",
-    "evaluation",
-    "fusion",
-    "train",
-    "passes",
-    "runs",
-    "starts",
-    "machine",
-    "inject",
-    "encoder",
-    "export",
-    "checkpoint",
-    "layers",
-    "merge",
-    "pretrained",
-}
-MODULES = {path.stem: path for path in (ROOT / "lora").glob("*.py") if path.stem != "__init__"}
+# Rooms and top-level modules from the bottom up. A module may import its own room and what is in a row above.
+LAYERS = (
+    ("errors",),
+    ("files",),
+    ("columns",),
+    ("run_record", "paths"),
+    ("experiment",),
+    ("model", "tables"),
+    ("data", "planning"),
+    ("adapters", "figures"),
+    ("training",),
+    ("cli_train",),
+    ("cli",),
+    ("__main__",),
+)
+LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
+MODULES = sorted(
+    path for path in (ROOT / "lora").rglob("*.py") if path != ROOT / "lora/__init__.py"
+)
 
 
-def imported(path) -> tuple[set[str], set[str]]:
-    """(modules of lora, other top-level packages) that a file imports, anywhere in it."""
-    ours, others = set(), set()
+def room_of(path: Path) -> str:
+    """The room of a module, or its own name where it is at the top of the package."""
+    return path.relative_to(ROOT / "lora").parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> tuple[set[str], set[str]]:
+    """(rooms of lora, other top-level packages) that a file imports, inside functions too."""
+    rooms, others = set(), set()
     for node in ast.walk(ast.parse(path.read_text())):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         for name in names:
             first, *rest = name.split(".")
-            if first == "lora":
-                ours |= {rest[0]} & set(MODULES) if rest else set()
-            else:
+            if first != "lora":
                 others.add(first)
-    return ours, others
+            elif rest and rest[0] in LEVEL:
+                rooms.add(rest[0])
+    return rooms, others
 
 
-def test_every_module_has_its_place():
-    assert set(MODULES) == set(ORDER)
+def test_every_room_has_a_layer():
+    assert {room_of(path) for path in MODULES} == set(LEVEL)
 
 
-def test_imports_point_one_way():
-    for name, path in MODULES.items():
-        above = [other for other in imported(path)[0] if ORDER.index(other) <= ORDER.index(name)]
-        assert not above, f"{name} imports {above}"
+def test_imports_point_to_lower_layers():
+    """No module imports a room of its own layer or a higher one; imports inside functions count."""
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {room}"
+        for path in MODULES
+        for room in imported(path)[0]
+        if room != room_of(path) and LEVEL[room] >= LEVEL[room_of(path)]
+    ]
+    assert wrong == []
 
 
-def test_only_the_engine_imports_torch():
-    assert {name for name, path in MODULES.items() if "torch" in imported(path)[1]} == TORCH
+@pytest.mark.parametrize(
+    "room, absent",
+    [
+        ("experiment", "torch pandas transformers numpy"),
+        ("planning", "torch pandas transformers numpy"),
+        ("tables", "torch transformers"),
+        ("figures", "torch transformers"),
+    ],
+)
+def test_a_room_loads_without_heavy_libraries(room, absent):
+    """Snakemake imports `experiment` in every job; tables and figures are made on machines without torch."""
+    modules = [path.stem for path in (ROOT / "lora" / room).glob("*.py") if path.stem != "__init__"]
+    program = f"import sys, importlib\nfor name in {modules}: importlib.import_module('lora.{room}.' + name)\n"
+    program += f"print(*({set(absent.split())} & set(sys.modules)))"
+    command = [sys.executable, "-c", program]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert found.split() == []
 
 
-def test_modules_open_with_why_and_stay_readable():
-    for name, path in MODULES.items():
-        text = path.read_text()
-        assert len(ast.get_docstring(ast.parse(text)) or "") > 150, name
-        assert len(text.splitlines()) <= 330, name
+def test_rooms_say_what_they_are_for():
+    """A room's __init__.py has a docstring with a line for each file, and imports nothing."""
+    for folder in {path.parent for path in MODULES} - {ROOT / "lora"}:
+        tree = ast.parse((folder / "__init__.py").read_text())
+        text = ast.get_docstring(tree) or ""
+        assert len(tree.body) == 1, folder
+        names = [path.stem for path in folder.glob("*.py") if path.stem != "__init__"]
+        assert [name for name in names if not re.search(rf"^{name}: ", text, re.M)] == [], folder
+
+
+def test_every_module_has_a_test_file():
+    """tests/<room>/test_<module>.py for lora/<room>/<module>.py."""
+    missing = [
+        str(path.relative_to(ROOT))
+        for path in MODULES
+        if path.stem != "__init__"
+        and not (
+            ROOT
+            / "tests"
+            / path.relative_to(ROOT / "lora").parent
+            / f"test_{path.stem.strip('_')}.py"
+        ).is_file()
+    ]
+    assert missing == []
 
 
 def pins(dependencies) -> dict[str, str]:
@@ -91,23 +128,31 @@ def test_pins_agree_everywhere():
     """conda files and the lock install what pyproject pins."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = pins(project["dependencies"])
-    lock = pins(line for line in (ROOT / "envs/requirements.lock").read_text().splitlines() if line[:1] != "#")
+    lock = pins(
+        line
+        for line in (ROOT / "envs/requirements.lock").read_text().splitlines()
+        if line[:1] != "#"
+    )
     lock = {name.lower().replace("_", "-"): version for name, version in lock.items()}
     extras = [pin for extra in project["optional-dependencies"].values() for pin in extra]
-    for name, pin in (wanted | pins(pin for pin in extras if not pin.startswith(project["name"]))).items():
+    for name, pin in (
+        wanted | pins(pin for pin in extras if not pin.startswith(project["name"]))
+    ).items():
         pin = re.sub(r"^\[.*\]", "", pin)  # extras of a package
         assert name in lock and (not pin.startswith("==") or lock[name] == pin), name
     for path in (ROOT / "envs").glob("*.yaml"):
         inside = pins(yaml.safe_load(path.read_text())["dependencies"][-1]["pip"])
         assert inside.items() <= wanted.items(), path.name
-    tables = pins(yaml.safe_load((ROOT / "envs/tables.yaml").read_text())["dependencies"][-1]["pip"])
+    tables = pins(
+        yaml.safe_load((ROOT / "envs/tables.yaml").read_text())["dependencies"][-1]["pip"]
+    )
     assert "torch" not in tables
 
 
 def test_every_config_key_and_hyperparameter_is_documented():
     text = (ROOT / "config/README.md").read_text()
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
-    keys = [*schema["properties"], *schema["$defs"]["table"]["properties"], *spec.HPARAM_NAMES]
+    keys = [*schema["properties"], *schema["$defs"]["table"]["properties"], *HPARAM_NAMES]
     assert [key for key in keys if f"`{key}`" not in text] == []
 
 
@@ -116,12 +161,16 @@ def test_every_column_is_documented():
     text = (ROOT / "results/README.md").read_text()
     tables = [
         value
-        for name, value in (vars(records) | vars(plan)).items()
+        for name, value in (vars(columns) | vars(plan)).items()
         if name.endswith("_COLUMNS") and name != "RUNS_COLUMNS" and isinstance(value, dict)
     ]
-    rows = {f"| `{name}` | {kind.__name__} | {about} |" for table in tables for name, (kind, about) in table.items()}
+    rows = {
+        f"| `{name}` | {kind.__name__} | {about} |"
+        for table in tables
+        for name, (kind, about) in table.items()
+    }
     assert sorted(row for row in rows if row not in text) == []
-    assert [key for key in records.RUN_JSON_KEYS if f"| `{key}` |" not in text] == []
+    assert [key for key in columns.RUN_JSON_KEYS if f"| `{key}` |" not in text] == []
 
 
 def test_defaults_are_in_one_place():
@@ -137,11 +186,3 @@ def test_the_snakefile_is_a_table_of_contents():
     assert len(text.splitlines()) <= 40 and "def " not in text
     for path in (ROOT / "workflow/rules").glob("*.smk"):
         assert not re.search(r"^\s+(run|script):|lambda", path.read_text(), re.M), path.name
-
-
-def test_the_readme_tree_is_the_tree():
-    """Every module, rule file and config is named in README.md's tree, and nothing that is not there."""
-    tree = re.search(r"```text\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
-    named = set(re.findall(r"[\w.-]+\.(?:py|smk|yaml|csv)\b", tree))
-    there = {path.name for folder in ("lora", "workflow/rules", "config", "envs") for path in (ROOT / folder).iterdir()}
-    assert named == {name for name in there if re.search(r"\.(py|smk|yaml|csv)$", name)} - {"__init__.py"}

@@ -22,14 +22,21 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from conftest import ROOT, make_model
-from training import OVERRIDES, make_tokens
+from helpers.models import ROOT, make_model
+from helpers.training import OVERRIDES, make_tokens
 
-from lora import facts, fetch, packs, wholefiles
-from lora.spec import Cell, Source
+from lora import files
+from lora.data import fetch
+from lora.experiment import jobs, registry
+from lora.experiment.cell import Cell
+from lora.experiment.source import Source
 
 LIMIT_S = 600  # that no job of this size takes
-CELLS = (("lora", "qv", 4, 3), ("lora", "qkvo", 2, 2), ("bitfit", "bias", 0, 2))  # method, weights, rank, epochs
+CELLS = (
+    ("lora", "qv", 4, 3),
+    ("lora", "qkvo", 2, 2),
+    ("bitfit", "bias", 0, 2),
+)  # method, weights, rank, epochs
 CHANGING = ("speed", "finished", "commit", "seal")  # keys of run.json that two equal runs differ in
 LOOKING = threading.Lock()
 TESTS = str(ROOT / "tests")
@@ -59,7 +66,9 @@ class Ended:
     @property
     def taken_up(self) -> int:
         """Runs that went on from saved state, or were written out from it."""
-        return self.errors.count(" goes on after epoch ") + self.errors.count(" is finished already")
+        return self.errors.count(" goes on after epoch ") + self.errors.count(
+            " is finished already"
+        )
 
 
 class Job:
@@ -81,7 +90,11 @@ class Job:
 
     def _status(self) -> int | None:
         with LOOKING:
-            return self.process.poll() if isinstance(self.process, subprocess.Popen) else self.process.exitcode
+            return (
+                self.process.poll()
+                if isinstance(self.process, subprocess.Popen)
+                else self.process.exitcode
+            )
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         if self.running:
@@ -111,7 +124,9 @@ class Bench:
         (model / "tokenizer.json").write_text("{}")
         self.model_dir, self.tokens_dir = self.folder / "model", make_tokens(self.folder / "tokens")
         told = self.tokens_dir / "tokens.json"  # as of a real task, and sealed as prepared data are
-        told.write_text(json.dumps(wholefiles.sealed(json.loads(told.read_text()) | dict(task="sst2"))))
+        told.write_text(
+            json.dumps(files.with_checksum(json.loads(told.read_text()) | dict(task="sst2")))
+        )
         fetch.fetch(Source("tiny", "model", "file", str(model), "", "", ""), self.model_dir)
         self._server = _server(self.model_dir)
         apart = self.new()
@@ -128,25 +143,41 @@ class Bench:
         """A folder that no job has used yet."""
         return self.folder / f"job{next(self._numbers)}"
 
-    def cells(self, changed: dict | None = None, tokens_dir: Path | None = None, cells=CELLS) -> str:
+    def cells(
+        self, changed: dict | None = None, tokens_dir: Path | None = None, cells=CELLS
+    ) -> str:
         """The job's cells as JSON, with other hyperparameters for the first one where some are given."""
         listed = []
         for method, weights, rank, epochs in cells:
             cell = cell_of(method, weights, rank)
             given = OVERRIDES | dict(epochs=epochs) | ((changed or {}) if not listed else {})
             like = dataclasses.replace(cell, method="lora", weights="q", rank=max(1, rank))
-            hparams = facts.resolve(facts.read_facts("hparams.csv"), like, given)
-            listed.append(packs.JobCell(cell, hparams, str(tokens_dir or self.tokens_dir)))
-        return packs.to_json(listed)
+            hparams = registry.resolve(registry.read_rows("hparams.csv"), like, given)
+            listed.append(jobs.JobCell(cell, hparams, str(tokens_dir or self.tokens_dir)))
+        return jobs.to_json(listed)
 
     def start(self, folder: Path, acts=(), limits=None, forked=True, counts=None, **changes) -> Job:
         """The job over `folder`: outputs in its runs/, state in its state/; `changes` are those of `arguments`."""
         return self.launch(self.arguments(folder, **changes), acts, limits, forked, counts)
 
-    def arguments(self, folder: Path, model_dir: Path | None = None, seeds=(0,), **cells) -> list[str]:
+    def arguments(
+        self, folder: Path, model_dir: Path | None = None, seeds=(0,), **cells
+    ) -> list[str]:
         arguments = ["train", "--cells", self.cells(**cells), "--seeds", *map(str, seeds)]
-        arguments += ["--model-dir", str(model_dir or self.model_dir), "--output-dir", str(folder / "runs")]
-        arguments += ["--state-dir", str(folder / "state"), "--device", "cpu", "--precision", "fp32"]
+        arguments += [
+            "--model-dir",
+            str(model_dir or self.model_dir),
+            "--output-dir",
+            str(folder / "runs"),
+        ]
+        arguments += [
+            "--state-dir",
+            str(folder / "state"),
+            "--device",
+            "cpu",
+            "--precision",
+            "fp32",
+        ]
         return [*arguments, "--checkpoint-every-s", "0.05"]
 
     def launch(self, arguments: list[str], acts=(), limits=None, forked=True, counts=None) -> Job:
@@ -156,12 +187,16 @@ class Bench:
         if forked:
             from faults import hooks
 
-            process = self._server.Process(target=hooks.run, args=(arguments, errors, list(acts), limits or {}, counts))
+            process = self._server.Process(
+                target=hooks.run, args=(arguments, errors, list(acts), limits or {}, counts)
+            )
             with LOOKING:
                 process.start()
         else:
             environment = os.environ | dict(OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT))
-            process = subprocess.Popen([sys.executable, "-m", "lora", *arguments], cwd=ROOT, env=environment, stderr=write)
+            process = subprocess.Popen(
+                [sys.executable, "-m", "lora", *arguments], cwd=ROOT, env=environment, stderr=write
+            )
         errors.close()
         return Job(process, read, self.killed)
 
@@ -169,13 +204,17 @@ class Bench:
         """The end of a job that nothing stands in the way of."""
         ended = job.end()
         if ended.status:
-            raise Lost(f"an undisturbed job ended with status {ended.status}: {ended.errors[-1500:]}")
+            raise Lost(
+                f"an undisturbed job ended with status {ended.status}: {ended.errors[-1500:]}"
+            )
         return ended
 
     def check(self, folder: Path, whole: dict[str, bytes] | None = None) -> None:
         """Raise Lost unless the folder holds what an undisturbed job leaves, and nothing else."""
         found, whole = outputs(folder), self.whole if whole is None else whole
-        differ = sorted(name for name in found.keys() | whole.keys() if found.get(name) != whole.get(name))
+        differ = sorted(
+            name for name in found.keys() | whole.keys() if found.get(name) != whole.get(name)
+        )
         if differ:
             raise Lost(f"not as undisturbed: {', '.join(differ)}")
         lying = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.tmp"))
@@ -187,7 +226,9 @@ class Bench:
         saved = states(folder)
         ended = self.end_well(self.start(folder, **options))
         if ended.taken_up != len(saved):
-            raise Lost(f"{len(saved)} runs had saved state, {ended.taken_up} took it up: {ended.errors[-1500:]}")
+            raise Lost(
+                f"{len(saved)} runs had saved state, {ended.taken_up} took it up: {ended.errors[-1500:]}"
+            )
         self.check(folder, whole)
         return ended
 
@@ -195,7 +236,11 @@ class Bench:
 def _server(model_dir: Path):
     """The server whose forks are struck; it imports `hooks` before the first of them."""
     context = multiprocessing.get_context("forkserver")
-    wanted = dict(PYTHONPATH=os.pathsep.join([str(ROOT), TESTS]), OMP_NUM_THREADS="1", LORA_FAULTS_MODEL=str(model_dir))
+    wanted = dict(
+        PYTHONPATH=os.pathsep.join([str(ROOT), TESTS]),
+        OMP_NUM_THREADS="1",
+        LORA_FAULTS_MODEL=str(model_dir),
+    )
     before = {name: os.environ.get(name) for name in wanted}
     os.environ |= wanted
     try:
@@ -216,7 +261,9 @@ def outputs(folder: Path) -> dict[str, bytes]:
         if path.is_file() and path.suffix != ".tmp":
             content = path.read_bytes()
             if path.name == "run.json":
-                record = {key: value for key, value in json.loads(content).items() if key not in CHANGING}
+                record = {
+                    key: value for key, value in json.loads(content).items() if key not in CHANGING
+                }
                 content = json.dumps(record, sort_keys=True).encode()
             found[str(path.relative_to(folder))] = content
     return found

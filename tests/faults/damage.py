@@ -7,10 +7,10 @@ from pathlib import Path
 from random import Random
 
 import yaml
-from conftest import ROOT
 from faults.bench import CELLS, Bench, Lost, cell_of, states
 from faults.scarce import one_message
-from training import OVERRIDES
+from helpers.models import ROOT
+from helpers.training import OVERRIDES
 
 DAMAGED = {  # what of a run's state -> its files
     "tensors": ("tensors",),
@@ -49,14 +49,19 @@ def of_state(bench: Bench, random: Random, what: str) -> str:
     bench.check(folder)
     expected = len(saved) - (what == "both states")
     if ended.taken_up != expected or "not used" not in told + ended.errors:
-        raise Lost(f"{expected} of {len(saved)} states can be taken up, {ended.taken_up} were: {ended.errors[-1500:]}")
+        raise Lost(
+            f"{expected} of {len(saved)} states can be taken up, {ended.taken_up} were: {ended.errors[-1500:]}"
+        )
     return ""
 
 
 def of_input(bench: Bench, random: Random, name: str) -> str:
     """Found out before anything is trained on it, in a job that begins or goes on; mended, the job goes through."""
     folder = bench.new()
-    inputs = dict(tokens_dir=bench.folder / f"{folder.name}-tokens", model_dir=bench.folder / f"{folder.name}-model")
+    inputs = dict(
+        tokens_dir=bench.folder / f"{folder.name}-tokens",
+        model_dir=bench.folder / f"{folder.name}-model",
+    )
     shutil.copytree(bench.tokens_dir, inputs["tokens_dir"])
     shutil.copytree(bench.model_dir, inputs["model_dir"])
     path = inputs["tokens_dir" if name.startswith("tokens") else "model_dir"] / name
@@ -103,7 +108,12 @@ def _collect(bench: Bench, folder: Path):
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     method, weights, rank, epochs = CELLS[0]
     table = dict(models=["tiny"], tasks=["sst2"], method=method, weights=[weights], ranks=[rank])
-    config |= dict(seeds=[0], precision="fp32", overrides=OVERRIDES | dict(epochs=epochs), tables=dict(table2=table))
+    config |= dict(
+        seeds=[0],
+        precision="fp32",
+        overrides=OVERRIDES | dict(epochs=epochs),
+        tables=dict(table2=table),
+    )
     config |= dict(sources=dict(tiny=dict(role="model", kind="file", locator=str(bench.model_dir))))
     arguments = ["collect", "--config", json.dumps(config), "--runs-dir", str(folder / "runs")]
     return bench.launch([*arguments, "--output", str(folder / "runs.csv")])
@@ -112,5 +122,8 @@ def _collect(bench: Bench, folder: Path):
 DAMAGE = {
     **{f"damaged state: {what}": partial(of_state, what=what) for what in DAMAGED},
     **{f"damaged {name}": partial(of_input, name=name) for name in INPUTS},
-    **{f"damaged {name} of a finished run": partial(of_output, name=name) for name in ("metrics.csv", "run.json")},
+    **{
+        f"damaged {name} of a finished run": partial(of_output, name=name)
+        for name in ("metrics.csv", "run.json")
+    },
 }

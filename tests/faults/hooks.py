@@ -18,33 +18,39 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import lora.train
-from lora import adamw, checkpoint, evaluation, export, inject, metrics, passes, records, runs
+from lora import files
 from lora.__main__ import main
+from lora.adapters import peft_folder
+from lora.model import packed_model, tensor_files
+from lora.training import batching, checkpoint, evaluation, loop, metrics, optim, run_state
 
 PLACES = {  # what a call is called -> (owner, attribute)
-    "step": (lora.train, "_step"),
-    "gradients": (lora.train, "_add_gradients"),
-    "pass": (inject.PackedModel, "forward"),
-    "optimiser": (adamw, "step"),
+    "step": (loop, "_step"),
+    "gradients": (loop, "_add_gradients"),
+    "pass": (packed_model.PackedModel, "forward"),
+    "optimiser": (optim, "step"),
     "evaluation": (evaluation, "predict"),
     "end of epoch": (evaluation, "end_epoch"),
     "state": (checkpoint, "save"),
-    "tensors": (checkpoint, "save_tensors"),
+    "tensors": (tensor_files, "save_tensors"),
     "old state": (Path, "unlink"),
-    "text": (records, "write_text"),
-    "adapter": (export, "write_adapter"),
-    "outputs": (runs, "write_outputs"),
-    "plan": (passes, "plan"),
+    "text": (files, "write_text"),
+    "adapter": (peft_folder, "write_adapter"),
+    "outputs": (run_state, "write_outputs"),
+    "plan": (batching, "plan"),
 }
 M_MMAP_THRESHOLD = -3  # of mallopt(3)
 
-if "LORA_FAULTS_MODEL" in os.environ:  # in the server, what is slow at its first call is called once for all forks
+if (
+    "LORA_FAULTS_MODEL" in os.environ
+):  # in the server, what is slow at its first call is called once for all forks
     metrics.evaluate_predictions(2, np.eye(2), np.arange(2))
-    inject.load_base(Path(os.environ["LORA_FAULTS_MODEL"]))
+    packed_model.load_base(Path(os.environ["LORA_FAULTS_MODEL"]))
 
 
-def run(arguments: list[str], errors, acts: list[dict], limits: dict[str, int], counts: str | None) -> None:
+def run(
+    arguments: list[str], errors, acts: list[dict], limits: dict[str, int], counts: str | None
+) -> None:
     """The whole life of a struck job; `errors` is the connection its standard error goes to.
 
     An act is dict(place, call, when, do), and on=True where every call after that one is struck as well; a limit is a soft
@@ -55,7 +61,13 @@ def run(arguments: list[str], errors, acts: list[dict], limits: dict[str, int], 
     torch.set_num_threads(1)
     called: dict[str, int] = {}
     for place, (owner, name) in PLACES.items():
-        setattr(owner, name, _watched(getattr(owner, name), place, called, [act for act in acts if act["place"] == place]))
+        setattr(
+            owner,
+            name,
+            _watched(
+                getattr(owner, name), place, called, [act for act in acts if act["place"] == place]
+            ),
+        )
     os.replace = _renaming(os.replace, called, acts)
     os.fsync = _flushing(os.fsync, called, acts)
     for act in acts:
@@ -82,7 +94,9 @@ def _lowest_free() -> int:
 def _watched(function, place: str, called: dict[str, int], acts: list[dict]):
     def watched(*arguments, **named):
         called[place] = number = called.get(place, 0) + 1
-        due = [act for act in acts if number == act["call"] or act.get("on") and number > act["call"]]
+        due = [
+            act for act in acts if number == act["call"] or act.get("on") and number > act["call"]
+        ]
         for act in due:
             if act["when"] == "before":
                 ACTS[act["do"]](*arguments)
@@ -152,7 +166,9 @@ def _leave_no_memory(*_) -> None:
     """The address space may grow by 256 kB and no more, and every block of 1 kB or more is asked of the system."""
     ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1024)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**18, resource.RLIM_INFINITY))
+    resource.setrlimit(
+        resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**18, resource.RLIM_INFINITY)
+    )
 
 
 def _move_clock(seconds: float) -> None:
@@ -170,7 +186,7 @@ def _move_clock(seconds: float) -> None:
 
     now = time.time
     time.time = lambda: now() + shift()
-    runs.datetime = Moved
+    run_state.datetime = Moved
 
 
 ACTS = {
@@ -179,7 +195,9 @@ ACTS = {
     "SIGUSR1": _signal(signal.SIGUSR1),
     "tear": _tear,
     "run out of memory": _raise(torch.OutOfMemoryError("made up")),
-    "cannot allocate": _raise(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")),
+    "cannot allocate": _raise(
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+    ),
     "MemoryError": _raise(MemoryError("made up")),
     "nan": _poison(float("nan")),
     "inf": _poison(float("inf")),

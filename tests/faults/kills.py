@@ -25,7 +25,12 @@ def _act(bench: Bench, random: Random, places) -> dict:
     place = random.choice([place for place in places if bench.calls.get(place)])
     when = random.choice(("before", "after"))
     torn = place.startswith("write ") and when == "before" and random.random() < 0.5
-    return dict(place=place, when=when, call=random.randint(1, bench.calls[place]), do="tear" if torn else "kill")
+    return dict(
+        place=place,
+        when=when,
+        call=random.randint(1, bench.calls[place]),
+        do="tear" if torn else "kill",
+    )
 
 
 def at_a_place(bench: Bench, random: Random, doing: str) -> str:
@@ -87,7 +92,10 @@ def told_to_stop(bench: Bench, random: Random, name: str) -> str:
     ended = bench.start(folder, [act]).end()
     if ended.status == 0:  # in its very last call
         bench.check(folder)
-    elif ended.status != 128 + number or f"stopped by {name}; all that was trained is saved" not in ended.message:
+    elif (
+        ended.status != 128 + number
+        or f"stopped by {name}; all that was trained is saved" not in ended.message
+    ):
         raise Lost(f"status {ended.status}, {ended.errors[-1500:]}")
     bench.finish(folder)
     return ended.message

@@ -9,7 +9,8 @@ from random import Random
 
 from faults.bench import CELLS, Bench, Lost, cell_of, outputs
 
-from lora import records
+from lora import files
+from lora.columns import METRICS_COLUMNS
 
 RUNS = [f"runs/{cell_of(method, weights, rank).path}/seed0" for method, weights, rank, _ in CELLS]
 
@@ -18,7 +19,9 @@ def clock_moved(bench: Bench, random: Random, sign: int) -> str:
     """By up to a day at every look, from the start and again after a kill."""
     folder = bench.new()
     act = dict(place="", do="move the clock", by_s=sign * random.uniform(1, 86400))
-    kill = dict(place="step", call=random.randint(1, bench.calls["step"] - 1), when="after", do="kill")
+    kill = dict(
+        place="step", call=random.randint(1, bench.calls["step"] - 1), when="after", do="kill"
+    )
     bench.start(folder, [act, kill]).end()
     bench.end_well(bench.start(folder, [act]))
     bench.check(folder)
@@ -34,15 +37,21 @@ def not_finite(bench: Bench, random: Random, do: str) -> str:
     else:
         call = random.randint(1, 18)
         options, epoch = {}, math.ceil(call / 6)
-        ended = bench.end_well(bench.start(folder, [dict(place="gradients", call=call, when="after", do=do)]))
+        ended = bench.end_well(
+            bench.start(folder, [dict(place="gradients", call=call, when="after", do=do)])
+        )
     hit, others = RUNS[0], RUNS[1:]
     found = outputs(folder)
     for name, content in bench.whole.items():
         if name.startswith(tuple(others)) and found.get(name) != content:
             raise Lost(f"a neighbour is not as undisturbed: {name}")
-    rows = records.read_csv(folder / hit / "metrics.csv", records.METRICS_COLUMNS)
-    if [row["status"] for row in rows] != ["ok"] * (epoch - 1) + ["non_finite"] or not math.isnan(rows[-1]["train_loss"]):
-        raise Lost(f"rows {[(row['epoch'], row['status']) for row in rows]}; expected non_finite in epoch {epoch}")
+    rows = files.read_csv(folder / hit / "metrics.csv", METRICS_COLUMNS)
+    if [row["status"] for row in rows] != ["ok"] * (epoch - 1) + ["non_finite"] or not math.isnan(
+        rows[-1]["train_loss"]
+    ):
+        raise Lost(
+            f"rows {[(row['epoch'], row['status']) for row in rows]}; expected non_finite in epoch {epoch}"
+        )
     if json.loads((folder / hit / "run.json").read_text())["status"] != "non_finite":
         raise Lost("run.json does not say non_finite")
     again = bench.end_well(bench.start(folder, **options))

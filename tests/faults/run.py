@@ -22,7 +22,10 @@ from pathlib import Path
 from random import Random
 
 if __name__ in ("__main__", "__mp_main__"):
-    sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
+    sys.path[:0] = [
+        str(Path(__file__).resolve().parents[2]),
+        str(Path(__file__).resolve().parents[1]),
+    ]
 
 from faults import workflow
 from faults.bench import Bench, Lost
@@ -51,9 +54,14 @@ class Fault:
         return len(self.survived) + len(self.lost)
 
 
-def faults(kills: int, times: int, workflows: tuple[str, ...] = tuple(workflow.WORKFLOW)) -> list[Fault]:
+def faults(
+    kills: int, times: int, workflows: tuple[str, ...] = tuple(workflow.WORKFLOW)
+) -> list[Fault]:
     """All of them: at least `kills` kills, shared out, and `times` of every other disturbance; those of `workflows` once."""
-    found = [Fault(name, does, -(-round(kills * share) // each)) for name, (does, each, share) in KILLS.items()]
+    found = [
+        Fault(name, does, -(-round(kills * share) // each))
+        for name, (does, each, share) in KILLS.items()
+    ]
     found += [Fault(name, does, times) for name, does in (STOPS | SCARCE | DAMAGE | ODD).items()]
     return found + [Fault(name, partial(_over_workflow, name=name), 1) for name in workflows]
 
@@ -62,10 +70,14 @@ def _over_workflow(bench: Bench, random: Random, name: str) -> str:
     with MAKING:
         if not hasattr(bench, "workflow"):
             bench.workflow = workflow.Workflow(bench.folder / "grid")
-    return workflow.WORKFLOW[name](bench.workflow, random, bench.workflow.new(name.partition(",")[0]))
+    return workflow.WORKFLOW[name](
+        bench.workflow, random, bench.workflow.new(name.partition(",")[0])
+    )
 
 
-def disturb(bench: Bench, planned: list[Fault], seed: int, workers: int, told=lambda line: None) -> list[Fault]:
+def disturb(
+    bench: Bench, planned: list[Fault], seed: int, workers: int, told=lambda line: None
+) -> list[Fault]:
     """Do all of it, `workers` at a time; the faults come back with what became of them."""
 
     def one(job: tuple[Fault, int]) -> tuple[Fault, str, str]:
@@ -92,24 +104,46 @@ def table(done: list[Fault], kills: int) -> str:
         said = [one for one, _ in Counter(filter(None, fault.survived)).most_common(2)]
         said += [f"skipped: {why}" for why in fault.skipped[:1]]
         words = "; ".join(" ".join(one.split()) for one in said).replace("|", "/")
-        lines.append(f"| {fault.name} | {fault.done} | {len(fault.survived)} | {len(fault.lost)} | {words} |")
-    survived, lost = (sum(len(getattr(fault, became)) for fault in done) for became in ("survived", "lost"))
-    return "\n".join([*lines, f"| all, with {kills} kills -9 | {survived + lost} | {survived} | {lost} | |"])
+        lines.append(
+            f"| {fault.name} | {fault.done} | {len(fault.survived)} | {len(fault.lost)} | {words} |"
+        )
+    survived, lost = (
+        sum(len(getattr(fault, became)) for fault in done) for became in ("survived", "lost")
+    )
+    return "\n".join(
+        [*lines, f"| all, with {kills} kills -9 | {survived + lost} | {survived} | {lost} | |"]
+    )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=200, help="kills -9, over all kinds (default 200)")
-    parser.add_argument("--times", type=int, default=5, help="how often every other disturbance (default 5)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--kills", type=int, default=200, help="kills -9, over all kinds (default 200)"
+    )
+    parser.add_argument(
+        "--times", type=int, default=5, help="how often every other disturbance (default 5)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="disturbances at a time (default 2)")
     parser.add_argument("--only", default="", help="faults with this in their name")
     arguments = parser.parse_args()
     folder, started = Path(tempfile.mkdtemp(prefix="faults-")), time.monotonic()
     try:
-        planned = [fault for fault in faults(arguments.kills, arguments.times) if arguments.only in fault.name]
+        planned = [
+            fault
+            for fault in faults(arguments.kills, arguments.times)
+            if arguments.only in fault.name
+        ]
         bench = Bench(folder)
-        done = disturb(bench, planned, arguments.seed, arguments.workers, lambda line: print(line, file=sys.stderr))
+        done = disturb(
+            bench,
+            planned,
+            arguments.seed,
+            arguments.workers,
+            lambda line: print(line, file=sys.stderr),
+        )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(table(done, len(bench.killed)))

@@ -15,7 +15,7 @@ import numpy as np
 from faults.bench import CELLS, Bench, Ended, Lost, not_behind, outputs, states
 from safetensors.numpy import load
 
-from lora import records
+from lora.columns import METRICS_COLUMNS
 
 SEEDS = (0, 1, 2, 3)  # enough runs that half of a pass still holds a whole step of one
 MAKING = threading.Lock()
@@ -88,7 +88,9 @@ def file_too_large(bench: Bench, random: Random) -> str:
     folder = _interrupted(bench, random) if random.random() < 0.5 else bench.new()
     before = states(folder)
     sizes = sorted(len(content) for content in bench.whole.values())
-    ended = bench.start(folder, limits=dict(RLIMIT_FSIZE=random.randint(sizes[0] // 2, 4 * sizes[-1]))).end()
+    ended = bench.start(
+        folder, limits=dict(RLIMIT_FSIZE=random.randint(sizes[0] // 2, 4 * sizes[-1]))
+    ).end()
     return _go_on(bench, folder, before, ended)
 
 
@@ -151,7 +153,9 @@ def _whole_of(bench: Bench, wanted: dict) -> dict[str, bytes]:
 def no_pass_fits(bench: Bench, random: Random, do: str) -> str:
     """From some pass on not even one example fits: a message, and what was saved is there."""
     folder = bench.new()
-    act = dict(place="pass", call=random.randint(1, bench.calls["pass"]), when="before", do=do, on=True)
+    act = dict(
+        place="pass", call=random.randint(1, bench.calls["pass"]), when="before", do=do, on=True
+    )
     before = states(folder)
     ended = bench.start(folder, [act]).end()
     not_behind(before, folder)
@@ -165,7 +169,12 @@ def no_address_space(bench: Bench, random: Random) -> str:
     """The process may map no more memory from some pass on: it cuts its passes smaller, whose gradients are summed in
     another order, or stops and says so. Then the result is the undisturbed one, to rounding."""
     folder = bench.new()
-    act = dict(place="pass", call=random.randint(1, bench.calls["pass"]), when="before", do="leave no memory")
+    act = dict(
+        place="pass",
+        call=random.randint(1, bench.calls["pass"]),
+        when="before",
+        do="leave no memory",
+    )
     ended = bench.start(folder, [act]).end()
     if ended.status not in (0, 2) or ended.status and "memory" not in ended.message:
         raise Lost(f"status {ended.status}: {ended.errors[-1500:]}")
@@ -174,7 +183,9 @@ def no_address_space(bench: Bench, random: Random) -> str:
     return ended.message
 
 
-def _check_to_rounding(found: dict[str, bytes], whole: dict[str, bytes], tensors: float, figures: float) -> None:
+def _check_to_rounding(
+    found: dict[str, bytes], whole: dict[str, bytes], tensors: float, figures: float
+) -> None:
     """As Bench.check, but numbers may differ by this much in adapters' tensors and in rows."""
     if found.keys() != whole.keys():
         raise Lost(f"not as undisturbed: {', '.join(sorted(found.keys() ^ whole.keys()))}")
@@ -186,7 +197,9 @@ def _check_to_rounding(found: dict[str, bytes], whole: dict[str, bytes], tensors
             )
         elif name.endswith("metrics.csv"):
             ours, theirs = _numbers(content), _numbers(whole[name])
-            close = ours.shape == theirs.shape and np.allclose(ours, theirs, rtol=0, atol=figures, equal_nan=True)
+            close = ours.shape == theirs.shape and np.allclose(
+                ours, theirs, rtol=0, atol=figures, equal_nan=True
+            )
         else:
             continue
         if not close:
@@ -195,8 +208,12 @@ def _check_to_rounding(found: dict[str, bytes], whole: dict[str, bytes], tensors
 
 def _numbers(content: bytes) -> np.ndarray:
     header, *lines = content.decode().splitlines()
-    numeric = [place for place, name in enumerate(header.split(",")) if records.METRICS_COLUMNS[name][0] is not str]
-    return np.array([[float(line.split(",")[place] or "nan") for place in numeric] for line in lines])
+    numeric = [
+        place for place, name in enumerate(header.split(",")) if METRICS_COLUMNS[name][0] is not str
+    ]
+    return np.array(
+        [[float(line.split(",")[place] or "nan") for place in numeric] for line in lines]
+    )
 
 
 MEMORY = ("run out of memory", "cannot allocate", "MemoryError")

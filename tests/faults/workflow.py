@@ -12,8 +12,8 @@ from pathlib import Path
 from random import Random
 
 import yaml
-from conftest import ROOT, make_glue, make_model, make_tokenizer
 from faults.bench import LIMIT_S, Lost
+from helpers.models import ROOT, make_glue, make_model, make_tokenizer
 
 EPOCHS = 20  # a few seconds of training
 
@@ -49,12 +49,26 @@ class Workflow:
                 "tiny": dict(role="model", kind="file", locator=str(self.folder / "tiny")),
                 "glue-sst2": dict(kind="file", locator=str(self.folder / "glue")),
             },
-            tables=dict(table2=dict(models=["tiny"], tasks=["sst2"], method="lora", weights=["qv"], ranks=[2]), table6=None),
+            tables=dict(
+                table2=dict(
+                    models=["tiny"], tasks=["sst2"], method="lora", weights=["qv"], ranks=[2]
+                ),
+                table6=None,
+            ),
         )
         path = folder / f"seeds{len(seeds)}.yaml"
         path.write_text(yaml.safe_dump(config))
         command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--cores", "1"]
-        return [*command, "--until", "train", "--configfile", str(path), "--directory", str(folder), *options]
+        return [
+            *command,
+            "--until",
+            "train",
+            "--configfile",
+            str(path),
+            "--directory",
+            str(folder),
+            *options,
+        ]
 
     def start(self, folder: Path, *options, **config) -> subprocess.Popen:
         return subprocess.Popen(
@@ -125,7 +139,11 @@ def _jobs(folder: Path) -> list[int]:
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = path.read_bytes().split(b"\0")
-            if b"train" in words and b"-m" in words and os.readlink(path.parent / "cwd") == str(folder):
+            if (
+                b"train" in words
+                and b"-m" in words
+                and os.readlink(path.parent / "cwd") == str(folder)
+            ):
                 found.append(int(path.parent.name))
         except OSError:  # it has ended
             continue
@@ -167,7 +185,10 @@ def killed_with_its_job(workflow: Workflow, random: Random, folder: Path) -> str
     workflow.snakemake(folder, "--unlock")
     workflow.snakemake(folder, "--rerun-incomplete")
     workflow.check(folder)
-    if not any("goes on after epoch" in path.read_text() for path in (folder / "results/logs").rglob("train.log")):
+    if not any(
+        "goes on after epoch" in path.read_text()
+        for path in (folder / "results/logs").rglob("train.log")
+    ):
         raise Lost("the saved state was not taken up")
     return ""
 
@@ -179,7 +200,9 @@ def started_twice(workflow: Workflow, random: Random, folder: Path) -> str:
         _signal(folder, signal.SIGCONT)
         output = _output_of(first)
         if first.returncode:
-            raise Lost(f"the first Snakemake ended with status {first.returncode}: {output[-3000:]}")
+            raise Lost(
+                f"the first Snakemake ended with status {first.returncode}: {output[-3000:]}"
+            )
     workflow.check(folder)
     return said
 

@@ -25,7 +25,9 @@ import transformers
 OUT = Path(__file__).with_name("adapters.json")
 PACKAGES = ("adapters", "transformers", "torch", "numpy")
 BASE_SEED, ADAPTER_SEED, SENTENCE_SEED = 11, 12, 13
-SIZES = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, vocab_size=50)
+SIZES = dict(
+    hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, vocab_size=50
+)
 LABELS = 3
 BOTTLENECK = 4
 LENGTHS = (3, 7, 12, 5)
@@ -67,17 +69,27 @@ def fill(parameters: dict[str, torch.Tensor], seed: int) -> None:
 
 def settings_of(family: str, **changes) -> dict:
     """Arguments of a configuration of this family: the tiny model's, with `changes`."""
-    common = SIZES | dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, max_position_embeddings=20)
-    special = dict(type_vocab_size=1, pad_token_id=1, bos_token_id=0, eos_token_id=2) if family == "roberta" else {}
+    common = SIZES | dict(
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, max_position_embeddings=20
+    )
+    special = (
+        dict(type_vocab_size=1, pad_token_id=1, bos_token_id=0, eos_token_id=2)
+        if family == "roberta"
+        else {}
+    )
     return common | special | dict(num_labels=LABELS) | changes
 
 
 def classifier(family: str):
     """The tiny classifier with its parameters filled, in float64, ready for adapters."""
     if family == "bert":
-        model = transformers.BertForSequenceClassification(transformers.BertConfig(**settings_of(family)))
+        model = transformers.BertForSequenceClassification(
+            transformers.BertConfig(**settings_of(family))
+        )
     else:
-        model = transformers.RobertaForSequenceClassification(transformers.RobertaConfig(**settings_of(family)))
+        model = transformers.RobertaForSequenceClassification(
+            transformers.RobertaConfig(**settings_of(family))
+        )
     model = model.double().eval()
     fill(dict(model.named_parameters()), BASE_SEED)
     return model
@@ -94,7 +106,9 @@ def with_adapter(model, method: str, width: int, bottleneck: int, left_out: list
 
 def trained(model) -> dict[str, torch.nn.Parameter]:
     """What the library trains in the base model; the head, which it trains too, is left out."""
-    return {name: value for name, value in model.base_model.named_parameters() if value.requires_grad}
+    return {
+        name: value for name, value in model.base_model.named_parameters() if value.requires_grad
+    }
 
 
 def sentences(family: str) -> list[dict[str, list[int]]]:
@@ -103,13 +117,20 @@ def sentences(family: str) -> list[dict[str, list[int]]]:
     made = []
     for length in LENGTHS:
         types = [int(family == "bert" and place >= length // 2) for place in range(length)]
-        made.append(dict(input_ids=random.randint(3, SIZES["vocab_size"], length).tolist(), token_type_ids=types))
+        made.append(
+            dict(
+                input_ids=random.randint(3, SIZES["vocab_size"], length).tolist(),
+                token_type_ids=types,
+            )
+        )
     return made
 
 
 def first_token(model, sentence: dict[str, list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
     """(hidden state of the first token after the last layer [width], logits [labels]) of one sentence."""
-    out = model(**{name: torch.tensor([ids]) for name, ids in sentence.items()}, output_hidden_states=True)
+    out = model(
+        **{name: torch.tensor([ids]) for name, ids in sentence.items()}, output_hidden_states=True
+    )
     return out.hidden_states[-1][0, 0], out.logits[0]
 
 
@@ -123,12 +144,16 @@ def case(family: str, method: str) -> dict:
     fill(ours, ADAPTER_SEED)
     outputs = [first_token(model, sentence) for sentence in sentences(family)]
     hidden = torch.stack([state for state, _ in outputs])
-    assert all((state - other).abs().max() > 1e-3 for state, other in zip(hidden, without, strict=True))
+    assert all(
+        (state - other).abs().max() > 1e-3 for state, other in zip(hidden, without, strict=True)
+    )
     gradients = torch.autograd.grad(hidden.square().sum(), list(ours.values()))
     return dict(
         family=family,
         method=method,
-        settings={key: value for key, value in settings.to_dict().items() if not key.startswith("phm")},
+        settings={
+            key: value for key, value in settings.to_dict().items() if not key.startswith("phm")
+        },
         adapter={name: value.tolist() for name, value in ours.items()},
         first_token=hidden.tolist(),
         first_token_without_adapter=torch.stack(without).tolist(),
@@ -151,28 +176,45 @@ def fresh(method: str) -> dict:
     """Mean, standard deviation and number of the values that the library starts from, over all layers of a wider model."""
     torch.manual_seed(0)
     width, bottleneck = 256, 64
-    config = transformers.RobertaConfig(**settings_of("roberta", hidden_size=width, num_hidden_layers=12))
-    model, _ = with_adapter(transformers.RobertaForSequenceClassification(config), method, width, bottleneck, [])
+    config = transformers.RobertaConfig(
+        **settings_of("roberta", hidden_size=width, num_hidden_layers=12)
+    )
+    model, _ = with_adapter(
+        transformers.RobertaForSequenceClassification(config), method, width, bottleneck, []
+    )
     groups = {}
     for name, value in trained(model).items():
         side = "down" if ".adapter_down." in name else "up"
         groups.setdefault(f"{side}.{name.rpartition('.')[2]}", []).append(value.detach().flatten())
     values = {group: torch.cat(parts) for group, parts in groups.items()}
     return {
-        group: dict(mean=value.mean().item(), std=value.std().item(), number=len(value)) for group, value in values.items()
+        group: dict(mean=value.mean().item(), std=value.std().item(), number=len(value))
+        for group, value in values.items()
     }
 
 
 def count(method: str, size: str, bottleneck: int, dropped: int) -> dict:
     """Parameters that the library trains in RoBERTa, its head left out; on the meta device, so no weight is made."""
     width, layers = MODELS[size]
-    sizes = dict(hidden_size=width, num_hidden_layers=layers, num_attention_heads=width // 64, intermediate_size=4 * width)
+    sizes = dict(
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 64,
+        intermediate_size=4 * width,
+    )
     config = transformers.RobertaConfig(**settings_of("roberta", **sizes))
     with torch.device("meta"):
         model = transformers.RobertaForSequenceClassification(config)
         model, _ = with_adapter(model, method, width, bottleneck, list(range(dropped)))
     number = sum(value.numel() for value in trained(model).values())
-    return dict(method=method, width=width, layers=layers, bottleneck=bottleneck, dropped=dropped, trainable=number)
+    return dict(
+        method=method,
+        width=width,
+        layers=layers,
+        bottleneck=bottleneck,
+        dropped=dropped,
+        trainable=number,
+    )
 
 
 def main() -> None:

@@ -87,7 +87,11 @@ StorageLoc=slurm
 
 def lacking(accounting: bool = True) -> list[str]:
     """The programs that are not installed."""
-    wanted = (*ALWAYS, "sbatch", *((*ACCOUNTING, "mariadb-install-db", "sacctmgr") if accounting else ()))
+    wanted = (
+        *ALWAYS,
+        "sbatch",
+        *((*ACCOUNTING, "mariadb-install-db", "sacctmgr") if accounting else ()),
+    )
     return [name for name in wanted if not shutil.which(name, path=PLACES)]
 
 
@@ -107,14 +111,18 @@ class Cluster:
         self.folder, self.accounting = Path(folder).resolve(), accounting
         self._daemons: list[subprocess.Popen] = []
         self.mark = f"SLURM_CONF={self.folder}/slurm.conf"
-        self.environment = os.environ | dict([self.mark.split("=", 1)], PATH=f"{self.folder}/bin:{PLACES}")
+        self.environment = os.environ | dict(
+            [self.mark.split("=", 1)], PATH=f"{self.folder}/bin:{PLACES}"
+        )
 
     def up(self) -> "Cluster":
         """Bring it up; takes some seconds. A cluster left in the folder is taken down first."""
         self.down()
         absent = lacking(self.accounting)
         if absent:
-            raise FileNotFoundError(f"not installed: {', '.join(absent)}; tests/slurm/install.sh installs them")
+            raise FileNotFoundError(
+                f"not installed: {', '.join(absent)}; tests/slurm/install.sh installs them"
+            )
         self._configure()
         self.start("munged", "--foreground", "--force", f"--socket={self.folder}/munge.socket",
                    f"--key-file={self.folder}/munge.key", f"--pid-file={self.folder}/munged.pid",
@@ -133,16 +141,24 @@ class Cluster:
             (self.folder / name).mkdir(parents=True)
         names = ("slurmctld", "slurmd", "slurmdbd", "mariadbd")
         facts = dict(zip(names, pick_ports(len(names)), strict=True))
-        facts |= dict(folder=self.folder, user=getpass.getuser(), host=socket.gethostname().partition(".")[0])
+        facts |= dict(
+            folder=self.folder, user=getpass.getuser(), host=socket.gethostname().partition(".")[0]
+        )
         self.database_port = facts["mariadbd"]
         self._write("slurm.conf", (CLUSTER + ACCOUNTED * self.accounting).format(**facts))
         self._write("slurmdbd.conf", DATABASE.format(**facts))
         for number in range(2):
             (self.folder / f"nvidia{number}").symlink_to("/dev/null")
-        self._write("gres.conf", f"NodeName={facts['host']} Name=gpu File={self.folder}/nvidia[0-1]\n")
+        self._write(
+            "gres.conf", f"NodeName={facts['host']} Name=gpu File={self.folder}/nvidia[0-1]\n"
+        )
         self._write("munge.key", secrets.token_hex(64))
         # The plugin's jobstep takes SLURM_CONF from the environment in which it calls srun.
-        self._write("bin/srun", f'#!/bin/sh\n{self.mark} exec {shutil.which("srun", path=PLACES)} "$@"\n', 0o700)
+        self._write(
+            "bin/srun",
+            f'#!/bin/sh\n{self.mark} exec {shutil.which("srun", path=PLACES)} "$@"\n',
+            0o700,
+        )
 
     def _write(self, name: str, text: str, mode: int = 0o600) -> None:
         (self.folder / name).write_text(text)
@@ -200,7 +216,9 @@ class Cluster:
     def logs(self) -> str:
         """The last lines of every daemon."""
         logs = sorted(self.folder.glob("*.log"))
-        return "\n".join(f"{path.name}: {path.read_text(errors='replace')[-1500:]}" for path in logs)
+        return "\n".join(
+            f"{path.name}: {path.read_text(errors='replace')[-1500:]}" for path in logs
+        )
 
     def processes(self) -> list[int]:
         """Every process of the cluster and its jobs, this one and those above it left out."""

@@ -15,36 +15,55 @@ from pathlib import Path
 import yaml
 
 if __name__ == "__main__":
-    sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
+    sys.path[:0] = [
+        str(Path(__file__).resolve().parents[2]),
+        str(Path(__file__).resolve().parents[1]),
+    ]
 
-from conftest import ROOT
+from helpers.models import ROOT
 from slurm.cluster import Cluster, lacking
 from slurm.grid import PROFILE, SOON, outputs
 
-CUT = dict(models=["minilm"], tasks=["product-sentiment"], method="lora", weights=["q"], ranks=[1, 8])
+CUT = dict(
+    models=["minilm"], tasks=["product-sentiment"], method="lora", weights=["q"], ranks=[1, 8]
+)
 
 
 def main() -> int:
     if lacking():
-        print(f"the demo on Slurm: skipped, no {', '.join(lacking())} here (tests/slurm/install.sh)")
+        print(
+            f"the demo on Slurm: skipped, no {', '.join(lacking())} here (tests/slurm/install.sh)"
+        )
         return 0
     made, folder = Path(sys.argv[1]).resolve(), Path(tempfile.mkdtemp(prefix="slurm-demo-"))
     cluster = Cluster(folder / "cluster")
     try:
         for part in ("sources", "tokens"):
             shutil.copytree(made / part, folder / "results" / part)
-        changes = dict(results="results", device="auto", subspace=None, tables=dict(table2=None, table6=CUT))
+        changes = dict(
+            results="results", device="auto", subspace=None, tables=dict(table2=None, table6=CUT)
+        )
         demo = yaml.safe_load((ROOT / "config/demo.yaml").read_text(encoding="utf-8"))
         (folder / "cut.yaml").write_text(yaml.safe_dump(demo | changes))
         cluster.up()
-        command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--directory", str(folder)]
+        command = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "-s",
+            str(ROOT / "Snakefile"),
+            "--directory",
+            str(folder),
+        ]
         command += ["--configfile", str(folder / "cut.yaml"), "--profile", str(PROFILE), *SOON]
         subprocess.run([*command, "--quiet"], cwd=ROOT, env=cluster.environment, check=True)
         columns = "JobID,Comment%65,State,AllocTRES%45,Elapsed"
         print(cluster.tell("sacct", "-X", f"--format={columns}"))
         found, whole = outputs(folder / "results"), outputs(made)
         equal = [name for name, content in found.items() if whole.get(name) == content]
-        print(f"the demo on Slurm: {len(equal)} of {len(found)} files are those of the demo without it")
+        print(
+            f"the demo on Slurm: {len(equal)} of {len(found)} files are those of the demo without it"
+        )
         return int(len(equal) < len(found) or not found)
     finally:
         cluster.down()

@@ -14,7 +14,9 @@ from faults.bench import Lost
 from slurm.grid import LIMIT_S, SMALL, Grid, trainings
 
 AWAY_S = 8  # that a daemon is away
-GONE_S = 25  # that a node is; Slurm takes jobs that it started in the last 20 s to be starting still
+GONE_S = (
+    25  # that a node is; Slurm takes jobs that it started in the last 20 s to be starting still
+)
 AWAY = threading.Lock()  # one daemon at a time
 JOB = dict(ranks=[2], device="cpu")  # one job, which asks for no GPU, so that many fit
 
@@ -43,7 +45,9 @@ def _state(grid: Grid, job: str, *wanted: str) -> str:
     """The job's state, once it is one of these."""
     until = time.monotonic() + LIMIT_S
     while time.monotonic() < until:
-        state = grid.cluster.tell("squeue", "--noheader", "--states=all", "--format=%T", f"--jobs={job}").strip()
+        state = grid.cluster.tell(
+            "squeue", "--noheader", "--states=all", "--format=%T", f"--jobs={job}"
+        ).strip()
         if state in wanted:
             return state
         time.sleep(0.2)
@@ -54,7 +58,9 @@ def _same_job(grid: Grid, folder: Path, job: str) -> str:
     """Raise Lost unless it was Slurm that started the job again."""
     if grid.jobs(folder) != [job]:
         raise Lost(f"job {job} was not the only one: {grid.jobs(folder)}")
-    restarts = grid.cluster.tell("squeue", "--noheader", "--states=all", "--Format=restartcnt", f"--jobs={job}").strip()
+    restarts = grid.cluster.tell(
+        "squeue", "--noheader", "--states=all", "--Format=restartcnt", f"--jobs={job}"
+    ).strip()
     if int(restarts) < 1:
         raise Lost(f"job {job} was not started again")
     return "started again by Slurm"
@@ -127,7 +133,9 @@ def out_of_time(grid: Grid, random: Random, folder: Path) -> str:
         _go_on(process)
         grid.end(snakemake, folder)
         last = grid.jobs(folder)[-1]
-        limit = grid.cluster.tell("squeue", "--noheader", "--states=all", "--format=%l", f"--jobs={last}").strip()
+        limit = grid.cluster.tell(
+            "squeue", "--noheader", "--states=all", "--format=%l", f"--jobs={last}"
+        ).strip()
     if limit != "2:00":
         raise Lost(f"the second try had {limit}")
     _whole(grid, folder)
@@ -136,7 +144,13 @@ def out_of_time(grid: Grid, random: Random, folder: Path) -> str:
 
 def out_of_memory(grid: Grid, random: Random, folder: Path) -> str:
     """The first try has too little for its imports: Slurm ends the step, by which the job fails; the second has more."""
-    grid.run(folder, "--set-resources", "train:mem_mb=400 if attempt == 1 else 1500", "train:runtime=10", **JOB)
+    grid.run(
+        folder,
+        "--set-resources",
+        "train:mem_mb=400 if attempt == 1 else 1500",
+        "train:runtime=10",
+        **JOB,
+    )
     _whole(grid, folder, struck=False)
     first, _ = grid.jobs(folder)
     log = next((folder / "results/logs/slurm").rglob(f"{first}.log")).read_text()
@@ -158,7 +172,11 @@ def daemon_killed(grid: Grid, random: Random, folder: Path, daemon: str) -> str:
 
 def node_lost(grid: Grid, random: Random, folder: Path) -> str:
     """slurmd and all of the node's jobs, as when it loses power; it comes back."""
-    with _training(grid, folder, "--set-resources", "train:mem_mb=1500", "train:runtime=20") as (snakemake, process, job):
+    with _training(grid, folder, "--set-resources", "train:mem_mb=1500", "train:runtime=20") as (
+        snakemake,
+        process,
+        job,
+    ):
         with _away(grid, "slurmd"):
             for one in grid.of_job(job):
                 with contextlib.suppress(ProcessLookupError):

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
-from conftest import ROOT, make_glue, make_model, make_tokenizer
 from faults.bench import Lost
+from helpers.models import ROOT, make_glue, make_model, make_tokenizer
 from slurm.cluster import Cluster
 
 LIMIT_S = 900  # that no grid of this size takes, on any machine
@@ -32,18 +32,30 @@ class Grid:
         make_glue(folder / "glue")
         self.base = self.folder / "base"
         command = [*self.command(self.base, tables=True), "--cores", "2"]
-        subprocess.run(command, cwd=ROOT, check=True, env=os.environ | dict(OMP_NUM_THREADS="1"), capture_output=True)
+        subprocess.run(
+            command,
+            cwd=ROOT,
+            check=True,
+            env=os.environ | dict(OMP_NUM_THREADS="1"),
+            capture_output=True,
+        )
         self.whole = outputs(self.base / "results")
 
     def new(self, name: str) -> Path:
         """A folder with sources and tokens, and no runs yet."""
         folder = self.folder / name
-        shutil.copytree(self.base, folder, ignore=shutil.ignore_patterns("runs", "state", "logs", "tables", "figures"))
+        shutil.copytree(
+            self.base,
+            folder,
+            ignore=shutil.ignore_patterns("runs", "state", "logs", "tables", "figures"),
+        )
         return folder
 
     def command(self, folder: Path, tables: bool, ranks=(1, 2), **changes) -> list[str]:
         folder.mkdir(exist_ok=True)
-        table = dict(models=["tiny"], tasks=["sst2"], method="lora", weights=["qv"], ranks=list(ranks))
+        table = dict(
+            models=["tiny"], tasks=["sst2"], method="lora", weights=["qv"], ranks=list(ranks)
+        )
         config = dict(
             protocol="course", seeds=[0, 1], device="auto", precision="fp32", threads=1, checkpoint_every_s=0.2,
             overrides=dict(max_tokens=20, epochs=EPOCHS, learning_rate=3e-3, alpha="2r"),
@@ -55,14 +67,30 @@ class Grid:
         )  # fmt: skip
         path = folder / "config.yaml"
         path.write_text(yaml.safe_dump(config | changes))
-        command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--configfile", str(path)]
+        command = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "-s",
+            str(ROOT / "Snakefile"),
+            "--configfile",
+            str(path),
+        ]
         wanted = ["results/tables/table6.html"] if tables else ["--until", "train"]
         return [*command, "--directory", str(folder), *wanted]
 
     @contextlib.contextmanager
-    def started(self, folder: Path, *options: str, tables=False, soon=True, **config) -> Iterator[subprocess.Popen]:
+    def started(
+        self, folder: Path, *options: str, tables=False, soon=True, **config
+    ) -> Iterator[subprocess.Popen]:
         """A Snakemake over the cluster, ended with its jobs if the block is left before it."""
-        command = [*self.command(folder, tables, **config), "--profile", str(PROFILE), *(SOON if soon else []), *options]
+        command = [
+            *self.command(folder, tables, **config),
+            "--profile",
+            str(PROFILE),
+            *(SOON if soon else []),
+            *options,
+        ]
         environment = self.cluster.environment | dict(OMP_NUM_THREADS="1")
         with open(folder / "said.txt", "a") as said:
             process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=said, stderr=said)
@@ -96,9 +124,15 @@ class Grid:
 
     def check(self, folder: Path, ranks=(1, 2)) -> None:
         """Raise Lost unless the folder's rows and adapters are those of the grid that nobody disturbed."""
-        whole = {name: content for name, content in self.whole.items() if any(f"/r{rank}/" in name for rank in ranks)}
+        whole = {
+            name: content
+            for name, content in self.whole.items()
+            if any(f"/r{rank}/" in name for rank in ranks)
+        }
         found = outputs(folder / "results")
-        differ = sorted(name for name in whole.keys() | found.keys() if found.get(name) != whole.get(name))
+        differ = sorted(
+            name for name in whole.keys() | found.keys() if found.get(name) != whole.get(name)
+        )
         if differ:
             raise Lost(f"not as undisturbed: {', '.join(differ)}")
 
@@ -120,7 +154,11 @@ class Grid:
 
     def of_job(self, job: str) -> list[int]:
         """Every process of a Slurm job, and the daemon that watches over it."""
-        return [process for process in self.cluster.processes() if _slurm_job(process) == job or _watches(process, job)]
+        return [
+            process
+            for process in self.cluster.processes()
+            if _slurm_job(process) == job or _watches(process, job)
+        ]
 
 
 def outputs(results: Path) -> dict[str, bytes]:
@@ -136,7 +174,12 @@ def trainings(folder: Path) -> list[int]:
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended
             words = (path / "cmdline").read_bytes().split(b"\0")
-            if b"train" in words and b"-m" in words and b"lora" in words and os.readlink(path / "cwd") == str(folder):
+            if (
+                b"train" in words
+                and b"-m" in words
+                and b"lora" in words
+                and os.readlink(path / "cwd") == str(folder)
+            ):
                 found.append(int(path.name))
     return found
 
@@ -145,7 +188,14 @@ def _slurm_job(process: int) -> str | None:
     """The Slurm job that a process belongs to."""
     with contextlib.suppress(OSError):  # it has ended
         words = (Path("/proc") / str(process) / "environ").read_bytes().split(b"\0")
-        return next((word.decode().partition("=")[2] for word in words if word.startswith(b"SLURM_JOB_ID=")), None)
+        return next(
+            (
+                word.decode().partition("=")[2]
+                for word in words
+                if word.startswith(b"SLURM_JOB_ID=")
+            ),
+            None,
+        )
 
 
 def _watches(process: int, job: str) -> bool:

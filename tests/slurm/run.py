@@ -17,7 +17,10 @@ from pathlib import Path
 from random import Random
 
 if __name__ == "__main__":
-    sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
+    sys.path[:0] = [
+        str(Path(__file__).resolve().parents[2]),
+        str(Path(__file__).resolve().parents[1]),
+    ]
 
 from faults import run
 from slurm.cluster import Cluster
@@ -43,9 +46,15 @@ def _one(grid: Grid, random: Random, does, name: str) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--times", type=int, default=1, help="how often each disturbance (default 1)")
-    parser.add_argument("--workers", type=int, default=1, help="grids at a time, on one cluster (default 1)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--times", type=int, default=1, help="how often each disturbance (default 1)"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=1, help="grids at a time, on one cluster (default 1)"
+    )
     parser.add_argument("--only", default="", help="disturbances with this in their name")
     arguments = parser.parse_args()
     folder, started = Path(tempfile.mkdtemp(prefix="slurm-")), time.monotonic()
@@ -53,7 +62,13 @@ def main() -> int:
     try:
         cluster.up()
         faults = planned(arguments.times, arguments.only)
-        done = run.disturb(Grid(folder, cluster), faults, 0, arguments.workers, lambda line: print(line, file=sys.stderr))
+        done = run.disturb(
+            Grid(folder, cluster),
+            faults,
+            0,
+            arguments.workers,
+            lambda line: print(line, file=sys.stderr),
+        )
     finally:
         cluster.down()
         shutil.rmtree(folder, ignore_errors=True)

@@ -6,15 +6,9 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
-from lora import (
-    RESULTS_VERSION,
-    agreement,
-    comparison,
-    grid as lora_grid,
-    packs,
-    usual,
-)
-from lora.config_file import read_yaml
+from lora import RESULTS_VERSION
+from lora.experiment import compared_runs, grid as lora_grid, hparam_warnings, jobs, verify
+from lora.experiment.config import read_yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
@@ -56,7 +50,7 @@ try:
 except ValueError as problems:
     raise WorkflowError(str(problems)) from None
 
-for sentence in usual.of_cells({cell: GRID.hparams(cell) for cell in GRID.cells}):
+for sentence in hparam_warnings.warnings_of_cells({cell: GRID.hparams(cell) for cell in GRID.cells}):
     logger.warning(sentence)
 
 RUN = "{protocol}/{model}/{task}/{method}/{weights}/r{rank}/seed{seed}"
@@ -119,7 +113,7 @@ def unless_settled(wildcards, files):
     """
     seeds, runs = seeds_of(wildcards), f"{config['results']}/runs"
     settled = workflow.storage_settings.default_storage_provider is not None or all(
-        agreement.settled(GRID, cell, seeds, runs, tokens_json)
+        verify.settled(GRID, cell, seeds, runs, tokens_json)
         for cell in cells_of(wildcards)
     )
     return [ancient(name) for name in files] if settled else files
@@ -155,9 +149,9 @@ def starts_of(wildcards):
 
 def cells_text(wildcards):
     """What a training job trains, resolved: its cells with their hyperparameters and tokens."""
-    return packs.to_json(
+    return jobs.to_json(
         [
-            packs.JobCell(
+            jobs.JobCell(
                 cell,
                 GRID.hparams(cell),
                 tokens_folder(cell),
@@ -238,7 +232,7 @@ def subspace_folders():
     runs = Path(config["results"]) / "runs"
     return [
         str(runs / cell.path / f"seed{seed}")
-        for cell, seed in comparison.of(config).runs
+        for cell, seed in compared_runs.of(config).runs
     ]
 
 
@@ -272,7 +266,7 @@ def subspace_model(wildcards):
 
 def subspace_options(wildcards):
     """Which weight types and layers are compared, as command line arguments; none where the config leaves them open."""
-    asked = comparison.of(config)
+    asked = compared_runs.of(config)
     letters = ["--letters", asked.letters] if asked.letters else []
     return letters + (["--layers", *map(str, asked.layers)] if asked.layers else [])
 

@@ -1,5 +1,5 @@
 # What jobs ask for, of one machine (threads, a GPU) or of a cluster (memory and time), and which goes first.
-from lora import forecast
+from lora.planning import forecast
 from snakemake.exceptions import WorkflowError
 from snakemake.resources import Resource
 

@@ -1,0 +1,63 @@
+"""Where a data set or a model comes from, and what pins its content."""
+
+import re
+from dataclasses import dataclass
+
+from lora.errors import ConfigError, shown
+from lora.experiment.names import check_name
+
+SOURCE_KINDS = ("hub", "file", "pypi")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set or a model comes from. `kind` says how `locator` is read.
+
+    hub: `owner/name` (a model) or `owner/name:config` (a data set), at `revision`. file: a folder. pypi:
+    `package==version#path/inside`, where `revision` is `wheel` or `sdist` and `sha256` is the archive's.
+    """
+
+    name: str
+    role: str
+    kind: str
+    locator: str
+    revision: str
+    sha256: str
+    licence: str
+
+    def __post_init__(self):
+        problems = check_name("name", self.name)
+        if self.role not in ("model", "data"):
+            problems.append(f"role is {shown(self.role)}; allowed: model, data")
+        if self.kind not in SOURCE_KINDS:
+            problems.append(f"kind is {shown(self.kind)}; allowed: {', '.join(SOURCE_KINDS)}")
+        if not self.locator:
+            problems.append("locator is empty; give a hub name, a folder or package==version#path")
+        elif not self.locator.isprintable():
+            problems.append(
+                f"locator is {shown(self.locator)}; allowed: one line of printable text"
+            )
+        if self.kind == "hub" and not re.fullmatch("[0-9a-f]{40}", self.revision):
+            problems.append(
+                f"revision is {shown(self.revision)}; a hub source is pinned by a 40-digit commit"
+            )
+        if self.kind == "pypi" and self.revision not in ("wheel", "sdist"):
+            problems.append(
+                f"revision is {shown(self.revision)}; a pypi source says wheel or sdist"
+            )
+        if (self.kind == "pypi" or self.sha256) and not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            pinned = (
+                "a pypi source is pinned by its archive's"
+                if self.kind == "pypi"
+                else "allowed: none, or a"
+            )
+            problems.append(f"sha256 is {shown(self.sha256)}; {pinned} 64-digit sha256")
+        if problems:
+            raise ConfigError(f"source {self.name!r}:", problems)
+
+    @property
+    def identity(self) -> str:
+        """What pins the content, in one line: a parameter of the rules that depend on it."""
+        return " ".join(
+            part for part in (self.kind, self.locator, self.revision, self.sha256) if part
+        )

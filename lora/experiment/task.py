@@ -1,0 +1,59 @@
+"""A task: a data set, its columns, its labels and its metric."""
+
+from dataclasses import dataclass
+
+from lora.errors import ConfigError, shown
+from lora.experiment.names import MAX_INT, check_name
+
+METRICS = ("accuracy", "f1", "precision", "recall", "matthews", "pearson", "spearman")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set with a question: `num_labels` 1 is regression, otherwise classification with that many classes.
+
+    `metric` is the one the table shows and the best epoch is chosen by. The first of `eval_splits` is the one reported;
+    a second one (MNLI mismatched) is recorded beside it. `mirrors` names the GLUE task of the same kind, for demo tasks.
+    """
+
+    name: str
+    title: str
+    dataset: str
+    format: str
+    text_columns: tuple[str, ...]
+    num_labels: int
+    metric: str
+    eval_splits: tuple[str, ...]
+    mirrors: str
+
+    def __post_init__(self):
+        problems = check_name("task", self.name) + check_name("dataset", self.dataset)
+        if not 1 <= self.num_labels <= MAX_INT:
+            problems.append(
+                f"num_labels is {shown(self.num_labels)}; allowed: 1 (regression) or the number of classes"
+            )
+        if self.metric not in METRICS:
+            problems.append(f"metric is {self.metric!r}; allowed: {', '.join(METRICS)}")
+        if (self.num_labels == 1) != (self.metric in ("pearson", "spearman")):
+            problems.append(f"metric {self.metric!r} does not fit num_labels {self.num_labels}")
+        if len(self.text_columns) not in (1, 2):
+            problems.append(
+                f"text_columns has {len(self.text_columns)} names; allowed: 1 (sentence) or 2 (sentence pair)"
+            )
+        if len(self.eval_splits) not in (1, 2):
+            problems.append(
+                f"eval_splits has {len(self.eval_splits)} names; allowed: 1, or 2 as MNLI has"
+            )
+        for key, names in (("text_columns", self.text_columns), ("eval_splits", self.eval_splits)):
+            if len(set(names)) < len(names):
+                problems.append(f"{key} is {' '.join(names)!r}; allowed: each only once")
+        if "train" in self.eval_splits:
+            problems.append(
+                "eval_splits has 'train'; allowed: splits that the run does not train on"
+            )
+        if problems:
+            raise ConfigError(f"config/tasks.csv, task {self.name!r}:", problems)
+
+    @property
+    def is_regression(self) -> bool:
+        return self.num_labels == 1

@@ -1,0 +1,278 @@
+"""What a training job will take, from the config alone: seconds, memory, disk. Nothing is fetched, nothing trained.
+
+A job's time is the operations of its runs over the device's sustained rate, a share for each step however small, the
+evaluations, saved states and start-up. The form is that of the timings in benchmarks/results, which it meets within a
+quarter; on a busy machine, or a device that nobody measured, it is a guess with a stated ground. A cluster job asks for what
+is forecast with HEADROOM, doubled at each further attempt, and nothing here limits a local run. Forecasts are kept, because
+Snakemake asks for each of them several times.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from lora.experiment import registry
+from lora.experiment.cell import BASE_METHODS, Cell
+from lora.experiment.registry import Device
+from lora.model import memory
+from lora.planning import flops as arithmetic
+from lora.planning import workload
+
+GIB = 2**30
+FILL = 1.2  # places of attention over tokens: sentences are filled up to fixed widths
+STATE_BYTES_PER_S = 200e6  # written, synced and hashed
+SAVED_SHARE = 0.02  # of a job's time, at ends of epochs: keeper.SHARE
+# What is asked of a cluster over what is forecast, in one place. Of time more, as another CPU may multiply bf16 no faster
+# than float32 and nodes are shared; a job that is stopped all the same goes on from its state.
+HEADROOM = {"memory": 1.4, "time": 3.0}
+JOBSTEP_BYTES = 500 * 2**20  # Snakemake's own processes inside a cluster job
+FLOOR_MB, FLOOR_MIN = 1500, 10  # torch alone with those; starting on a busy node
+# Resident memory of a process before it trains: Python, torch and transformers; with CUDA loaded too. And what allocators
+# hold over the tensors that are counted. Of a CPU fit to the memory in the benchmark, of a GPU estimates.
+HOST_BYTES = {"cpu": 0.55 * GIB, "cuda": 3.5 * GIB}
+HELD = {"cpu": 1.5, "cuda": 1.2}
+# On a CPU oneDNN keeps the kernels of the last 1024 shapes of bf16 products, 0.7 to 0.9 MB each (measured), and the heap
+# scatters with them; every step has new shapes, about 6 of the model and 6 of each run. In float32 nothing grows.
+KERNELS, KERNEL_BYTES, NEW_SHAPES = 1024, 1.1e6, 6
+CONTEXT_BYTES = 0.8 * GIB  # CUDA's own on the device
+OF_MODEL = 0.5  # of a float32 model file that stays resident beside the model
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Of one training job on one device. `needed_bytes` of the device are the least that it can do with, `device_bytes` what
+    it takes where there is enough; both 0 on a CPU. `disk_bytes` stay in the results folder."""
+
+    train_s: float
+    startup_s: float
+    host_bytes: float
+    device_bytes: float
+    needed_bytes: float
+    disk_bytes: float
+    tokens: float
+    flops: float
+    fits: bool
+
+    @property
+    def seconds(self) -> float:
+        return self.train_s + self.startup_s
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run of a cell: what it computes and keeps."""
+
+    tokens: float
+    flops: float
+    steps: int
+    eval_tokens: float
+    eval_flops: float
+    epochs: int
+    parameters: int
+    step_tokens: float
+    longest: float
+    attended: float
+    mean: float
+    lora_inputs: int
+
+
+class Forecaster:
+    """Forecasts of the jobs of one grid; `said` are the assumptions behind those asked for so far."""
+
+    def __init__(self, grid):
+        workload.read()
+        self.grid, self.said = grid, {}
+        self.results, self.threads = Path(grid.config["results"]), grid.config["threads"]
+        self._shapes, self._runs, self._jobs = {}, {}, {}
+
+    def shape(self, model: str) -> workload.Shape:
+        if model not in self._shapes:
+            self._shapes[model], said = workload.shape_of(self.results, model)
+            self.said |= {said: None} if said else {}
+        return self._shapes[model]
+
+    def job(
+        self, cells: tuple[Cell, ...], runs_each: int, device: Device, precision: str = ""
+    ) -> Forecast:
+        """The job that trains `runs_each` seeds of each of these cells, which are of one model and method, together; in the
+        config's precision where none is given."""
+        key = (tuple(cells), runs_each, device, precision)
+        if key not in self._jobs:
+            self._jobs[key] = self._forecast(*key)
+        return self._jobs[key]
+
+    def _forecast(self, cells, runs_each: int, device: Device, precision: str) -> Forecast:
+        shape, alone = self.shape(cells[0].model), cells[0].method in BASE_METHODS
+        precision = (
+            "fp32" if alone else precision or device.precision(self.grid.config["precision"])
+        )
+        runs = [self._run(cell) for cell in cells for _ in range(runs_each)]
+        packs = [[run] for run in runs] if alone else [runs]
+        rate, every_s = (
+            device.flops_per_s(precision, self.threads),
+            self.grid.config["checkpoint_every_s"],
+        )
+        train_s = sum(_seconds(pack, shape.layers, device, rate, every_s) for pack in packs)
+        host, used, needed = _memory(packs[0], shape, device, 2 if precision == "bf16" else 4)
+        return Forecast(
+            train_s=train_s,
+            startup_s=device.startup_s,
+            host_bytes=host,
+            device_bytes=used,
+            needed_bytes=needed,
+            disk_bytes=sum(_disk(run) for run in runs),
+            tokens=sum(run.tokens for run in runs),
+            flops=sum(run.flops + run.eval_flops for run in runs),
+            fits=not device.memory_gib or needed <= device.memory_gib * GIB,
+        )
+
+    def _run(self, cell: Cell) -> _Run:
+        if cell not in self._runs:
+            self._runs[cell] = self._one(cell)
+        return self._runs[cell]
+
+    def _one(self, cell: Cell) -> _Run:
+        hparams, task, shape = (
+            self.grid.hparams(cell),
+            self.grid.tasks[cell.task],
+            self.shape(cell.model),
+        )
+        splits, said = workload.splits_of(self.results, cell.model, task, hparams.max_tokens)
+        self.said |= dict.fromkeys(said)
+        train, others = splits["train"], [splits[name] for name in task.eval_splits]
+        flops = arithmetic.per_token(shape, cell, train, task.num_labels, hparams.head == "trained")
+        size, spread = (
+            hparams.examples_per_step,
+            math.sqrt(max(train.mean * (train.attended - train.mean), 0)),
+        )
+        size = min(size, train.examples)
+        head = arithmetic.head(shape, task.num_labels)
+        return _Run(
+            tokens=train.tokens * hparams.epochs,
+            flops=train.tokens * hparams.epochs * flops.training,
+            steps=math.ceil(train.examples / size) * hparams.epochs,
+            eval_tokens=hparams.epochs * sum(split.tokens for split in others),
+            eval_flops=hparams.epochs
+            * sum(
+                split.tokens * arithmetic.per_token(shape, cell, split, task.num_labels).forward
+                for split in others
+            ),
+            epochs=hparams.epochs,
+            parameters=arithmetic.trainable(shape, cell)
+            + (head if hparams.head == "trained" else 0),
+            # The step with most tokens: four standard deviations above the mean.
+            step_tokens=min(
+                size * train.mean + 4 * spread * math.sqrt(size), size * hparams.max_tokens
+            ),
+            longest=min(train.mean + 6 * spread, hparams.max_tokens),
+            attended=train.attended,
+            mean=train.mean,
+            lora_inputs=memory.lora_inputs(cell.method, cell.weights, hparams.lora_dropout),
+        )
+
+
+def _seconds(
+    pack: list[_Run], layers: int, device: Device, flops_per_s: float, every_s: float
+) -> float:
+    """Of the runs of a pack in lock-step, whose states are saved every `every_s` seconds and at ends of epochs."""
+    most = memory.TOKENS[device.kind]
+    passes = max(max(run.steps for run in pack), sum(run.tokens for run in pack) / most)
+    steps = (
+        layers
+        * (device.layer_ms * passes + device.run_layer_ms * sum(run.steps for run in pack))
+        / 1000
+    )
+    eval_tokens = sum(run.eval_tokens for run in pack)
+    parts = eval_tokens / memory.EVALUATED[device.kind] + sum(run.epochs for run in pack)
+    passes = eval_tokens / most + max(run.epochs for run in pack)
+    # A forward pass is a third of a step's launches, and a part of it has no optimiser.
+    evaluations = layers * (device.layer_ms * passes + device.run_layer_ms * parts) / 3 / 1000
+    work = sum(run.flops + run.eval_flops for run in pack) / flops_per_s + steps + evaluations
+    once = [4 * 4 * run.parameters / STATE_BYTES_PER_S for run in pack]
+    ends = sum(run.epochs * one for run, one in zip(pack, once, strict=True))
+    return work * (1 + sum(once) / every_s) + min(ends, SAVED_SHARE * work + sum(once))
+
+
+def _memory(
+    pack: list[_Run], shape: workload.Shape, device: Device, itemsize: int
+) -> tuple[float, float, float]:
+    """Bytes of the host, of the device, and the least of the device, for the runs of a pack in lock-step."""
+    model = shape.parameters * itemsize
+    runs = 4 * memory.FLOATS_PER_PARAMETER * sum(run.parameters for run in pack)
+    worst = max(pack, key=lambda run: run.step_tokens)
+    tokens = min(memory.TOKENS[device.kind], sum(run.step_tokens for run in pack))
+    inputs = max(run.lora_inputs for run in pack)
+
+    def activations(count: float, attended: float) -> float:
+        places = FILL * count
+        return memory.activation_bytes(
+            shape.width,
+            shape.inner,
+            shape.layers,
+            shape.heads,
+            count,
+            places,
+            places * FILL * attended,
+            inputs,
+            itemsize,
+        )
+
+    held = HELD[device.kind]
+    least = model + runs + held * activations(worst.longest, worst.longest)
+    whole = model + runs + held * activations(tokens, worst.attended)
+    file = OF_MODEL * 4 * shape.parameters
+    if device.kind == "cpu":
+        shapes = (
+            min(KERNELS, NEW_SHAPES * (1 + len(pack)) * max(run.steps for run in pack))
+            if itemsize == 2
+            else 0
+        )
+        return HOST_BYTES["cpu"] + file + whole + shapes * KERNEL_BYTES, 0.0, 0.0
+    needed, used = (CONTEXT_BYTES + one for one in (least, whole))
+    used = min(used, max(needed, device.memory_gib * GIB)) if device.memory_gib else used
+    return HOST_BYTES["cuda"] + file + model + runs / memory.FLOATS_PER_PARAMETER, used, needed
+
+
+def _disk(run: _Run) -> float:
+    """What a finished run leaves: its adapter, its state with the same tensors, and the state before that, with values, two
+    moments and the best epoch's copy; a few kilobytes of text."""
+    return 4 * run.parameters * (1 + 1 + 4) + 20_000
+
+
+def shared_disk_bytes(forecaster: Forecaster) -> float:
+    """What the jobs of a grid share on disk: fetched models, and tokens with their offsets, types and labels."""
+    grid = forecaster.grid
+    models = {cell.model for cell in grid.cells}
+    prepared = {(cell.model, cell.task, grid.hparams(cell).max_tokens) for cell in grid.cells}
+    total = sum(4.0 * forecaster.shape(model).parameters for model in models)
+    for model, task, max_tokens in prepared:
+        splits, _ = workload.splits_of(forecaster.results, model, grid.tasks[task], max_tokens)
+        total += sum(5 * split.tokens + 12 * split.examples for split in splits.values())
+    return total
+
+
+def mem_mb(forecast: Forecast, attempt: int) -> int:
+    """What a cluster job asks for, MB."""
+    return max(
+        FLOOR_MB, math.ceil((HEADROOM["memory"] * forecast.host_bytes + JOBSTEP_BYTES) / 2**20)
+    ) * 2 ** (attempt - 1)
+
+
+def runtime_min(forecast: Forecast, attempt: int) -> int:
+    """What a cluster job asks for, minutes."""
+    return max(FLOOR_MIN, math.ceil(HEADROOM["time"] * forecast.seconds / 60)) * 2 ** (attempt - 1)
+
+
+def planning_device(grid) -> Device:
+    """The device that requests are made for: the config's `plan_device`, or with `auto` the CPU where the config trains on
+    it, otherwise the slowest GPU there is a row for."""
+    known = registry.devices()
+    wanted = grid.config["plan_device"]
+    if wanted != "auto":
+        return known[wanted]
+    if grid.config["device"] == "cpu":
+        return next(device for device in known.values() if device.kind == "cpu")
+    gpus = [device for device in known.values() if device.kind == "cuda"]
+    return min(
+        gpus, key=lambda device: device.flops_per_s(device.precision(grid.config["precision"]), 1)
+    )

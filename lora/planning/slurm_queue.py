@@ -1,0 +1,63 @@
+"""Why jobs wait on a Slurm cluster, and which of them could wait for ever.
+
+Slurm refuses at once what no node has, but takes a job whose time limit, nodes or account the partition or the account will
+never allow, and lets it wait; Snakemake then waits with it, silently. A person asks here, and `--cancel` ends such jobs,
+which Snakemake then reports as failed. Reasons are Slurm's own words (https://slurm.schedmd.com/job_reason_codes.html); one
+that may pass is only told. Limits that a group of jobs shares (AssocGrp, QOSGrp) pass and are not counted as lasting.
+"""
+
+import re
+import subprocess
+
+# What a reason begins with, in words. Waiting makes none of these pass.
+LASTING = {
+    "PartitionTimeLimit": "runtime is above the partition's MaxTime (`sinfo -o '%P %l'`)",
+    "PartitionNodeLimit": "more nodes than the partition has, or they are down (`sinfo -R`)",
+    "BadConstraints": "no node has all that is asked for (`sinfo -o '%P %G %m %c'`)",
+    "InvalidAccount": "not your account (`sacctmgr show associations user=$USER format=account`)",
+    "InvalidQOS": "not a QOS of your account (`sacctmgr show associations user=$USER format=qos`)",
+    "(Assoc|QOS)Max.*(Wall|PerJob)": "more than the account or QOS allows one job",
+    "DependencyNeverSatisfied": "the job it depends on failed",
+    "JobHeld": "it is held (`scontrol release` lets it go)",
+}
+ASK = "--set-resources train:runtime=... train:mem_mb=... , or --default-resources slurm_partition=... slurm_account=..."
+
+
+def waiting() -> list[tuple[str, str, str]]:
+    """(job, reason, comment) of this user's jobs that wait; raises ValueError where squeue cannot be asked."""
+    said = _tell(["squeue", "--me", "--noheader", "--states=PENDING", "--format=%i|%r|%k"])
+    return [tuple(line.split("|", 2)) for line in said.splitlines()]
+
+
+def advice(reason: str) -> str | None:
+    """A reason that does not pass by itself, in words; None for one that may."""
+    return next((words for pattern, words in LASTING.items() if re.match(pattern, reason)), None)
+
+
+def report(cancel: bool) -> None:
+    """Print every waiting job and why it waits; raises ValueError if some can never start, which `cancel` ends."""
+    stuck = []
+    for job, reason, comment in waiting():
+        words = advice(reason)
+        print(f"{job} {comment}: {reason}")
+        if words:
+            stuck.append(f"\n  - {job} {comment}: {reason}: {words}")
+            if cancel:
+                _tell(["scancel", job])
+    if stuck:
+        done = (
+            "cancelled, Snakemake will report them" if cancel else "`lora queue --cancel` ends them"
+        )
+        raise ValueError(
+            f"{len(stuck)} jobs can never start ({done}). Ask for something else with {ASK}{''.join(stuck)}"
+        )
+
+
+def _tell(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise ValueError(f"there is no {command[0]} here; run this where Slurm is") from None
+    if done.returncode:
+        raise ValueError(f"{' '.join(command)} failed: {done.stderr.strip()}")
+    return done.stdout

@@ -1,0 +1,217 @@
+"""A merged checkpoint gives the logits of peft's own model on the same adapter, and nothing is half-written."""
+
+import json
+
+import peft
+import pytest
+import torch
+import transformers
+from helpers.encoders import member, packed, padded, peft_model
+from helpers.models import VOCABULARY, make_model, make_tokenizer, sentences
+from safetensors.torch import load_file, save_file
+
+from lora import files
+from lora.adapters import merge, peft_folder
+from lora.errors import ConfigError
+from lora.model import packed_model
+
+CLOSE = {torch.float64: 1e-12, torch.float32: 1e-5}
+
+
+def logits_of(model, family) -> torch.Tensor:
+    batch = padded(*sentences(6, 4, types=family == "bert"), model.config.pad_token_id)
+    with torch.no_grad():
+        return model.eval()(**batch).logits
+
+
+def merged(folder, model_dir, output, dtype):
+    """The checkpoint as transformers loads it, with nothing missing and nothing left over."""
+    merge.merge(folder, model_dir, output, dtype)
+    model, told = transformers.AutoModelForSequenceClassification.from_pretrained(
+        output, dtype=dtype, attn_implementation="eager", output_loading_info=True
+    )
+    assert not any(told.values()), told
+    assert {path.name for path in output.iterdir()} >= {"config.json", "model.safetensors"}
+    return model
+
+
+@pytest.mark.parametrize("dtype", CLOSE)
+@pytest.mark.parametrize("weights, num_labels", [("qv", 3), ("qkvo", 1)])
+def test_a_merged_adapter_of_peft_gives_peft_s_logits(
+    model_dir, family, tmp_path, dtype, weights, num_labels
+):
+    theirs = peft_model(model_dir, weights, num_labels, dtype)
+    theirs.save_pretrained(tmp_path / "adapter")
+    model = merged(tmp_path / "adapter", model_dir, tmp_path / "out", dtype)
+    wanted = logits_of(theirs, family)
+    assert (logits_of(model, family) - wanted).abs().max() < CLOSE[dtype] * wanted.abs().max()
+    told = json.loads((tmp_path / "out/config.json").read_text())
+    assert model.config.num_labels == num_labels and told["dtype"] == str(dtype).removeprefix(
+        "torch."
+    )
+    assert told["problem_type"] == (
+        "regression" if num_labels == 1 else "single_label_classification"
+    )
+
+
+@pytest.mark.parametrize("dtype", CLOSE)
+def test_a_merged_adapter_of_ours_gives_peft_s_logits(model_dir, family, tmp_path, dtype):
+    """alpha / r is 6 / 4, not 1."""
+    tensors = packed(model_dir, member(0, "qko", 4, num_labels=2)).parameters_of(0)
+    peft_folder.write_adapter(tmp_path / "adapter", tensors, family, "tiny", "qko", 4, 6.0, 0.1)
+    base = transformers.AutoModelForSequenceClassification.from_pretrained(
+        model_dir, num_labels=2, dtype=dtype, attn_implementation="eager"
+    )
+    plain = logits_of(base, family)
+    wanted = logits_of(peft.PeftModel.from_pretrained(base, tmp_path / "adapter"), family)
+    found = logits_of(merged(tmp_path / "adapter", model_dir, tmp_path / "out", dtype), family)
+    assert (
+        (found - wanted).abs().max()
+        < CLOSE[dtype] * wanted.abs().max()
+        < 1e-3
+        < (plain - wanted).abs().max()
+    )
+
+
+def test_a_bert_adapter_without_a_pooler_takes_the_base_s(bert_dir, tmp_path):
+    theirs = peft_model(bert_dir, modules_to_save=None)
+    theirs.save_pretrained(tmp_path / "adapter")
+    found = logits_of(
+        merged(tmp_path / "adapter", bert_dir, tmp_path / "out", torch.float64), "bert"
+    )
+    assert (found - logits_of(theirs, "bert")).abs().max() < 1e-12
+    stored = load_file(bert_dir / "model.safetensors")
+    save_file(
+        {key: value for key, value in stored.items() if "pooler" not in key},
+        tmp_path / "model.safetensors",
+    )
+    (tmp_path / "config.json").write_text((bert_dir / "config.json").read_text())
+    with pytest.raises(ValueError, match="has a pooler; give an adapter that was saved with it"):
+        merge.merge(tmp_path / "adapter", tmp_path, tmp_path / "again")
+
+
+def trained_copy(model_dir, family, method, folder):
+    """A run of full fine-tuning or BitFit as its folder holds it, and transformers' model with the same parameters."""
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(
+        model_dir, num_labels=3, dtype=torch.float64, attn_implementation="eager"
+    )
+    heads = {inside: ours for ours, inside in peft_folder.HEADS[family].items()}
+    torch.manual_seed(3)
+    tensors = {}
+    with torch.no_grad():
+        for name, value in theirs.named_parameters():
+            module, _, kind = name.rpartition(".")
+            if module in heads:
+                tensors[f"{heads[module]}.{kind}"] = value.normal_(0, 0.3)
+            elif method == "ft" or kind == "bias":
+                tensors[f"base.{name.removeprefix(family + '.')}"] = value.add_(
+                    torch.randn_like(value) * 0.1
+                )
+    folder.mkdir()
+    save_file(tensors, folder / peft_folder.TENSORS)
+    files.write_json(
+        folder / peft_folder.CONFIG,
+        dict(method=method, weights="all", rank=0, model="tiny", family=family),
+    )
+    return theirs, tensors
+
+
+@pytest.mark.filterwarnings("ignore:.*newly initialized.*")
+@pytest.mark.parametrize("method", ["ft", "bitfit"])
+def test_trained_parameters_take_the_base_s_place(model_dir, family, tmp_path, method):
+    theirs, tensors = trained_copy(model_dir, family, method, tmp_path / "adapter")
+    model = merged(tmp_path / "adapter", model_dir, tmp_path / "out", torch.float64)
+    wanted = logits_of(theirs, family)
+    assert (logits_of(model, family) - wanted).abs().max() < 1e-12
+    for name, value in model.named_parameters():
+        assert torch.equal(value, dict(theirs.named_parameters())[name]), name
+    base = packed_model.load_base(model_dir)
+    trained = {
+        f"base.{name}" for name, _ in base.named_parameters() if packed_model.trains(method, name)
+    }
+    assert trained == {name for name in tensors if name.startswith("base.")}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            lambda tensors: tensors.pop("base.encoder.layer.1.output.dense.bias"),
+            "base.encoder.layer.1.output.dense.bias is",
+        ),
+        (lambda tensors: tensors.pop("head.out.bias"), "head.out.bias is missing"),
+        (
+            lambda tensors: tensors.update(
+                {"base.encoder.layer.1.output.dense.weight": torch.ones(2, 2)}
+            ),
+            "base.encoder.layer.1.output.dense.weight is nothing that bitfit trains",
+        ),
+        (
+            lambda tensors: tensors.update(
+                {"base.encoder.layer.1.output.dense.bias": torch.ones(2)}
+            ),
+            r"base.encoder.layer.1.output.dense.bias has shape \[2\], the base model has \[32\]",
+        ),
+    ],
+)
+def test_parameters_of_another_model_are_refused(bert_dir, tmp_path, change, message):
+    tensors = trained_copy(bert_dir, "bert", "bitfit", tmp_path / "adapter")[1]
+    change(tensors)
+    save_file(tensors, tmp_path / "adapter" / peft_folder.TENSORS)
+    with pytest.raises(ConfigError, match=message):
+        merge.merge(tmp_path / "adapter", bert_dir, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("changes", [dict(num_hidden_layers=3), dict(hidden_size=48)])
+def test_an_adapter_of_a_model_of_another_size_is_refused(bert_dir, tmp_path, changes):
+    peft_model(bert_dir).save_pretrained(tmp_path / "adapter")
+    other = make_model("bert", tmp_path / "other", **changes)
+    with pytest.raises(
+        ValueError, match="is for a model of 2 layers of width 32, the base model has "
+    ):
+        merge.merge(tmp_path / "adapter", other, tmp_path / "out")
+
+
+def test_bottleneck_adapters_cannot_be_merged(bert_dir, tmp_path):
+    files.write_json(
+        tmp_path / peft_folder.CONFIG, dict(method="adapter_houlsby", weights="both", rank=8)
+    )
+    with pytest.raises(
+        ValueError,
+        match="method 'adapter_houlsby', whose layers no weight can take in; allowed: lora, ft",
+    ):
+        merge.merge(tmp_path, bert_dir, tmp_path / "out")
+
+
+def test_nothing_is_overwritten_and_nothing_half_written(bert_dir, tmp_path, monkeypatch):
+    peft_model(bert_dir).save_pretrained(tmp_path / "adapter")
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="full is there already and not an empty folder"):
+        merge.merge(tmp_path / "adapter", bert_dir, full)
+    assert [path.name for path in full.iterdir()] == ["notes.txt"]
+
+    def breaks(model, folder, **_):
+        folder.mkdir()
+        (folder / "config.json").write_text("{")
+        raise OSError("no space left")
+
+    kind = transformers.BertForSequenceClassification
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="no space left"):
+        patched.setattr(kind, "save_pretrained", breaks)
+        merge.merge(tmp_path / "adapter", bert_dir, tmp_path / "models/out")
+    assert list((tmp_path / "models").iterdir()) == []
+    (tmp_path / "models/out").mkdir()
+    merge.merge(tmp_path / "adapter", bert_dir, tmp_path / "models/out")
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["out"]
+
+
+def test_the_tokenizer_comes_along(tmp_path):
+    model_dir = make_model("bert", tmp_path / "model")
+    make_tokenizer(model_dir)
+    peft_model(model_dir).save_pretrained(tmp_path / "adapter")
+    merge.merge(tmp_path / "adapter", model_dir, tmp_path / "out")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert tokenizer("word0 word3")["input_ids"] == [2, 5, 8, 3] and len(tokenizer) == VOCABULARY

@@ -1,0 +1,160 @@
+"""Configs and facts with anything wrong in them: a grid that can be used, or all that is wrong in words. Never a trace."""
+
+import copy
+import json
+import shutil
+from pathlib import Path, PurePosixPath
+
+import pytest
+import yaml
+from helpers import spoiling
+from helpers.models import ROOT
+from helpers.spoiling import fuzz, used_or_told
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lora.errors import ConfigError
+from lora.experiment import grid, jobs, registry
+from lora.experiment.cell import Cell
+from lora.experiment.config import read, read_yaml
+from lora.experiment.hparams import HPARAM_FIELDS, HPARAM_NAMES, parse_setting
+
+DEFAULT = read_yaml(ROOT / "config/config.yaml")
+DEMO = read(str(ROOT / "config/demo.yaml"))
+EVERY_KEY = DEMO | dict(  # keys that the shipped configs leave empty
+    protocols=dict(mine=dict(base="demo", learning_rate=1e-3)),
+    overrides=dict(alpha="2r", epochs=2, start="pretrained"),
+    sources=dict(vader=dict(kind="file", locator="/data/vader"), own=dict(role="model", kind="hub", locator="a/b",
+                                                                          revision="0" * 40)),
+    subspace=dict(model="minilm", task="same-article", protocol="mine", weights="qv", ranks=[4, 8], seeds=[0, 1],
+                  letters="q", layers=[1]),
+    tables=dict(
+        table2=dict(models=["minilm", "own"], tasks=["same-article"], method="lora", weights=["qv"], ranks=[4, 8],
+                    protocols=["demo", "mine"], baselines=[dict(method="lora", weights=["qkvo"], ranks=[4])]),
+        table5=dict(models=["minilm"], tasks=["tweet-intensity"], method="lora", weights=["q", "qv"], ranks=[8]),
+    ),
+)  # fmt: skip
+
+
+def check_usable(config: dict, loaded: grid.Grid) -> None:
+    """What is accepted can be asked for: its cells are folders inside the results, and jobs that get it as JSON agree."""
+    again = grid.load(json.loads(json.dumps(config)))
+    assert (again.cells, again.seeds) == (loaded.cells, loaded.seeds)
+    for cell in loaded.cells:
+        assert Cell.parse(cell.path) == cell and ".." not in PurePosixPath(cell.path).parts
+        job = [jobs.JobCell(cell, loaded.hparams(cell), "tokens")]
+        assert jobs.parse_json(jobs.to_json(job)) == job
+    for seed in loaded.seeds:
+        assert type(loaded.settings(loaded.cells[0], seed)["seed"]) is int
+    assert Path(config["results"], "runs").parent == Path(config["results"])
+
+
+@fuzz(250)
+@given(st.sampled_from([DEFAULT, DEMO, EVERY_KEY]).flatmap(spoiling.spoilt_tree))
+def test_a_config_is_a_grid_or_told(config):
+    try:
+        loaded = grid.load(copy.deepcopy(config))
+    except ConfigError as error:
+        spoiling.check_told(str(error))
+        for problem in error.problems:
+            spoiling.check_told(problem)
+        return
+    check_usable(config, loaded)
+
+
+@fuzz(150)
+@given(st.sampled_from(spoiling.places(EVERY_KEY)), spoiling.JUNK)
+def test_one_wrong_value_is_told_by_its_key(path, value):
+    """Or by the names that are missed, where those were there that something else asks for."""
+    config = copy.deepcopy(EVERY_KEY)
+    place = config
+    for key in path[:-1]:
+        place = place[key]
+    before, place[path[-1]] = place[path[-1]], value
+    try:
+        check_usable(config, grid.load(copy.deepcopy(config)))
+    except ConfigError as error:
+        key = [key for key in path if isinstance(key, str)][-1]
+        named = [
+            key.rstrip("s"),
+            *(str(key) for inside in spoiling.places(before) for key in inside),
+        ]
+        assert any(name in str(error) for name in named), (path, value, str(error))
+
+
+def test_the_config_that_is_spoilt_is_whole():
+    assert len(grid.load(EVERY_KEY).cells) == 12
+
+
+FILES = {name: (ROOT / "config" / name).read_bytes() for name in registry.FACTS}
+
+
+@fuzz(200)
+@given(
+    st.sampled_from(sorted(FILES)).flatmap(
+        lambda name: st.tuples(st.just(name), spoiling.spoilt_bytes(FILES[name]))
+    )
+)
+def test_facts_are_read_or_told(tmp_path_factory, spoilt):
+    folder = tmp_path_factory.getbasetemp() / "config"
+    folder.mkdir(exist_ok=True)
+    for name, content in FILES.items():
+        (folder / name).write_bytes(content)
+    name, content = spoilt
+    (folder / name).write_bytes(content)
+    with used_or_told("config"):
+        loaded = grid.load(DEFAULT, folder)
+        for row in loaded.published:
+            float(row["value"])
+        for cell in loaded.cells:
+            assert loaded.hparams(cell).epochs >= 1
+
+
+@fuzz(150)
+@given(spoiling.spoilt_bytes(EVERY := yaml.safe_dump(EVERY_KEY).encode()))
+def test_a_yaml_file_is_a_mapping_or_told(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "spoilt.yaml"
+    path.write_bytes(content)
+    with used_or_told(path):
+        assert isinstance(read(str(path)), dict)
+
+
+JOB = [
+    jobs.JobCell(cell, grid.load(DEMO).hparams(cell), "tokens", ("run",))
+    for cell in grid.load(DEMO).cells[:2]
+]
+
+
+@fuzz(150)
+@given(
+    st.one_of(
+        spoiling.spoilt_tree(json.loads(jobs.to_json(JOB))).map(json.dumps),
+        spoiling.spoilt_bytes(jobs.to_json(JOB).encode()).map(
+            lambda content: content.decode("utf-8", "replace")
+        ),
+        st.sampled_from(["[" * 100_000, '{"a":' * 5000, "9" * 5000, "NaN"]),
+    )
+)
+def test_the_cells_of_a_job_are_read_or_told(text):
+    with used_or_told("The cells of a job"):
+        cells = jobs.parse_json(text)
+        assert jobs.parse_json(jobs.to_json(cells)) == cells
+
+
+@fuzz(400)
+@given(st.sampled_from(HPARAM_NAMES), spoiling.JUNK, st.sampled_from([1, 8, 1024]))
+def test_a_setting_is_a_value_or_told(name, written, rank):
+    with used_or_told(name, "allowed"):
+        value = parse_setting(name, written, rank)
+        assert type(value) is HPARAM_FIELDS[name].type
+        assert parse_setting(name, str(value), rank) == value
+        assert json.loads(json.dumps(value, allow_nan=False)) == value
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_a_facts_file_of_another_system_is_the_same_facts(tmp_path, name):
+    """With a byte-order mark and \\r\\n, as spreadsheets save it."""
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    content = b"\xef\xbb\xbf" + FILES[name].replace(b"\n", b"\r\n")
+    (tmp_path / "config" / name).write_bytes(content)
+    assert registry.read_rows(name, tmp_path / "config") == registry.read_rows(name)

@@ -1,0 +1,179 @@
+"""Figures are drawn from CSVs alone, are the same bytes twice, and say what they do not show."""
+
+import struct
+
+import pytest
+from helpers.figures import words
+from helpers.synthetic import load, make_runs, paper_grid, table
+
+from lora.figures import results, style
+from lora.tables import cells
+
+
+def drawn(figure: str, folder, place) -> str:
+    """The words of a figure."""
+    results.draw(figure, folder, place / "figure")
+    return words((place / "figure.svg").read_bytes())
+
+
+def write_tables(asked, place):
+    cells.collect(asked, place / "runs", place / "runs.csv")
+    for name in asked.tables:
+        cells.write(asked, place / "runs.csv", name, place / "tables")
+    return place / "tables"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Tables of a grid with missing and failed runs, and one cell that has none left."""
+    place = tmp_path_factory.mktemp("plots")
+    asked = load(
+        seeds=[0, 1],
+        tables=dict(
+            table2=table(["roberta-base"], ["sst2", "mrpc"]),
+            table6=table(
+                ["roberta-base"], ["mnli"], ("q", "qv"), (1, 8), protocols=["course", "frozen"]
+            ),
+        ),
+        protocols=dict(frozen=dict(base="course", head="frozen")),
+    )
+    missing = [("sst2", "qv", 8, 0), ("mnli", "q", 1, 0), ("mnli", "q", 1, 1)]
+    make_runs(asked, place / "runs", missing=missing, failed=[("mnli", "qv", 1, 1)])
+    return write_tables(asked, place)
+
+
+@pytest.mark.parametrize("figure", results.FIGURES)
+def test_every_figure_is_drawn_and_is_the_same_bytes_twice(figure, folder, tmp_path):
+    for name in ("once", "again"):
+        results.draw(figure, folder, tmp_path / name)
+    once = (tmp_path / "once.svg").read_bytes()
+    assert once == (tmp_path / "again.svg").read_bytes() and b"<dc:date>" not in once
+    picture = (tmp_path / "once.png").read_bytes()
+    assert picture == (tmp_path / "again.png").read_bytes()
+    width, height = struct.unpack(">II", picture[16:24])
+    assert picture[:8] == b"\x89PNG\r\n\x1a\n" and width > 800 and height > 400
+    assert "Not shown, of" in words(once)
+
+
+def test_what_is_absent_is_said(folder, tmp_path):
+    text = drawn("rank_curves", folder, tmp_path)
+    assert "Not shown, of 16 runs: 4 missing, 2 failed." in text
+    assert "shape only" in text and "n = 0 to 2" in text
+
+
+def test_labels_carry_units(folder, tmp_path):
+    text = drawn("table2", folder, tmp_path)
+    assert (
+        "accuracy (%)" in text
+        and "n=1 of 2" in text
+        and "paper ± its spread" in text
+        and "course ± its spread" in text
+    )
+
+
+@pytest.mark.parametrize("figure", results.FIGURES)
+def test_nothing_to_show_is_a_picture_that_says_so(figure, tmp_path):
+    assert "no finished run" in drawn(figure, tmp_path / "no tables here", tmp_path)
+    assert (tmp_path / "figure.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("figure", results.FIGURES)
+def test_all_runs_missing_is_a_picture_that_says_so(figure, tmp_path):
+    assert "no finished run" in drawn(
+        figure, write_tables(load(config="demo.yaml"), tmp_path), tmp_path
+    )
+
+
+def test_one_point_of_nothing_published_says_nothing_about_parameters(tmp_path):
+    asked = load(
+        config="demo.yaml", tables=dict(table2=table(["minilm"], ["movie-polarity"]), table6=None)
+    )
+    make_runs(asked, tmp_path / "runs")
+    assert "nothing published beside it" in drawn(
+        "parameters", write_tables(asked, tmp_path), tmp_path
+    )
+
+
+@pytest.fixture(scope="module")
+def methods(tmp_path_factory):
+    """The tables of config/paper.yaml, all methods on both models, with failed and missing runs of baselines."""
+    place = tmp_path_factory.mktemp("methods")
+    two = load(config="paper.yaml").config["tables"]["table2"] | dict(tasks=["mnli", "cola", "rte"])
+    asked = paper_grid(seeds=(0, 1), tables=("table5", "table6"), changed=dict(table2=two))
+    make_runs(
+        asked, place / "runs", missing=[("rte", "all", 0, 0)], failed=[("cola", "both", 64, 1)]
+    )
+    return write_tables(asked, place)
+
+
+@pytest.mark.parametrize("figure", [name for name in results.FIGURES if name != "head_ablation"])
+def test_every_method_is_in_the_figures_of_table2(figure, methods, tmp_path):
+    """Each row under a label of its own; the figures of table 6 alone are of LoRA."""
+    text = drawn(figure, methods, tmp_path)
+    if figure != "rank_curves":
+        for name in ("FT", "BitFit", "Adpt$^D$", "Adpt$^P$", "Adpt$^H$", "LoRA $W_q$, $W_v$"):
+            assert name in text, name
+        assert "Not shown, of" in text and "2 missing, 1 failed" in text
+    else:
+        assert "Not shown" not in text
+
+
+def test_rows_of_one_method_have_labels_of_their_own(methods):
+    rows = {
+        tuple(row[key] for key in style.CELL if key != "task"): row
+        for row in style.read(methods, "table2")
+    }
+    labels = [(row["model"], style.row_label(row), row["protocol"]) for row in rows.values()]
+    assert len(labels) == len(set(labels)) == 5 + 7
+    assert ("roberta-base", "Adpt$^D$ 48, layers 9+", "paper") in labels
+
+
+def test_series_differ_and_rows_of_one_method_share_a_colour(methods):
+    rows = style.read(methods, "table2")
+    series = style.series_of(rows)
+    assert len(set(series.values())) == len(series) == 10
+    colours = {}
+    for (method, *_), (colour, *_) in series.items():
+        colours.setdefault(method, set()).add(colour)
+    assert (
+        all(len(found) == 1 for found in colours.values())
+        and len(set().union(*colours.values())) == 6
+    )
+
+
+def test_heads_are_compared_where_table6_has_two_protocols(folder, tmp_path):
+    text = drawn("head_ablation", folder, tmp_path)
+    assert "course: head trained" in text and "frozen: head frozen" in text
+    assert (
+        "paper, GPT-3 175B, shape only" in text
+        and "Not shown, of 16 runs: 4 missing, 2 failed." in text
+    )
+
+
+def test_published_curves_are_beside_heads_only_on_mnli(tmp_path):
+    six = table(
+        ["minilm"], ["product-sentiment"], ("q", "qv"), (1, 8), protocols=["demo", "frozen"]
+    )
+    asked = load(
+        config="demo.yaml",
+        protocols=dict(frozen=dict(base="demo", head="frozen")),
+        tables=dict(table6=six),
+    )
+    make_runs(asked, tmp_path / "runs")
+    text = drawn("head_ablation", write_tables(asked, tmp_path), tmp_path)
+    assert "demo: head trained" in text and "frozen: head frozen" in text
+    assert "GPT-3" not in text and "course" not in text and "published" not in text
+
+
+def test_one_protocol_is_no_comparison_of_heads(tmp_path):
+    asked = load(config="demo.yaml")
+    make_runs(asked, tmp_path / "runs")
+    assert "table 6 has one protocol" in drawn(
+        "head_ablation", write_tables(asked, tmp_path), tmp_path
+    )
+
+
+def test_an_unknown_figure_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no figure 'pie'; there are: table2, rank_curves"):
+        results.draw("pie", tmp_path, tmp_path / "figure")
+    assert list(tmp_path.iterdir()) == []

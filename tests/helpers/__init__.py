@@ -1,0 +1,1 @@
+"""Stand-ins and small inputs that several tests share."""

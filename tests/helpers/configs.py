@@ -1,0 +1,20 @@
+"""Shared by tests."""
+
+import copy
+
+import yaml
+
+from helpers.models import ROOT
+
+DEFAULT = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+
+
+def changed(**changes) -> dict:
+    config = copy.deepcopy(DEFAULT)
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        place = config
+        for parent in parents:
+            place = place[parent]
+        place[last] = value
+    return config

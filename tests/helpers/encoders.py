@@ -1,0 +1,91 @@
+"""Shared by tests."""
+
+import numpy as np
+import peft
+import torch
+import transformers
+
+from lora.adapters import peft_folder
+from lora.experiment import registry
+from lora.experiment.cell import Cell
+from lora.model import packed_model
+
+MODULES = dict(q="query", k="key", v="value", o="attention.output.dense")
+
+
+def member(seed=0, weights="qv", rank=4, num_labels=3, **changes) -> packed_model.AdapterSpec:
+    rows = registry.read_rows("hparams.csv")
+    hparams = registry.resolve(
+        rows, Cell("m", "sst2", "lora", weights, rank, "course"), {"alpha": 6, **changes}
+    )
+    return packed_model.AdapterSpec(seed, weights, rank, num_labels, hparams)
+
+
+def packed(model_dir, *members) -> packed_model.PackedModel:
+    model = packed_model.PackedModel(
+        packed_model.load_base(model_dir, torch.float64), list(members)
+    )
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for run in range(len(members)):
+            for name, value in model.parameters_of(run).items():
+                if name.endswith(".b"):
+                    value.normal_(0, 0.3)
+    return model
+
+
+def padded(ids, types, lengths, pad):
+    """The same sentences as a padded batch for transformers."""
+    longest, starts = lengths.max(), np.cumsum(lengths) - lengths
+    out = dict(
+        input_ids=np.full((len(lengths), longest), pad),
+        token_type_ids=np.zeros((len(lengths), longest), int),
+    )
+    mask = np.arange(longest) < lengths[:, None]
+    for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+        out["input_ids"][row, :length] = ids[start : start + length]
+        out["token_type_ids"][row, :length] = types[start : start + length]
+    return {
+        name: torch.from_numpy(value)
+        for name, value in (out | {"attention_mask": mask.astype(int)}).items()
+    }
+
+
+def peft_twin(model_dir, model, run, tmp_path):
+    """The run as peft sees it: its exported adapter loaded onto transformers' own classification model."""
+    member = model.members[run]
+    tensors = model.parameters_of(run)
+    family = model.base.config.model_type
+    peft_folder.write_adapter(
+        tmp_path,
+        tensors,
+        family,
+        "tiny",
+        member.weights,
+        member.rank,
+        member.hparams.alpha,
+        member.hparams.lora_dropout,
+    )
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(
+        model_dir, num_labels=member.num_labels, dtype=torch.float64, attn_implementation="eager"
+    )
+    return peft.PeftModel.from_pretrained(theirs, tmp_path, is_trainable=True)
+
+
+def peft_model(model_dir, weights="qv", num_labels=3, dtype=torch.float64, **options):
+    """A PeftModel as peft makes it, all that trains filled with noise."""
+    base = transformers.AutoModelForSequenceClassification.from_pretrained(
+        model_dir, num_labels=num_labels, dtype=dtype, attn_implementation="eager"
+    )
+    bert = base.config.model_type == "bert"
+    common = dict(
+        r=3, lora_alpha=7, lora_dropout=0.25, target_modules=[MODULES[letter] for letter in weights]
+    )
+    common |= dict(modules_to_save=["classifier", "pooler"] if bert else None)
+    model = peft.get_peft_model(base, peft.LoraConfig(task_type="SEQ_CLS", **(common | options)))
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for value in model.parameters():
+            if value.requires_grad:
+                value.normal_(0, 0.3)
+    return model.eval()

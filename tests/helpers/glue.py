@@ -1,0 +1,8 @@
+"""Shared by tests."""
+
+import os
+from pathlib import Path
+
+from helpers.models import ROOT
+
+GLUE = Path(os.environ.get("LORA_GLUE_DIR", ROOT.parent / "shared" / "data" / "glue"))

@@ -1,0 +1,19 @@
+"""Shared by tests."""
+
+from helpers.training import OVERRIDES
+from lora.experiment import registry
+from lora.experiment.cell import Cell
+
+WEIGHTS = dict(
+    ft="all",
+    bitfit="bias",
+    adapter_houlsby="both",
+    adapter_pfeiffer="ffn",
+    adapter_drop="ffn1",
+    lora="qv",
+)
+
+
+def hparams_of(**changes):
+    cell = Cell("m", "sst2", "lora", "qv", 4, "course")
+    return registry.resolve(registry.read_rows("hparams.csv"), cell, OVERRIDES | changes)

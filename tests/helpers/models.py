@@ -1,0 +1,85 @@
+"""Tiny BERT and RoBERTa models with random weights, and a small made data set."""
+
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+VOCABULARY = 60
+
+
+def make_model(family: str, folder: Path, **changes) -> Path:
+    """A two-layer model folder as `save_pretrained` writes it; wide initial weights, so that every part matters."""
+    import torch
+    import transformers
+
+    torch.manual_seed(7)
+    sizes = dict(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=48,
+        vocab_size=VOCABULARY,
+    )
+    common = sizes | dict(max_position_embeddings=40, initializer_range=0.15) | changes
+    if family == "bert":
+        model = transformers.BertModel(transformers.BertConfig(**common))
+    else:
+        config = transformers.RobertaConfig(
+            type_vocab_size=1, pad_token_id=1, bos_token_id=0, eos_token_id=2, **common
+        )
+        model = transformers.RobertaModel(config, add_pooling_layer=False)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if name.endswith(("bias", "LayerNorm.weight")):
+                value.add_(torch.randn_like(value) * 0.1)
+    model.save_pretrained(folder)
+    return folder
+
+
+def sentences(count: int, seed: int, longest: int = 20, types: bool = True):
+    """Random token rows of unequal length: (ids, types, lengths), as `data.Tokens.gather` gives them."""
+    random = np.random.default_rng(seed)
+    lengths = random.integers(3, longest + 1, count)
+    ids = random.integers(5, VOCABULARY, lengths.sum()).astype(np.int32)
+    halves = np.concatenate([np.arange(length) >= length // 2 for length in lengths])
+    return ids, (halves if types else np.zeros_like(halves)).astype(np.uint8), lengths
+
+
+WORDS = [f"word{number}" for number in range(VOCABULARY - 5)]
+
+
+def make_tokenizer(folder: Path) -> None:
+    """A word-level tokenizer.json with BERT's special tokens, for a model of VOCABULARY tokens."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    vocabulary = {
+        word: number
+        for number, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])
+    }
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def make_glue(folder: Path, train: int = 40, dev: int = 24) -> Path:
+    """A folder with SST-2 and STS-B in the official layout: the label is whether word0 is there, or how many word0."""
+    random = np.random.default_rng(3)
+    for name, count in (("train", train), ("dev", dev)):
+        single, pair = ["sentence\tlabel"], ["index\tsentence1\tsentence2\tscore"]
+        for index in range(count):
+            words = list(random.choice(WORDS[1:], 6))
+            label = index % 2
+            single.append(f"{' '.join((['word0'] if label else []) + words)}\t{label}")
+            pair.append(
+                f"{index}\t{' '.join(words)}\t{' '.join(['word0'] * (index % 6) + words)}\t{index % 6}.0"
+            )
+        for task, lines in (("SST-2", single), ("STS-B", pair)):
+            (folder / task).mkdir(parents=True, exist_ok=True)
+            (folder / task / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+    return folder

@@ -1,0 +1,213 @@
+"""Ways to spoil what a user gives, and what must come of it: it is used as it stands, or one message says what is wrong.
+
+By default few examples, the same in every run, so that a change is never blamed for another one's luck. LORA_FUZZ=thorough
+tries twenty times as many, other ones each time; hypothesis prints how to repeat the one that fails.
+"""
+
+import contextlib
+import copy
+import os
+import re
+
+import torch
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+THOROUGH = os.environ.get("LORA_FUZZ") == "thorough"
+ADVICE = re.compile(
+    r"allowed|expected|missing|must|needs it|asked for|asks for|there are|at most|pinned by|takes|source says|writes one|"
+    r"\b(give|fetch|prepare|retrain|train|use|save|keep|make|add|write|delete)\b"
+)
+LONGEST = 6000  # characters of a message that somebody would still read
+
+
+def fuzz(examples: int) -> settings:
+    """Hypothesis' settings of a test with this many examples by default."""
+    return settings(
+        max_examples=examples * (20 if THOROUGH else 1),
+        derandomize=not THOROUGH,
+        database=None,
+        deadline=None,
+        print_blob=True,
+        suppress_health_check=[
+            HealthCheck.function_scoped_fixture,
+            HealthCheck.too_slow,
+            HealthCheck.data_too_large,
+        ],
+    )
+
+
+def check_told(message: str, *names) -> None:
+    """A message names what it is about, says what would be right, and can be read."""
+    assert [name for name in map(str, names) if name not in message] == [], message[:2000]
+    assert ADVICE.search(message), message[:2000]
+    assert len(message) <= LONGEST, f"{len(message)} characters: {message[:500]}"
+
+
+@contextlib.contextmanager
+def used_or_told(*names):
+    """Around the use of something spoilt: it succeeds, or raises an error whose message is as it should be. Any other
+    exception fails the test."""
+    from lora.errors import FetchError
+
+    try:
+        yield
+    except (ValueError, FetchError) as error:
+        check_told(str(error), *names)
+
+
+NUMBERS = st.one_of(
+    st.integers(-3, 600),
+    st.sampled_from(
+        [2**31, 2**32, 2**63, 2**70, 10**30, 10**400, -(10**400), 1e300, 1e-300, 0.5, 8.0, -0.0]
+    ),
+    st.floats(),
+)
+NAMES = (
+    "qv vq qkvo q all bias ffn0 ffn99 both sst2 mnli same-article roberta-base minilm lora ft course paper demo table2 seed"
+    " rank ../x a/b .. . * 1r 2r -1r nanr 1e400 1_0 １６ 5e-4 inf nan pretrained 0"
+).split()
+ODD_TEXTS = ["", " ", "\0", "a\0b", "\n", "\ufeff", "\ud800", "é", "\u202e", "x" * 3000]
+WORDS = st.one_of(st.sampled_from(NAMES + ODD_TEXTS), st.text(max_size=12))
+LEAVES = st.one_of(st.none(), st.booleans(), NUMBERS, WORDS)
+JUNK = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS | st.integers(0, 3), inner, max_size=3),
+    max_leaves=5,
+)  # fmt: skip
+
+
+def places(tree, at=()) -> list[tuple]:
+    """The path of every value inside a tree of dicts and lists."""
+    inside = (
+        tree.items()
+        if isinstance(tree, dict)
+        else enumerate(tree)
+        if isinstance(tree, list)
+        else ()
+    )
+    return [path for key, value in inside for path in [(*at, key), *places(value, (*at, key))]]
+
+
+@st.composite
+def spoilt_tree(draw, tree, changes: int = 3):
+    """A copy of a tree with one to `changes` changes: other values, keys and items gone, added, renamed or doubled."""
+    tree = copy.deepcopy(tree)
+    for _ in range(draw(st.integers(1, changes))):
+        everywhere = places(tree)
+        if not everywhere:
+            return draw(JUNK)
+        *parents, key = draw(st.sampled_from(everywhere))
+        place = tree
+        for parent in parents:
+            place = place[parent]
+        _change(draw, place, key)
+    return tree
+
+
+def _change(draw, place, key) -> None:
+    how = draw(
+        st.sampled_from(["replace", "replace", "replace", "remove", "double", "add", "rename"])
+    )
+    if how == "replace":
+        place[key] = draw(JUNK)
+    elif how == "remove":
+        del place[key]
+    elif isinstance(place, list):
+        place.insert(key, copy.deepcopy(place[key]) if how == "double" else draw(JUNK))
+    elif how == "rename":
+        place[draw(WORDS)] = place.pop(key)
+    else:
+        place[draw(WORDS | st.integers(0, 3))] = (
+            copy.deepcopy(place[key]) if how == "double" else draw(JUNK)
+        )
+
+
+class Content(bytes):
+    """Bytes that show only how they begin, so that a failing example can be read."""
+
+    def __repr__(self):
+        shown = bytes(self[:300])
+        return repr(shown) if len(shown) == len(self) else f"<{len(self)} bytes: {shown!r}...>"
+
+
+MARKS = [
+    b"\0",
+    b"\xff",
+    b"\xc3",
+    b'"',
+    b"'",
+    b"\r",
+    b"\t",
+    b",",
+    b"\n",
+    b"\n\n",
+    b"\xef\xbb\xbf",
+    b"\\",
+    b"{",
+    b"]",
+]
+ODD_CELLS = [b"nan", b"inf", b"-1", b"1e999", b"9" * 400, b" ", b"\xe2\x80\xa8", b"x" * 140_000]
+PIECES = st.one_of(st.sampled_from(MARKS), st.sampled_from(ODD_CELLS), st.binary(max_size=6))
+WAYS = ["cut", "insert", "insert", "take", "flip", "line", "line", "crlf", "bom", "cells", "empty"]
+
+
+@st.composite
+def spoilt_bytes(draw, content: bytes, changes: int = 2):
+    """Bytes with one to `changes` changes: cut, pieces put in or taken out, bits turned, lines moved or doubled, line ends
+    and byte-order marks of other systems."""
+    for _ in range(draw(st.integers(1, changes))):
+        how = draw(st.sampled_from(WAYS))
+        at = draw(st.integers(0, max(0, len(content) - 1)))
+        if how == "cut":
+            content = content[:at]
+        elif how == "insert":
+            content = content[:at] + draw(PIECES) + content[at:]
+        elif how == "take":
+            content = content[:at] + content[at + draw(st.integers(1, 20)) :]
+        elif how == "flip" and content:
+            content = (
+                content[:at]
+                + bytes([content[at] ^ (1 << draw(st.integers(0, 7)))])
+                + content[at + 1 :]
+            )
+        elif how == "line":
+            content = _other_lines(draw, content)
+        elif how == "crlf":
+            content = content.replace(b"\n", draw(st.sampled_from([b"\r\n", b"\r", b"\n\r"])))
+        elif how == "bom":
+            content = b"\xef\xbb\xbf" + content
+        elif how == "cells":
+            content = content.replace(
+                *draw(st.sampled_from([(b",", b";"), (b",", b"\t"), (b"\t", b","), (b"\t", b"  ")]))
+            )
+        elif how == "empty":
+            content = b""
+    return Content(content)
+
+
+def _other_lines(draw, content: bytes) -> bytes:
+    lines = content.split(b"\n")
+    at = draw(st.integers(0, len(lines) - 1))
+    how = draw(st.sampled_from(["double", "remove", "last", "long", "only"]))
+    if how == "double":
+        lines.insert(at, lines[at])
+    elif how == "remove":
+        del lines[at]
+    elif how == "last":
+        lines.append(lines.pop(at))
+    elif how == "long":
+        lines[at] += b"x" * 10_000
+    else:
+        lines = lines[:1]
+    return b"\n".join(lines)
+
+
+def tensors_of(rank: int = 2, width: int = 4) -> dict[str, torch.Tensor]:
+    torch.manual_seed(3)
+    pairs = {f"{layer}.{letter}": None for layer in range(2) for letter in "qv"}
+    sizes = {f"{pair}.a": (rank, width) for pair in pairs} | {
+        f"{pair}.b": (width, rank) for pair in pairs
+    }
+    sizes |= {"head.dense.weight": (width, width), "head.dense.bias": (width,)}
+    sizes |= {"head.out.weight": (2, width), "head.out.bias": (2,)}
+    return {name: torch.randn(size) for name, size in sizes.items()}

@@ -1,0 +1,69 @@
+"""Shared by tests."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from helpers.models import ROOT, make_glue, make_model, make_tokenizer
+
+
+def snakemake(*arguments, cwd=ROOT, env=None, check=True, cores=("--cores", "2")):
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "-s",
+        str(ROOT / "Snakefile"),
+        *cores,
+        *map(str, arguments),
+    ]
+    done = subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, env={**os.environ, **(env or {})}
+    )
+    output = done.stdout + done.stderr
+    assert not check or done.returncode == 0, output[-4000:]
+    return output if check else (done.returncode, output)
+
+
+def trained(output: str) -> int:
+    return output.count("rule train:")
+
+
+def small_config(folder: Path) -> dict:
+    """A config over local folders only: a tiny model and two tasks in the official TSV layout, made in `folder`."""
+    make_tokenizer(make_model("bert", folder / "tiny"))
+    make_glue(folder / "glue")
+    return dict(
+        protocol="course",
+        seeds=[0, 1],
+        device="cpu",
+        threads=1,
+        overrides=dict(max_tokens=20, epochs=2, learning_rate=3e-3, alpha="2r"),
+        sources={
+            "tiny": dict(role="model", kind="file", locator=str(folder / "tiny")),
+            "glue-sst2": dict(kind="file", locator=str(folder / "glue")),
+            "glue-stsb": dict(kind="file", locator=str(folder / "glue")),
+        },
+        tables=dict(
+            table2=dict(
+                models=["tiny"], tasks=["sst2", "stsb"], method="lora", weights=["qv"], ranks=[2]
+            ),
+            table6=dict(
+                models=["tiny"], tasks=["sst2"], method="lora", weights=["qv"], ranks=[1, 2]
+            ),
+        ),
+    )
+
+
+def write_config(folder: Path, config: dict, **changes) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config | changes))
+    return path
+
+
+def run_files(folder: Path) -> dict[str, bytes]:
+    found = sorted((folder / "results/runs").rglob("metrics.csv"))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}

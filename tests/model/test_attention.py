@@ -1,0 +1,107 @@
+"""Attention over groups of sentences: each sentence against torch's own attention on it alone, with and without dropout."""
+
+import numpy as np
+import pytest
+import torch
+
+from lora.model import attention, dropout
+
+HEADS, E = 2, 4
+LENGTHS = (3, 16, 20, 5)  # three of width 16, one of width 32
+
+
+def case(first_only=False):
+    """Rows of queries, keys and values, groups, and for each sentence and head the (query, key) rows that are real."""
+    torch.manual_seed(0)
+    groups, real, at, query_at = [], [], 0, 0
+    for width, lengths in ((16, (3, 16, 5)), (32, (20,))):
+        bias = torch.zeros(len(lengths) * HEADS, 1, width, dtype=torch.float64)
+        for number, length in enumerate(length for length in lengths for _ in range(HEADS)):
+            bias[number, 0, length:] = -torch.inf
+            queries = slice(query_at, query_at + 1) if first_only else slice(at, at + length)
+            real.append((queries, slice(at, at + length)))
+            at, query_at = at + width, query_at + 1
+        groups.append(attention.Group(len(bias), width, bias))
+    query = torch.randn(query_at if first_only else at, E, dtype=torch.float64, requires_grad=True)
+    key, value = (torch.randn(at, E, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    return query, key, value, groups, real
+
+
+@pytest.mark.parametrize("first_only", [False, True])
+def test_each_sentence_attends_as_torch_has_it(first_only):
+    query, key, value, groups, real = case(first_only)
+    for keys in (
+        None,
+        torch.zeros(len(key), dtype=torch.int32),
+    ):  # the second with no dropout to do
+        got = attention.attend(query, key, value, groups, keys, 0.0)
+        for queries, rows in real:
+            wanted = torch.softmax(query[queries] @ key[rows].T / E**0.5, -1) @ value[rows]
+            assert torch.allclose(got[queries], wanted, atol=1e-14)
+
+
+@pytest.mark.parametrize("first_only", [False, True])
+def test_with_dropout_each_sentence_attends_over_what_is_left(first_only):
+    """Value and gradients, of real rows, against torch's autograd through the plain formula with the same masks."""
+    query, key, value, groups, real = case(first_only)
+    own = torch.randint(-(2**31), 2**31, (len(key),), dtype=torch.int32)
+    got = attention.attend(query, key, value, groups, own, 0.3)
+    weight = torch.randn(len(query), E, dtype=torch.float64)
+    wanted = torch.zeros_like(got)
+    for queries, rows in real:
+        weights = torch.softmax(query[queries] @ key[rows].T / E**0.5, -1)
+        asking = own[rows][: len(weights)]
+        keep = dropout.keep_mask(
+            asking,
+            dropout.column_keys(len(key[rows]), own.device),
+            len(key[rows]),
+            0.3,
+            torch.float64,
+        )
+        wanted[queries] = (weights * keep / 0.7) @ value[rows]
+    of_real = torch.zeros(len(query), 1, dtype=torch.float64)
+    for queries, _ in real:
+        of_real[queries] = 1
+    assert torch.allclose(got * of_real, wanted, atol=1e-14)
+    inputs = query, key, value
+    ours, plain = (
+        torch.autograd.grad((out * weight * of_real).sum(), inputs) for out in (got, wanted)
+    )
+    for one, other in zip(ours, plain, strict=True):
+        assert torch.allclose(one, other, atol=1e-13)
+
+
+@pytest.mark.parametrize("frozen", [(0,), (1,), (2,), (0, 1)])
+def test_what_needs_no_gradient_gets_none(frozen):
+    query, key, value, groups, _ = case()
+    inputs = [
+        rows.detach().requires_grad_(place not in frozen)
+        for place, rows in enumerate((query, key, value))
+    ]
+    own = torch.arange(len(key), dtype=torch.int32)
+    attention.attend(*inputs, groups, own, 0.3).sum().backward()
+    assert [rows.grad is None for rows in inputs] == [place in frozen for place in range(3)]
+
+
+def test_dropout_keeps_the_mean():
+    """Over many sentences of one width, what attention leaves of a value of ones is 1 on average."""
+    rows = 1600 * 16
+    query, key = torch.randn(2, rows, E, dtype=torch.float64)
+    groups = [attention.Group(1600, 16, torch.zeros(1600, 1, 16, dtype=torch.float64))]
+    places = np.repeat(np.arange(1600), 16), np.tile(np.arange(16), 1600)
+    keys = dropout.mix(torch.from_numpy(dropout.token_numbers(0, 0, *places)))
+    left = attention.attend(query, key, torch.ones(rows, E, dtype=torch.float64), groups, keys, 0.3)
+    assert abs(left.mean().item() - 1) < 0.01 and left.std() > 0.1
+
+
+def test_gather_and_take_are_each_others_gradient():
+    x = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    source, back = (
+        torch.tensor([0, 1, 0, 2, 4, 3]),
+        torch.tensor([0, 1, 3, 5, 4]),
+    )  # place 2 only fills up
+    assert torch.autograd.gradcheck(lambda value: attention.take(value, torch.tensor([3, 0])), x)
+    assert torch.autograd.gradcheck(
+        lambda value: attention.take(attention.gather(value, source, back) ** 2, back), x
+    )
+    assert torch.equal(attention.take(attention.gather(x, source, back), back), x)

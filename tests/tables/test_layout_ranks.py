@@ -1,0 +1,217 @@
+"""Tables 5 and 6 on a page: weight types under one budget, and ranks under several protocols, against worked examples."""
+
+import pytest
+from helpers.synthetic import epochs, load, make_runs, paper_grid, table, write_run
+
+from lora.columns import TABLE_COLUMNS
+from lora.experiment import registry
+from lora.tables.cells import Made, collect, make
+
+LETTERS = ("q", "k", "v", "o", "qk", "qv", "qkvo")
+
+
+def made(asked, folder, name) -> Made:
+    collect(asked, folder / "runs", folder / "runs.csv")
+    return make(asked, folder / "runs.csv", name)
+
+
+def lines_of(page) -> dict[str, list[tuple[str, ...]]]:
+    return {section.title: [line.cells for line in section.lines] for section in page.sections}
+
+
+@pytest.fixture
+def budget(tmp_path):
+    """Table 5 of config/paper.yaml, one seed: 84 to 90 per cent in steps of one, and a last epoch one lower."""
+    asked = paper_grid(seeds=(0,), epochs=2, tables=("table5",))
+    for place, cell in enumerate(asked.cells):
+        write_run(
+            asked, cell, 0, tmp_path / "runs", epochs([0.84 + place / 100, 0.83 + place / 100])
+        )
+    return made(asked, tmp_path, "table5")
+
+
+def test_weight_types_stand_across_with_the_rank_that_each_has(budget):
+    assert budget.page.columns == (
+        *("Weight type", "W_q", "W_k", "W_v", "W_o", "W_q,W_k", "W_q,W_v", "W_q,W_k,W_v,W_o"),
+        "Spread",
+    )
+    ours, _ = lines_of(budget.page).values()
+    assert ours[0] == ("rank r of each", "8", "8", "8", "8", "4", "4", "2", "")
+    assert ours[1] == (
+        "# trainable",
+        *["147,456"] * 7,
+        "",
+    )  # 2 x 12 layers x 768 x 8, whoever shares it
+    assert ours[2] == (
+        "MNLI, best epoch, median ± std",
+        *(f"{value}.0" for value in range(84, 91)),
+        "6.0",
+    )
+    assert ours[3] == (
+        "minus mean of the line",
+        "−3.0",
+        "−2.0",
+        "−1.0",
+        "0.0",
+        "+1.0",
+        "+2.0",
+        "+3.0",
+        "",
+    )
+    assert ours[4][:2] == ("MNLI, last epoch, mean ± std", "83.0")
+    assert [cell["column"] for cell in budget.cells] == [
+        "q r8",
+        "k r8",
+        "v r8",
+        "o r8",
+        "qk r4",
+        "qv r4",
+        "qkvo r2",
+    ]
+    assert len({cell["row"] for cell in budget.cells}) == 1
+
+
+def test_gpt3_is_a_reference_whose_shape_alone_is_compared(budget):
+    """The paper's Table 5, MultiNLI: 91.0 90.8 91.0 91.3 91.3 91.3 91.7, mean 91.2."""
+    _, (level, shape) = lines_of(budget.page).values()
+    assert level == (
+        "MNLI",
+        "91.0±.1",
+        "90.8±.1",
+        "91.0±.1",
+        "91.3±.1",
+        "91.3±.1",
+        "91.3±.1",
+        "91.7±.1",
+        "0.9",
+    )
+    assert shape == (
+        "minus mean of the line",
+        "−0.2",
+        "−0.4",
+        "−0.2",
+        "+0.1",
+        "+0.1",
+        "+0.1",
+        "+0.5",
+        "",
+    )
+    assert "its level can never be compared, its shape can" in budget.page.sections[-1].title
+    assert {(fact["relation"], fact["model"], fact["task"]) for fact in budget.published} == {
+        ("reference", "gpt3-175b", "mnli")
+    }
+    assert all(fact["difference"] != fact["difference"] for fact in budget.published)
+    printed = [
+        row
+        for row in registry.read_rows("published.csv")
+        if (row["table"], row["task"]) == ("table5", "mnli")
+    ]
+    assert len(budget.published) == len(printed) == 7
+
+
+def test_a_line_of_table5_that_lacks_a_figure_has_no_shape(tmp_path):
+    asked = load(
+        seeds=[0],
+        tables=dict(
+            table2=None, table5=table(["roberta-base"], ["mnli"], ("q", "qv"), (8, 4)), table6=None
+        ),
+    )
+    make_runs(asked, tmp_path / "runs", missing=[("mnli", "qv", 4, 0)])
+    page = made(asked, tmp_path, "table5").page
+    sections = lines_of(page)
+    eight, four = [section for title, section in sections.items() if "ours" in title]
+    assert eight[0] == ("rank r of each", "8", "4", "") and four[0] == (
+        "rank r of each",
+        "4",
+        "2",
+        "",
+    )
+    assert (
+        eight[2][2] == "– (0 of 1)"
+        and eight[2][3] == "–"
+        and eight[3] == ("minus mean of the line", "–", "–", "")
+    )
+    assert "–" not in four[3]
+    (reference,) = [
+        section for section in page.sections if "GPT-3" in section.title
+    ]  # of the paper's budget, no other
+    assert reference.lines[0].cells[:3] == ("MNLI", "91.0±.1", "91.3±.1")
+
+
+@pytest.fixture
+def heads(tmp_path):
+    """Table 6 under a protocol and the same with a frozen head, on MNLI."""
+    six = table(["roberta-base"], ["mnli"], ("qv", "q"), (1, 8), protocols=["course", "frozen"])
+    own = dict(frozen=dict(base="course", head="frozen"))
+    asked = load(seeds=[0, 1], protocols=own, tables=dict(table2=None, table6=six))
+    for cell in asked.cells:
+        for seed in asked.seeds:
+            value = 0.86 if cell.protocol == "course" else {1: 0.70, 8: 0.80}[cell.rank]
+            write_run(asked, cell, seed, tmp_path / "runs", epochs([0.5, value + seed / 100, 0.6]))
+    return made(asked, tmp_path, "table6")
+
+
+def test_table6_has_sections_for_each_protocol(heads):
+    lines = lines_of(heads.page)
+    named = "RoBERTa-base, MNLI, protocol {}, ours: best epoch, median ± std"
+    assert lines[named.format("course")] == [
+        ("W_q,W_v", "86.5±.7", "86.5±.7", "0.0"),
+        ("W_q", "86.5±.7", "86.5±.7", "0.0"),
+    ]
+    assert lines[named.format("frozen")] == [
+        ("W_q,W_v", "70.5±.7", "80.5±.7", "10.0"),
+        ("W_q", "70.5±.7", "80.5±.7", "10.0"),
+    ]
+    differences = {title: cells for title, cells in lines.items() if title.endswith("minus course")}
+    assert list(differences.values()) == [
+        [("W_q,W_v", "+1.5", "0.0", ""), ("W_q", "+13.8", "+5.0", "")],
+        [("W_q,W_v", "−14.5", "−6.0", ""), ("W_q", "−2.2", "−1.0", "")],
+    ]
+    assert {(cell["protocol"], cell["head"]) for cell in heads.cells} == {
+        ("course", "trained"),
+        ("frozen", "frozen"),
+    }
+    assert any("frozen (course with head = frozen): LoRA" in note for note in heads.page.footnotes)
+
+
+def test_a_published_figure_is_listed_for_each_protocol_it_is_compared_under(heads):
+    course = [fact for fact in heads.published if fact["relation"] == "same"]
+    assert len(course) == 2 * 4 and {fact["ours_protocol"] for fact in course} == {
+        "course",
+        "frozen",
+    }
+    for cell in heads.cells:
+        (fact,) = [fact for fact in course if all(fact[key] == cell[key] for key in ("weights", "rank"))
+                   and fact["ours_protocol"] == cell["protocol"]]  # fmt: skip
+        assert (
+            cell["difference"]
+            == fact["difference"]
+            == pytest.approx(cell["best_median"] - float(fact["value"]))
+        )
+
+
+def test_another_methods_sizes_are_a_table6_too(tmp_path):
+    """Bottlenecks across, beside LoRA's ranks; full fine-tuning has none."""
+    baselines = [dict(method="adapter_pfeiffer", ranks=[16, 8]), dict(method="ft")]
+    six = table(["minilm"], ["product-sentiment"], ("q",), (1, 8), baselines=baselines)
+    asked = load(config="demo.yaml", tables=dict(table2=None, table6=six))
+    make_runs(asked, tmp_path / "runs")
+    result = made(asked, tmp_path, "table6")
+    assert result.page.columns == (
+        "Weight type",
+        "no r",
+        "r = 1",
+        "r = 8",
+        "r = 16",
+        "Spread over r",
+    )
+    named = "MiniLM, Product sentiment, {}ours: best epoch, median ± std"
+    lines = lines_of(result.page)
+    (lora,), (pfeiffer,), (ft,) = (lines[named.format(f"{method}, ")] for method in (
+        "LoRA", "Pfeiffer adapter (Adpt^P)", "full fine-tuning"))  # fmt: skip
+    assert (lora[0], lora[1], lora[4]) == ("W_q", "–", "–") and "–" not in lora[2:4]
+    assert (pfeiffer[0], pfeiffer[1], pfeiffer[2]) == ("FFN", "–", "–") and "–" not in pfeiffer[3:]
+    assert ft[0] == "all" and ft[2:] == ("–", "–", "–", "–")
+    assert len({cell["row"] for cell in result.cells}) == 3 and set(result.cells[0]) == set(
+        TABLE_COLUMNS
+    )
