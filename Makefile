@@ -13,8 +13,8 @@ demo: .venv/.ready
 
 # Tables, plots and report of the tracked reference runs: seconds, no training, no torch.
 tables: .venv/.ready
-	$(BIN)/snakemake --cores 1 --configfile config/demo.yaml --config runs=existing results=results/reference
-	$(BIN)/snakemake --cores 1 --configfile config/demo.yaml --config runs=existing results=results/reference \
+	$(BIN)/snakemake --cores 1 --configfile config/demo.yaml --config mode=existing results=results/reference
+	$(BIN)/snakemake --cores 1 --configfile config/demo.yaml --config mode=existing results=results/reference \
 		--report results/reference/report.html --quiet
 
 # Ways of training timed side by side; see benchmarks/README.md.

@@ -19,7 +19,7 @@ pathvars:
 
 
 # Tables from existing runs must not know how to train, or Snakemake could decide to (timestamps after a clone).
-if config["runs"] == "train":
+if config["mode"] == "train":
 
     include: "workflow/rules/fetch.smk"
     include: "workflow/rules/prepare.smk"

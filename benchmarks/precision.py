@@ -1,12 +1,12 @@
-"""Do bf16 and fp32 give the same figures? Two results folders of one grid, cell by cell, against the spread over seeds.
+"""Compare the metrics of a grid trained in bf16 and in fp32, cell by cell.
 
     snakemake --cores all --configfile config/demo.yaml --config precision=fp32 results=results/demo-fp32
     snakemake --cores all --configfile config/demo.yaml --config precision=bf16 results=results/demo-bf16
     python benchmarks/precision.py results/demo-fp32 results/demo-bf16
 
-A seed has the same first values, order of examples and dropout masks in both, so runs are compared seed by seed. What to
-look at is the difference beside the standard deviation over seeds, and whether the differences of all cells lean to one
-side (paired t-test over all runs). It trains nothing.
+A seed has the same initial values, example order and dropout masks in both folders, so runs are
+compared seed by seed. Compare the difference with the standard deviation over seeds. The paired
+t-test over all runs says whether the differences have a bias. The script trains nothing.
 """
 
 import argparse
@@ -18,7 +18,7 @@ CELL = ("model", "task_title", "weights", "rank")
 
 
 def read(results: Path, value: str) -> dict[tuple, dict[int, float]]:
-    """Figures in per cent, by cell and seed, of all `<table>_best.csv` of a results folder."""
+    """Read all `<table>_best.csv` of a results folder: per cent, by cell and seed."""
     found: dict[tuple, dict[int, float]] = {}
     for path in sorted((results / "tables").glob("*_best.csv")):
         with open(path, encoding="utf-8", newline="") as handle:
@@ -28,13 +28,14 @@ def read(results: Path, value: str) -> dict[tuple, dict[int, float]]:
                 )
     if not found:
         raise SystemExit(
-            f"{results}/tables holds no *_best.csv; make the tables there first (snakemake ... results={results})"
+            f"{results}/tables has no *_best.csv; make the tables first "
+            f"(snakemake ... --config results={results})"
         )
     return found
 
 
 def compare(first: dict, second: dict, names: tuple[str, str]) -> str:
-    """A Markdown table of the cells that both have, and a line that sums them up."""
+    """Return a Markdown table of the cells that both have, and a summary line."""
     from scipy import stats
 
     lines = [
@@ -47,19 +48,20 @@ def compare(first: dict, second: dict, names: tuple[str, str]) -> str:
         one, other = ([values[cell][seed] for seed in seeds] for values in (first, second))
         spread = statistics.mean([statistics.variance(one), statistics.variance(other)]) ** 0.5
         difference = statistics.mean(other) - statistics.mean(one)
-        figures = [
+        values = [
             f"{statistics.mean(one):.2f}",
             f"{statistics.mean(other):.2f}",
             f"{difference:+.2f}",
             f"{spread:.2f}",
         ]
-        lines.append(f"| {' | '.join([*cell[1:], str(len(seeds)), *figures])} |")
+        lines.append(f"| {' | '.join([*cell[1:], str(len(seeds)), *values])} |")
         pairs += zip(one, other, strict=True)
     differences = [other - one for one, other in pairs]
     test = stats.ttest_rel([other for _, other in pairs], [one for one, _ in pairs])
     lines.append(
-        f"\n{len(pairs)} pairs of runs: mean difference {statistics.mean(differences):+.3f}, standard deviation "
-        f"of a difference {statistics.stdev(differences):.3f}; paired t-test p = {test.pvalue:.2f}."
+        f"\n{len(pairs)} pairs of runs: mean difference {statistics.mean(differences):+.3f}, "
+        f"standard deviation of a difference {statistics.stdev(differences):.3f}; "
+        f"paired t-test p = {test.pvalue:.2f}."
     )
     return "\n".join(lines)
 

@@ -1,8 +1,8 @@
 """Rows of measurements to Markdown tables.
 
-A row is one measurement: what was asked for and what ways.py answered, in the columns below. Figures are medians over the
-repeats that worked; ratios are taken within each repeat first, where both ways met the machine in the same mood, and the
-median is of them. Nothing is measured here.
+A row is one measurement: the request and what ways.py returned, in the columns below. Values are
+medians over the repeats that worked. Ratios are taken within each repeat, because both ways then ran
+under the same conditions; the median is of these ratios.
 """
 
 from collections.abc import Callable
@@ -11,14 +11,14 @@ from statistics import median
 import numpy as np
 from shapes import EXAMPLES_PER_STEP, LENGTHS, draw_lengths
 
-# Units: seconds (of start-up, first step, and all steps after the first), GiB, GFLOP/s of large matrix products.
-# examples and tokens are those of the timed steps, of all runs together; flops_per_token is of shapes.training_flops.
+# Units: seconds (start-up, first step, all steps after the first), GiB, GFLOP/s of large products.
+# examples and tokens count the timed steps of all runs; flops_per_token is from training_flops.
 COLUMNS = (
-    "table model lengths way pack rank steps repeat threads status precision startup_s first_step_s train_s examples tokens "
-    "flops_per_token peak_rss_gib peak_cuda_gib gemm_fp32 gemm_bf16"
+    "table model lengths way pack rank steps repeat threads status precision startup_s "
+    "first_step_s train_s examples tokens flops_per_token peak_rss_gib peak_cuda_gib gemm_fp32 gemm_bf16"
 ).split()
 WAYS = {
-    "course": "course: Trainer, fp32, padded to 128, LoRA layer of one's own",
+    "course": "course: Trainer, fp32, padded to 128, own LoRA layer",
     "peft": "peft: Trainer, padded to the longest of the batch",
     "peft_grouped": "peft_grouped: the same, batches of like length",
     "ours": "ours: lora, one run",
@@ -39,8 +39,10 @@ def step_ms(row: dict) -> float:
 
 
 def share(row: dict) -> float:
-    """Useful operations a second over those of a large matrix product in the same precision, of the same repeat; NaN where
-    the product was not measured."""
+    """Useful operations per second, divided by the rate of a large matrix product.
+
+    The product has the same precision and is of the same repeat. NaN if it was not measured.
+    """
     product = row.get(f"gemm_{row['precision']}")
     return tokens_per_s(row) * row["flops_per_token"] / 1e9 / product if product else float("nan")
 
@@ -52,7 +54,7 @@ def ratio(above: list[dict], below: list[dict], value: Callable[[dict], float]) 
     return median(ratios) if ratios else None
 
 
-def figure(value: float | None, unit: str = "") -> str:
+def rounded(value: float | None, unit: str = "") -> str:
     """Three digits, or a dash for no value."""
     if value is None or value != value:
         return "-"
@@ -62,14 +64,14 @@ def figure(value: float | None, unit: str = "") -> str:
 
 def spread(rows: list[dict], value: Callable[[dict], float]) -> str:
     values = [value(row) for row in rows]
-    text = figure(median(values))
-    return text if len(values) == 1 else f"{text} ({figure(min(values))}-{figure(max(values))})"
+    text = rounded(median(values))
+    return text if len(values) == 1 else f"{text} ({rounded(min(values))}-{rounded(max(values))})"
 
 
 def memory(rows: list[dict]) -> str:
-    process = figure(median(row["peak_rss_gib"] for row in rows))
+    process = rounded(median(row["peak_rss_gib"] for row in rows))
     on_gpu = median(row["peak_cuda_gib"] for row in rows)
-    return f"{figure(on_gpu)} GPU, {process} process" if on_gpu else process
+    return f"{rounded(on_gpu)} GPU, {process} process" if on_gpu else process
 
 
 def line(cells: list[str]) -> str:
@@ -84,7 +86,7 @@ def table(titles: list[str], lines: list[list[str]]) -> str:
 def measured(
     name: str, rows: list[dict], width: int, cells: Callable[[list[dict]], list[str]]
 ) -> list[str]:
-    """A line of a table: `cells` of the rows that worked, and why others did not."""
+    """Return a table line: `cells` of the rows that worked, and the error of those that failed."""
     good = [row for row in rows if row["status"] == "ok"]
     bad = [row["status"] for row in rows if row["status"] != "ok"]
     if not good:
@@ -93,22 +95,31 @@ def measured(
 
 
 def ways_table(rows: list[dict]) -> str:
-    """One model and kind of lengths: the ways against each other."""
+    """Compare the ways for one model and kind of lengths."""
     of = {way: [row for row in rows if row["way"] == way] for way in WAYS}
     good = {way: [row for row in of[way] if row["status"] == "ok"] for way in WAYS}
-    titles = ["Way", "Examples/s (range)", "Real tokens/s", "ours is", "ours_pack5 is", "Precision", "Share of product rate",
-              "Start-up, s", "Peak memory, GiB"]  # fmt: skip
+    titles = [
+        "Way",
+        "Examples/s (range)",
+        "Real tokens/s",
+        "ours is",
+        "ours_pack5 is",
+        "Precision",
+        "Share of product rate",
+        "Start-up, s",
+        "Peak memory, GiB",
+    ]
 
     def cells(found: list[dict]) -> list[str]:
         ours, pack = (ratio(good[way], found, examples_per_s) for way in ("ours", "ours_pack5"))
         return [
             spread(found, examples_per_s),
-            figure(median(map(tokens_per_s, found))),
-            figure(ours, "x"),
-            figure(pack, "x"),
+            rounded(median(map(tokens_per_s, found))),
+            rounded(ours, "x"),
+            rounded(pack, "x"),
             found[0]["precision"],
-            figure(100 * median(map(share, found)), " %"),
-            figure(median(row["startup_s"] for row in found)),
+            rounded(100 * median(map(share, found)), " %"),
+            rounded(median(row["startup_s"] for row in found)),
             memory(found),
         ]
 
@@ -118,20 +129,28 @@ def ways_table(rows: list[dict]) -> str:
 
 
 def scaling_table(rows: list[dict]) -> str:
-    """One model: what a step of `lora` costs by runs in the pack and rank, against one run of rank 8."""
+    """Cost of a step of `lora` by pack size and rank, relative to one run of rank 8."""
     kinds = list(dict.fromkeys((row["pack"], row["rank"]) for row in rows))
     alone = [row for row in rows if (row["pack"], row["rank"], row["status"]) == (1, 8, "ok")]
-    titles = ["Runs in the pack, rank", "Step, ms (range)", "A step of one run, rank 8, is 1", "Examples/s",
-              "Against one run after another", "Share of product rate", "Start-up, s", "Peak memory, GiB"]  # fmt: skip
+    titles = [
+        "Runs in the pack, rank",
+        "Step, ms (range)",
+        "A step of one run, rank 8, is 1",
+        "Examples/s",
+        "Against one run after another",
+        "Share of product rate",
+        "Start-up, s",
+        "Peak memory, GiB",
+    ]
 
     def cells(found: list[dict]) -> list[str]:
         return [
             spread(found, step_ms),
-            figure(ratio(found, alone, step_ms)),
-            figure(median(map(examples_per_s, found))),
-            figure(ratio(found, alone, examples_per_s), "x") if found[0]["rank"] == 8 else "-",
-            figure(100 * median(map(share, found)), " %"),
-            figure(median(row["startup_s"] for row in found)),
+            rounded(ratio(found, alone, step_ms)),
+            rounded(median(map(examples_per_s, found))),
+            rounded(ratio(found, alone, examples_per_s), "x") if found[0]["rank"] == 8 else "-",
+            rounded(100 * median(map(share, found)), " %"),
+            rounded(median(row["startup_s"] for row in found)),
             memory(found),
         ]
 
@@ -143,7 +162,7 @@ def scaling_table(rows: list[dict]) -> str:
 
 
 def lengths_table(count: int) -> str:
-    """What was measured on GLUE, and in brackets what `count` drawn lengths have."""
+    """Lengths measured on GLUE, and in brackets those of `count` drawn lengths."""
     lines = []
     for name, facts in LENGTHS.items():
         drawn = draw_lengths(facts, count)
@@ -172,7 +191,7 @@ def markdown(rows: list[dict], header: list[str]) -> str:
     ]
     parts.append("How to read it: [README.md](../README.md).\n\n## Sentence lengths\n")
     parts.append(
-        "Tokens a sentence or pair of the GLUE training set, and in brackets of the lengths drawn here.\n"
+        "Tokens of a sentence or pair in the GLUE training set; in brackets, of the drawn lengths.\n"
     )
     parts.append(lengths_table(max(row["steps"] for row in rows) * EXAMPLES_PER_STEP))
     for kind, title, make in (

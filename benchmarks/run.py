@@ -1,8 +1,9 @@
-"""`python benchmarks/run.py`: time the ways of training against each other, and write the tables to benchmarks/results.
+"""Compare the speed of ways to train LoRA, and write the tables to benchmarks/results.
 
-Each measurement is a process of its own, and repeats are interleaved (A B C, A B C, ...), so that a machine whose speed
-drifts slows all ways alike; its matrix products are timed before each repeat. A way that fails is said to have failed and
-the rest goes on. This process stays small and imports no torch: a child's peak memory starts from its parent's.
+Each measurement runs in a separate process. Repeats are interleaved (A B C, A B C, ...), so a drift
+of the machine's speed affects all ways alike. The rate of matrix products is measured before each
+repeat. A failed measurement is recorded as failed and the others continue. This process imports no
+torch, because a child's peak memory starts from its parent's.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,21 +26,22 @@ from shapes import EXAMPLES_PER_STEP, LENGTHS, MODELS, training_flops, write_tok
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE / ".cache"
-# Runs in a pack and rank, of the table of how a step's cost grows.
+# (runs in the pack, rank) of the scaling table
 SCALING = ((1, 8), (2, 8), (5, 8), (10, 8), (20, 8), (5, 1), (5, 64))
-LIMIT_S = 3600  # a measurement that takes longer has failed
+LIMIT_S = 3600  # time limit of one measurement
 PACKAGES = ("torch", "transformers", "peft", "accelerate")
 
 
-def call(asked: dict) -> dict:
-    """The answer of ways.py to `asked`; its `status` is ok or `failed: <last line it wrote>`.
+def call(request: dict) -> dict:
+    """Run ways.py on `request` and return its answer; `status` is ok or `failed: <its last line>`.
 
-    Every way's threads spin as briefly as `lora`'s command line has it, so that another process disturbs all ways alike.
+    GOMP_SPINCOUNT is what the command line of `lora` sets, so that all ways share the machine alike.
     """
-    threads = str(asked["threads"])
+    threads = str(request["threads"])
     fixed = dict(OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads, HF_HUB_OFFLINE="1")
     environment = dict(GOMP_SPINCOUNT="10000") | os.environ | fixed
-    command = [sys.executable, str(HERE / "ways.py"), json.dumps(asked | dict(started=time.time()))]
+    command = [sys.executable, str(HERE / "ways.py")]
+    command.append(json.dumps(request | dict(started=time.time())))
     try:
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=LIMIT_S
@@ -47,46 +50,52 @@ def call(asked: dict) -> dict:
         return dict(status=f"failed: no answer in {LIMIT_S} s")
     if done.returncode:
         written = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        return dict(
-            status=f"failed: {written[-1].strip() if written else f'exit status {done.returncode}'}"
-        )
+        reason = written[-1].strip() if written else f"exit status {done.returncode}"
+        return dict(status=f"failed: {reason}")
     return dict(status="ok") | json.loads(done.stdout.splitlines()[-1])
 
 
-def comparison(arguments) -> list[list[dict]]:
-    """The measurements of each table that compares ways: one list a model and kind of lengths."""
+def comparison(arguments: argparse.Namespace) -> list[list[dict]]:
+    """Return the measurements that compare ways: one list for each model and kind of lengths."""
     return [
         [
-            dict(table="ways", model=model, lengths=lengths, way=way, pack=5 if way == "ours_pack5" else 1, rank=8,
-                 steps=arguments.steps)
+            dict(
+                table="ways",
+                model=model,
+                lengths=lengths,
+                way=way,
+                pack=5 if way == "ours_pack5" else 1,
+                rank=8,
+                steps=arguments.steps,
+            )
             for way in arguments.ways
         ]
         for model in arguments.models
         for lengths in arguments.lengths
-    ]  # fmt: skip
+    ]
 
 
-def scaling(arguments) -> list[list[dict]]:
-    """The measurements of the tables of how a step's cost grows, with half the steps: one list a model."""
+def scaling(arguments: argparse.Namespace) -> list[list[dict]]:
+    """Return the measurements of the scaling table, with half the steps: one list for each model."""
+    steps = max(3, arguments.steps // 2)
+    fixed = dict(table="scaling", lengths="sst2", way="ours", steps=steps)
     return [
-        [
-            dict(table="scaling", model=model, lengths="sst2", way="ours", pack=pack, rank=rank,
-                 steps=max(3, arguments.steps // 2))
-            for pack, rank in SCALING
-        ]
+        [fixed | dict(model=model, pack=pack, rank=rank) for pack, rank in SCALING]
         for model in arguments.models
-    ]  # fmt: skip
+    ]
 
 
-def measure_group(group: list[dict], common: dict, repeats: int, folder: Path):
-    """Rows of one group, as they are measured: repeat by repeat, the machine's own speed first."""
+def measure_group(
+    group: list[dict], common: dict, repeats: int, folder: Path
+) -> Iterator[dict[str, object]]:
+    """Yield the rows of one group, repeat by repeat; the machine's speed is measured first."""
     for repeat in range(repeats):
         speed = call(common | dict(way="machine"))
         for job in group:
             facts, shape = LENGTHS[job["lengths"]], MODELS[job["model"]]
             tokens = folder / f"{job['lengths']}-{job['steps']}-{shape.vocabulary}"
             lengths = write_tokens(tokens, facts, job["steps"], shape.vocabulary)
-            asked = job | dict(
+            request = job | dict(
                 tokens_dir=str(tokens), model_dir=str(CACHE / job["model"]), classes=facts.classes
             )
             print(
@@ -95,7 +104,7 @@ def measure_group(group: list[dict], common: dict, repeats: int, folder: Path):
                 file=sys.stderr,
                 flush=True,
             )
-            found = call(common | asked | dict(seed=repeat * 100))
+            found = call(common | request | dict(seed=repeat * 100))
             flops = training_flops(shape, lengths, job["rank"], facts.classes) / int(lengths.sum())
             row = (
                 job
@@ -106,17 +115,19 @@ def measure_group(group: list[dict], common: dict, repeats: int, folder: Path):
 
 
 def versions() -> str:
+    """Return the versions of the packages that are compared."""
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
 
 
 def commit() -> str:
+    """Return the commit of this checkout."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     done = subprocess.run(command, cwd=HERE, capture_output=True, text=True)
     return done.stdout.strip() or "unknown"
 
 
 def write(path: Path, rows: list[dict], header: list[str]) -> str:
-    """Write the tables to `path`.md and the rows to `path`.csv; returns the tables."""
+    """Write the tables to `path`.md and the rows to `path`.csv; return the tables."""
     text = markdown(rows, header)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_suffix(".md").write_text(text, encoding="utf-8")
@@ -135,6 +146,7 @@ def write(path: Path, rows: list[dict], header: list[str]) -> str:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description="Compare ways of training LoRA; see benchmarks/README.md."
     )
@@ -148,7 +160,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--steps",
         type=int,
         default=20,
-        help=f"of {EXAMPLES_PER_STEP} examples of a run; the first is not timed",
+        help=f"steps of {EXAMPLES_PER_STEP} examples; the first is not timed",
     )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument(
@@ -168,7 +180,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure what is asked for; 1 if a measurement failed, otherwise 0."""
+    """Run the measurements; return 1 if one failed, otherwise 0."""
     arguments = parse(argv)
     common = dict(threads=arguments.threads, device=arguments.device)
     machine = call(common | dict(way="machine"))
@@ -188,7 +200,8 @@ def main(argv: list[str] | None = None) -> int:
         f"Device: {machine['device_name']}, {arguments.threads} CPU threads",
         f"Date: {datetime.now(UTC):%Y-%m-%d}, commit {commit()}",
         f"Versions: Python {sys.version.split()[0]}, {versions()}",
-        f"Settings: {arguments.steps} steps of {EXAMPLES_PER_STEP} examples, {arguments.repeats} interleaved repeats",
+        f"Settings: {arguments.steps} steps of {EXAMPLES_PER_STEP} examples, "
+        f"{arguments.repeats} interleaved repeats",
     ]
     kinds = dict(ways=comparison, scaling=scaling)
     groups = [group for kind in arguments.tables for group in kinds[kind](arguments)]
@@ -203,12 +216,11 @@ def main(argv: list[str] | None = None) -> int:
                 write(arguments.output / slug, rows, header)
     after = call(common | dict(way="machine"))
     rates = "; ".join(
-        f"{name} {machine[f'gemm_{name}']:.0f} before, {after.get(f'gemm_{name}', float('nan')):.0f} after"
-        for name in ("fp32", "bf16")
+        f"{name} {machine[key]:.0f} before, {after.get(key, float('nan')):.0f} after"
+        for name, key in (("fp32", "gemm_fp32"), ("bf16", "gemm_bf16"))
     )
-    header.append(
-        f"Matrix products, GFLOP/s: {rates}. Whole comparison: {(time.time() - started) / 60:.0f} minutes"
-    )
+    minutes = (time.time() - started) / 60
+    header.append(f"Matrix products, GFLOP/s: {rates}. Whole comparison: {minutes:.0f} minutes")
     print(write(arguments.output / slug, rows, header))
     print(f"Written to {arguments.output / slug}.md and .csv")
     return int(any(row["status"] != "ok" for row in rows))

@@ -1,8 +1,8 @@
-"""What is trained on: model shapes, sentence lengths like those of GLUE, and the arithmetic a training needs.
+"""Inputs of the benchmarks: model shapes, sentence lengths as in GLUE, and operation counts.
 
-Speed depends on shapes and lengths, not on what is written in the sentences, so models have random weights, token ids
-and labels are random, and lengths follow what was measured on GLUE. Nothing has to be downloaded, and every way of
-training reads the same folders. What this cannot show is whether a way learns.
+Speed depends on shapes and lengths, not on the text. So the weights, token ids and labels are random,
+and the lengths follow those measured on GLUE. Nothing is downloaded, and every way of training reads
+the same folders. The benchmarks do not show whether a way learns.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from statistics import NormalDist
 import numpy as np
 
 EXAMPLES_PER_STEP = 16
-PAD_TO = 128  # the longest sentence, and what the course's way pads every sentence to
-EVAL_EXAMPLES = 16  # one batch, so that what is timed is training
+PAD_TO = 128  # the longest sentence; the course pads every sentence to it
+EVAL_EXAMPLES = 16  # one batch, so that evaluation takes no time
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Shape:
 
 
 MODELS = {
-    "demo": Shape(
-        "bert", 6, 384, 12, 1536, 30522, 512, 2
-    ),  # sentence-transformers/all-MiniLM-L6-v2
-    "roberta-base": Shape("roberta", 12, 768, 12, 3072, 50265, 514, 1),  # FacebookAI/roberta-base
+    # sentence-transformers/all-MiniLM-L6-v2
+    "demo": Shape("bert", 6, 384, 12, 1536, 30522, 512, 2),
+    # FacebookAI/roberta-base
+    "roberta-base": Shape("roberta", 12, 768, 12, 3072, 50265, 514, 1),
 }
 
 
@@ -61,7 +61,10 @@ class Lengths:
 
 
 MEASURED = "measured on the official train file, in RoBERTa's tokens with the special ones"
-ESTIMATED = "estimated from bytes an example and the bytes a token of six other tasks; the spread from E[L^2]/E[L]"
+ESTIMATED = (
+    "estimated from the bytes per example and the bytes per token of six other tasks; "
+    "the spread from E[L^2]/E[L]"
+)
 LENGTHS = {
     "sst2": Lengths(2, 13.36, 10, 33, 66, 19.9, MEASURED, "lognormal", 10.6, 0.68, 3),
     "mrpc": Lengths(2, 54.08, 54, 75, 104, 57.1, MEASURED, "normal", 54.0, 12.9, 12),
@@ -70,9 +73,11 @@ LENGTHS = {
 
 
 def draw_lengths(facts: Lengths, count: int, seed: int = 0) -> np.ndarray:
-    """`count` lengths [count] int64 in random order: evenly spaced quantiles of the curve, so that a few hundred have the
-    mean and spread of all."""
-    quantiles = np.array([NormalDist().inv_cdf((place + 0.5) / count) for place in range(count)])
+    """Return `count` lengths, shape [count], int64, in random order.
+
+    They are evenly spaced quantiles of the curve, so a few hundred have its mean and spread.
+    """
+    quantiles = np.array([NormalDist().inv_cdf((index + 0.5) / count) for index in range(count)])
     if facts.curve == "lognormal":
         lengths = facts.center * np.exp(facts.spread * quantiles)
     else:
@@ -82,7 +87,7 @@ def draw_lengths(facts: Lengths, count: int, seed: int = 0) -> np.ndarray:
 
 
 def write_tokens(folder: Path, facts: Lengths, steps: int, vocabulary: int) -> np.ndarray:
-    """A prepared folder as `lora.data.prepare` writes it, of random tokens; returns the training lengths."""
+    """Write random tokens as `lora prepare` does; return the lengths of the training examples."""
     from safetensors.numpy import save_file
 
     from lora import files
@@ -102,19 +107,21 @@ def write_tokens(folder: Path, facts: Lengths, steps: int, vocabulary: int) -> n
         splits[split] = dict(examples=count, tokens=total)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(arrays, folder / ARRAYS)
-    told = dict(
+    about = dict(
         task="benchmark",
         max_tokens=PAD_TO,
         num_labels=facts.classes,
         splits=splits,
         source="random tokens",
     )
-    files.write_json(folder / FACTS, told | dict(sha256=arrays_sha256(arrays), tokenizer_sha256=""))
+    files.write_json(
+        folder / FACTS, about | dict(sha256=arrays_sha256(arrays), tokenizer_sha256="")
+    )
     return np.diff(arrays["train.offsets"])
 
 
 def write_model(folder: Path, shape: Shape) -> None:
-    """The encoder with random weights, as `save_pretrained` writes it; the same bits each time, whole or not at all."""
+    """Write the encoder with random weights, as `save_pretrained` does; the same bits each time."""
     import torch
     import transformers
 
@@ -141,14 +148,15 @@ def write_model(folder: Path, shape: Shape) -> None:
 
 
 def training_flops(
-    shape: Shape, lengths, rank: int, classes: int = 2, first_token_only: bool = True
+    shape: Shape, lengths: np.ndarray, rank: int, classes: int = 2, first_token_only: bool = True
 ) -> int:
-    """Floating point operations of one LoRA training pass (rank on query and value, head trained) over these sentences.
+    """Floating point operations of one training pass of LoRA on query and value, head included.
 
-    A product of [m, k] and [k, n] counts 2 m k n. Forward, and backward for activations only: the frozen weights need no
-    gradient, and neither do the inputs of the first layer's q, k and v. LoRA pairs and the head also need their weights'.
-    With `first_token_only`, what of the last layer only feeds other tokens than the first, which no head reads, is not
-    counted: it is not needed, even where a way of training computes it. Padding is never counted.
+    A product of [m, k] and [k, n] counts 2 m k n. Counted are the forward pass and the gradients of
+    activations: frozen weights need no gradient, nor do the inputs of q, k and v in the first layer.
+    LoRA pairs and the head also need the gradients of their weights. With `first_token_only`, the
+    part of the last layer that only feeds tokens after the first is not counted, because no head
+    reads it. Padding is never counted.
     """
     lengths = np.asarray(lengths, dtype=np.int64)
     width, sentences, tokens, pairs = (
@@ -167,7 +175,6 @@ def training_flops(
         adapters = 2 * rank * width * (rows + tokens)  # one of the two products of both pairs
         total += query + key_value + after + attention + 2 * adapters
         total += after + 2 * attention + 3 * adapters
-        total += (
-            query + key_value + adapters if layer else -2 * width * places
-        )  # the first layer's keys need no gradient
+        # the inputs of the first layer need no gradient
+        total += query + key_value + adapters if layer else -2 * width * places
     return total + 6 * sentences * (width**2 + width * classes)

@@ -28,9 +28,9 @@ from torch import nn
 from lora.data import tokens
 from lora.experiment import registry
 from lora.experiment.cell import Cell
-from lora.experiment.hparams import run_settings
+from lora.experiment.run_spec import JobOptions, RunSpec
 from lora.experiment.task import Task
-from lora.training import loop, run_state
+from lora.training import loop
 from lora.training.device import DTYPES, device_name, pick_device, pick_precision
 
 ALPHA = 16
@@ -211,8 +211,8 @@ def train_baseline(asked: dict, clock: Clock) -> dict:
 
 
 def train_ours(asked: dict, clock: Clock) -> dict:
-    """`lora.train.train` on a pack of `asked["pack"]` seeds."""
-    step = loop._step
+    """`lora.training.loop.train` on a pack of `asked["pack"]` seeds."""
+    step = loop._optimizer_step
 
     def timed_step(*arguments, **named):
         clock.begin()
@@ -220,10 +220,10 @@ def train_ours(asked: dict, clock: Clock) -> dict:
         clock.end()
         return examples
 
-    loop._step = timed_step
+    loop._optimizer_step = timed_step
     cell = Cell("benchmark", "benchmark", "lora", "qv", asked["rank"], "course")
     fixed = dict(epochs=1, examples_per_step=EXAMPLES_PER_STEP, max_tokens=PAD_TO, alpha=ALPHA)
-    hparams = registry.resolve(registry.read_rows("hparams.csv"), cell, fixed)
+    hparams = registry.resolve(registry.read_hparam_rows(), cell, fixed)
     task = Task(
         "benchmark",
         "",
@@ -237,17 +237,16 @@ def train_ours(asked: dict, clock: Clock) -> dict:
     )
     seeds = range(asked["seed"], asked["seed"] + asked["pack"])
     with tempfile.TemporaryDirectory() as folder:
-        wanted = []
-        for seed in seeds:
-            settings = run_settings(cell, seed, hparams)
-            wanted.append(
-                run_state.Asked(settings, task, Path(asked["tokens_dir"]), Path(folder, str(seed)))
-            )
-        model_dir, state_dir = Path(asked["model_dir"]), Path(folder, "state")
-        loop.train(wanted, model_dir, state_dir, device=asked["device"], precision="auto")
-        precision = json.loads((wanted[0].output_dir / "run.json").read_text(encoding="utf-8"))[
-            "precision"
+        specs = [
+            RunSpec(cell, seed, hparams, task, Path(asked["tokens_dir"]), Path(folder, str(seed)))
+            for seed in seeds
         ]
+        loop.train(
+            specs,
+            JobOptions(Path(asked["model_dir"]), Path(folder, "state"), device=asked["device"]),
+        )
+        record = (specs[0].output_dir / "run.json").read_text(encoding="utf-8")
+        precision = json.loads(record)["precision"]
     lengths = tokens.load(asked["tokens_dir"])["train"].lengths
     first = sum(
         lengths[tokens.epoch_order(seed, 0, len(lengths))[:EXAMPLES_PER_STEP]].sum()

@@ -1,7 +1,8 @@
-"""LoRA (Hu et al. 2021, arXiv 2106.09685) on GLUE: a grid of runs, trained, tabulated beside the published numbers."""
+"""Reproduction of LoRA (Hu et al. 2021, arXiv 2106.09685) on GLUE: train a grid of runs, and
+tabulate them next to the published values."""
 
 __version__ = "0.1.0"
 
-# Part of every run's digest and a parameter of the train rule. Raise it when the same settings give other numbers, and
-# only then: every run is retrained, and the change is this one visible line.
+# Part of every run's digest and a parameter of the train rule. Raise it when the same settings
+# give other numbers, and only then: every run is trained again, and the change is this one line.
 RESULTS_VERSION = 3

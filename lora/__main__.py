@@ -1,7 +1,8 @@
-"""Command line: one verb per workflow rule. It parses, calls one function and exits.
+"""Run the command line: parse, call one function, turn errors into a message and an exit status.
 
-Errors that a user can mend (ValueError, FetchError, a missing file, a full disk) are one message and exit status 2, all else
-is a stack trace; both go to the log file too. Heavy libraries load inside the verb that needs them.
+Exit status 2 and one message for errors that a user can fix: bad input, a source that can't be
+fetched, a missing file, a full disk, too little memory. 128 plus the signal's number after a
+signal. 1 and a stack trace for anything else. All of it goes to the log file too.
 """
 
 import logging
@@ -13,47 +14,54 @@ from lora import cli
 from lora.errors import FetchError, Interrupted
 
 log = logging.getLogger("lora")
-SPIN = "10000"  # turns of a waiting thread
+SPIN_COUNT = "10000"  # how often a waiting thread checks before it sleeps
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb; returns the exit status."""
+    """Run one command and return the exit status.
+
+    Args:
+        argv: The arguments without the program's name; those of the process by default.
+    """
     arguments = cli.parser().parse_args(argv)
+    command = f"lora {arguments.name}"
     try:
         _log_to(arguments.log)
     except OSError as error:
-        print(
-            f"lora {arguments.name}: --log cannot be written ({error}); give another path",
-            file=sys.stderr,
-        )
+        message = f"--log cannot be written ({error}); give another path"
+        print(f"{command}: error: {message}", file=sys.stderr)
         return 2
-    # Threads spin for some microseconds before they sleep, not for milliseconds: measured on 2 cores, as fast as before when
-    # they are alone (a tenth slower on a small model), 7 times as fast beside one other busy process. Read with torch.
+    # Waiting threads spin for microseconds, not milliseconds. On 2 cores that is as fast as before
+    # (a tenth slower on a small model), and 7 times as fast next to one other busy process. torch
+    # reads it when it is imported.
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
     try:
-        arguments.verb(arguments)
+        arguments.run(arguments)
     except (ValueError, FetchError, OSError, MemoryError) as error:
-        log.error("lora %s: %s", arguments.name, _message(error))
+        log.error("%s: error: %s", command, _message(error))
         return 2
     except Interrupted as error:
-        log.warning("lora %s: %s", arguments.name, error)
+        log.warning("%s: %s", command, error)
         return 128 + error.number
     except Exception:
-        log.exception("lora %s stopped", arguments.name)
+        log.exception("%s: stopped by an unexpected error", command)
         return 1
     return 0
 
 
 def _message(error: Exception) -> str:
-    """What to tell of an error: its own words, or, where they are the system's, also what to do."""
+    """Return the message for an error; a system error also says what to do."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{error.filename}: {error.strerror}; what is there is kept: mend this, then the same command goes on"
+        return (
+            f"{error.filename}: {error.strerror}. Nothing was lost. Fix this and run the same "
+            "command again."
+        )
     return str(error) or "out of memory"
 
 
 def _log_to(path: Path | None) -> None:
-    """Everything to the log file where there is one, and then only warnings to standard error."""
+    """Log to standard error; with a log file, log everything there and only warnings here."""
     console = logging.StreamHandler()
     console.setLevel(logging.WARNING if path else logging.INFO)
     handlers: list[logging.Handler] = [console]

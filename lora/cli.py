@@ -1,8 +1,12 @@
-"""Command line: one verb for each rule of the workflow. Heavy libraries are imported inside the verb that needs them."""
+"""Command line: one command for each rule of the workflow, and some for people.
 
-import argparse
+Heavy libraries are imported inside the command that needs them.
+"""
+
 import dataclasses
 import logging
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from pathlib import Path
 
 import lora
@@ -12,105 +16,246 @@ from lora.errors import shown
 from lora.experiment import config, grid, registry
 
 log = logging.getLogger("lora")
+SOURCE_COLUMNS = ("role", "kind", "locator", "revision", "sha256", "licence")
+NEW_SOURCE = ("role", "kind", "locator")  # what a source that is not in the registry needs
+TABLES = ("table2", "table5", "table6", "selection")
 
 
-def _fetch(arguments) -> None:
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """One command: its help text, a function that adds its arguments, and one that runs it."""
+
+    help: str
+    add_arguments: Callable[[ArgumentParser], None]
+    run: Callable[[Namespace], None]
+
+
+def parser() -> ArgumentParser:
+    """Return the parser. The parsed arguments have `name` and `run`, the function to call."""
+    main = ArgumentParser(prog="lora", description=lora.__doc__)
+    commands = main.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="name")
+    for name, command in COMMANDS.items():
+        text = command.help[0].upper() + command.help[1:] + "."
+        added = commands.add_parser(name, help=command.help, description=text)
+        command.add_arguments(added)
+        added.add_argument(
+            "--log", type=Path, help="log file; standard error then shows warnings and progress"
+        )
+        added.set_defaults(run=command.run)
+    return main
+
+
+def _add_config(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--config",
+        required=True,
+        help="YAML file with changes to config/config.yaml, or JSON text",
+    )
+
+
+def _add_output_dir(parser: ArgumentParser, text: str = "folder for the outputs") -> None:
+    parser.add_argument("--output-dir", type=Path, required=True, help=text)
+
+
+def _add_output(parser: ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, required=True, help="path without .svg or .png")
+
+
+def _add_fetch(parser: ArgumentParser) -> None:
+    parser.add_argument("source", help="name in config/sources.csv, or of a new source")
+    for column in SOURCE_COLUMNS:
+        parser.add_argument(f"--{column}", help=f"replaces the {column} of config/sources.csv")
+    _add_output_dir(parser)
+
+
+def _fetch(arguments: Namespace) -> None:
     from lora.data import fetch
 
-    given = {key: value for key in ("role", "kind", "locator", "revision", "sha256", "licence")
-             if (value := getattr(arguments, key)) is not None}  # fmt: skip
+    given = {
+        column: value
+        for column in SOURCE_COLUMNS
+        if (value := getattr(arguments, column)) is not None
+    }
     sources = registry.read_sources()
-    if arguments.source not in sources and not {"role", "kind", "locator"} <= set(given):
-        raise ValueError(
-            f"no source {shown(arguments.source)} in config/sources.csv; allowed: {', '.join(sources)}, or another "
-            "one with --role, --kind and --locator"
-        )
     if arguments.source in sources:
         source = dataclasses.replace(sources[arguments.source], **given)
-    else:
+    elif set(NEW_SOURCE) <= set(given):
         source = registry.read_sources({arguments.source: given})[arguments.source]
+    else:
+        raise ValueError(
+            f"no source {shown(arguments.source)} in config/sources.csv; allowed: "
+            f"{', '.join(sources)}, or a new one with --role, --kind and --locator"
+        )
     fetch.fetch(source, arguments.output_dir)
 
 
-def _prepare(arguments) -> None:
-    hub.stay_away()
-    from lora.data import tokens
-
-    tokens.prepare(
-        registry.task(arguments.task), arguments.data_dir, arguments.model_dir, arguments.max_tokens, arguments.output_dir
-    )  # fmt: skip
-
-
-def _collect(arguments) -> None:
-    from lora.tables import collect
-
-    collect.collect(grid.load(config.read(arguments.config)), arguments.runs_dir, arguments.output)
+def _add_prepare(parser: ArgumentParser) -> None:
+    parser.add_argument("--task", required=True, help="a task of config/tasks.csv")
+    parser.add_argument("--data-dir", type=Path, required=True, help="folder of the task's data")
+    parser.add_argument("--model-dir", type=Path, required=True, help="folder of the base model")
+    parser.add_argument(
+        "--max-tokens", type=int, required=True, help="tokens at which an example is cut"
+    )
+    _add_output_dir(parser)
 
 
-def _table(arguments) -> None:
-    from lora.tables import cells
+def _prepare(arguments: Namespace) -> None:
+    hub.go_offline()
+    from lora.data import prepare
 
-    cells.write(
-        grid.load(config.read(arguments.config)),
-        arguments.runs,
-        arguments.table,
+    prepare.prepare(
+        registry.task(arguments.task),
+        arguments.data_dir,
+        arguments.model_dir,
+        arguments.max_tokens,
         arguments.output_dir,
     )
 
 
-def _provenance(arguments) -> None:
-    from lora.tables import collect
+def _add_plan(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--config",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="YAML files with changes to config/config.yaml, the last one wins; or JSON text",
+    )
+    parser.add_argument(
+        "--output-dir", type=Path, help="folder for plan.txt, jobs.csv, makespan.csv and a figure"
+    )
 
-    merged = config.read(arguments.config)
-    collect.write_provenance(grid.load(merged), merged, arguments.runs_dir, arguments.output_dir)
 
-
-def _plan(arguments) -> None:
+def _plan(arguments: Namespace) -> None:
     from lora.planning import plan
 
-    asked = grid.load(config.read(*arguments.config))
-    made = plan.Plan(asked)
-    told = plan.text(made, Path(asked.config["results"]) / "runs")
-    print(told, end="")
+    requested = grid.load(config.read(*arguments.config))
+    planned = plan.Plan(requested)
+    text = plan.text(planned, Path(requested.config.results) / "runs")
+    print(text, end="")
     if arguments.output_dir:
         from lora.figures import makespan
 
-        plan.write(made, told, arguments.output_dir)
+        plan.write(planned, text, arguments.output_dir)
         makespan.draw(arguments.output_dir / "makespan.csv", arguments.output_dir / "makespan")
 
 
-def _plot(arguments) -> None:
+def _add_collect(parser: ArgumentParser) -> None:
+    _add_config(parser)
+    parser.add_argument("--runs-dir", type=Path, required=True, help="folder of all runs")
+    parser.add_argument("--output", type=Path, required=True, help="path of runs.csv")
+
+
+def _collect(arguments: Namespace) -> None:
+    from lora.tables import collect
+
+    requested = grid.load(config.read(arguments.config))
+    collect.collect(requested, arguments.runs_dir, arguments.output)
+
+
+def _add_table(parser: ArgumentParser) -> None:
+    parser.add_argument("table", choices=TABLES, help="selection: effect of choosing the epoch")
+    _add_config(parser)
+    parser.add_argument("--runs", type=Path, required=True, help="output of `lora collect`")
+    _add_output_dir(parser)
+
+
+def _table(arguments: Namespace) -> None:
+    from lora.tables import cells
+
+    requested = grid.load(config.read(arguments.config))
+    cells.write(requested, arguments.runs, arguments.table, arguments.output_dir)
+
+
+def _add_provenance(parser: ArgumentParser) -> None:
+    _add_config(parser)
+    parser.add_argument("--runs-dir", type=Path, required=True, help="folder of all runs")
+    _add_output_dir(parser)
+
+
+def _provenance(arguments: Namespace) -> None:
+    from lora.tables import provenance
+
+    merged = config.read(arguments.config)
+    provenance.write_provenance(grid.load(merged), merged, arguments.runs_dir, arguments.output_dir)
+
+
+def _add_plot(parser: ArgumentParser) -> None:
+    parser.add_argument("figure", help="name of the figure")
+    parser.add_argument("--tables-dir", type=Path, required=True, help="folder of the tables")
+    _add_output(parser)
+
+
+def _plot(arguments: Namespace) -> None:
     from lora.figures import results
 
     results.draw(arguments.figure, arguments.tables_dir, arguments.output)
 
 
-def _merge(arguments) -> None:
+def _add_merge(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--adapter-dir", type=Path, required=True, help="adapter/ of a run, or a PEFT LoRA folder"
+    )
+    parser.add_argument("--model-dir", type=Path, required=True, help="folder of the base model")
+    _add_output_dir(parser, "a new or empty folder")
+
+
+def _merge(arguments: Namespace) -> None:
     from lora.adapters import merge
 
     merge.merge(arguments.adapter_dir, arguments.model_dir, arguments.output_dir)
 
 
-def _queue(arguments) -> None:
-    from lora.planning import slurm_queue
+def _add_import_course(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "folder", type=Path, help="its results folder: <task>/<run>/training_results.csv"
+    )
+    _add_output_dir(parser, "results folder; runs go to its runs/")
+    parser.add_argument("--seed", type=int, help="seed of runs whose folder name has none (MNLI)")
+    parser.add_argument(
+        "--alpha", help="alpha of runs whose folder name has none: a number, or <c>r"
+    )
+    parser.add_argument(
+        "--protocol", help="a protocol of config/hparams.csv (default course-as-run)"
+    )
 
-    slurm_queue.report(arguments.cancel)
 
+def _import_course(arguments: Namespace) -> None:
+    from lora.tables import import_course
 
-def _import_course(arguments) -> None:
-    from lora.tables import import_course as course
-
-    protocol = arguments.protocol or course.PROTOCOL
-    written = course.read_results(
-        arguments.folder, arguments.output_dir, arguments.seed, arguments.alpha, protocol
+    written = import_course.read_results(
+        arguments.folder,
+        arguments.output_dir,
+        arguments.seed,
+        arguments.alpha,
+        arguments.protocol or import_course.PROTOCOL,
     )
     log.info("%d runs written to %s", len(written), arguments.output_dir)
 
 
-def _subspace(arguments) -> None:
-    from lora.adapters import subspace
+def _add_subspace(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        nargs=3,
+        required=True,
+        metavar="RUN",
+        help="run folders: one of the lower rank, then two seeds of the higher rank",
+    )
+    parser.add_argument("--model-dir", type=Path, required=True, help="their base model")
+    parser.add_argument("--letters", help="weight types (default: all that the runs adapt)")
+    parser.add_argument(
+        "--layers",
+        type=int,
+        nargs="+",
+        help="layers of Figures 6 and 7, from 1 (default: first, a third, two thirds, last)",
+    )
+    _add_output_dir(parser)
 
-    subspace.write(
+
+def _subspace(arguments: Namespace) -> None:
+    from lora.adapters import subspace_tables
+
+    subspace_tables.write(
         arguments.runs,
         arguments.model_dir,
         arguments.output_dir,
@@ -119,139 +264,70 @@ def _subspace(arguments) -> None:
     )
 
 
-def _heatmap(arguments) -> None:
-    from lora.figures import subspace as heatmaps
+def _add_heatmap(parser: ArgumentParser) -> None:
+    parser.add_argument("figure", help="figure3, figure4, figure6 or figure7")
+    parser.add_argument("--phi", type=Path, required=True, help="phi.csv of `lora subspace`")
+    _add_output(parser)
 
-    heatmaps.draw(arguments.figure, arguments.phi, arguments.output)
+
+def _heatmap(arguments: Namespace) -> None:
+    from lora.figures import subspace
+
+    subspace.draw(arguments.figure, arguments.phi, arguments.output)
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="lora", description=lora.__doc__)
-    verbs = made.add_subparsers(title="verbs", required=True, metavar="VERB", dest="name")
+def _add_queue(parser: ArgumentParser) -> None:
+    parser.add_argument("--cancel", action="store_true", help="cancel jobs that can never start")
 
-    def verb(name: str, function, about: str) -> argparse.ArgumentParser:
-        added = verbs.add_parser(name, help=about, description=about)
-        added.set_defaults(verb=function)
-        added.add_argument(
-            "--log",
-            type=Path,
-            help="log file; then standard error shows warnings and progress only",
-        )
-        return added
 
-    fetch = verb("fetch", _fetch, "bring a source of config/sources.csv into a folder, verified")
-    fetch.add_argument("source", help="its name")
-    for key in ("role", "kind", "locator", "revision", "sha256", "licence"):
-        fetch.add_argument(f"--{key}", help=f"instead of the registry's {key}")
-    fetch.add_argument("--output-dir", type=Path, required=True)
+def _queue(arguments: Namespace) -> None:
+    from lora.planning import slurm_queue
 
-    prepare = verb("prepare", _prepare, "tokenise a task's splits for a model")
-    prepare.add_argument("--task", required=True)
-    prepare.add_argument("--data-dir", type=Path, required=True)
-    prepare.add_argument("--model-dir", type=Path, required=True)
-    prepare.add_argument("--max-tokens", type=int, required=True)
-    prepare.add_argument("--output-dir", type=Path, required=True)
+    slurm_queue.report(arguments.cancel)
 
-    plan = verb(
-        "plan",
+
+COMMANDS = {
+    "fetch": Command("download a source and verify its checksum", _add_fetch, _fetch),
+    "prepare": Command("tokenise a task for a model", _add_prepare, _prepare),
+    "plan": Command(
+        "estimate run time, memory and disk of a grid from its config; nothing is downloaded",
+        _add_plan,
         _plan,
-        "what a grid will cost, from its config alone, and what of it has been right so far",
-    )
-    laid = "YAML files laid over config/config.yaml in turn (default: that alone), or JSON text"
-    plan.add_argument("--config", nargs="+", default=[], metavar="FILE", help=laid)
-    plan.add_argument(
-        "--output-dir", type=Path, help="folder for plan.txt, jobs.csv, makespan.csv and a picture"
-    )
-
-    train = verb(
-        "train",
+    ),
+    "train": Command(
+        "train one run, several seeds of one cell, or several cells together",
+        cli_train.add_arguments,
         cli_train.train,
-        "train one run, the runs of one cell, or those of several cells together",
-    )
-    cli_train.add_arguments(train)
-
-    def add_config(added):
-        added.add_argument(
-            "--config", required=True, help="a YAML file laid over config/config.yaml, or JSON text"
-        )
-
-    collect = verb("collect", _collect, "gather the per-run CSVs of a grid into one")
-    add_config(collect)
-    collect.add_argument("--runs-dir", type=Path, required=True)
-    collect.add_argument("--output", type=Path, required=True)
-
-    table = verb("table", _table, "make one table, or `selection`: what choosing epochs adds")
-    table.add_argument("table", choices=["table2", "table5", "table6", "selection"])
-    add_config(table)
-    table.add_argument("--runs", type=Path, required=True, help="what collect wrote")
-    table.add_argument("--output-dir", type=Path, required=True)
-
-    provenance = verb(
-        "provenance", _provenance, "list what every run stood on: versions, hashes, device, commit"
-    )
-    add_config(provenance)
-    provenance.add_argument("--runs-dir", type=Path, required=True)
-    provenance.add_argument("--output-dir", type=Path, required=True)
-
-    merge = verb(
-        "merge",
+    ),
+    "collect": Command(
+        "collect the metrics.csv of a grid's runs in one file", _add_collect, _collect
+    ),
+    "table": Command("write one table", _add_table, _table),
+    "provenance": Command(
+        "list package versions, device, commit and input hashes of every run",
+        _add_provenance,
+        _provenance,
+    ),
+    "merge": Command(
+        "merge a run's adapter into its base model, as a plain transformers checkpoint",
+        _add_merge,
         _merge,
-        "write a run's adapter and its base model as one plain transformers checkpoint",
-    )
-    merge.add_argument(
-        "--adapter-dir", type=Path, required=True, help="a run's adapter/, or a PEFT LoRA folder"
-    )
-    merge.add_argument("--model-dir", type=Path, required=True, help="the base model's folder")
-    merge.add_argument("--output-dir", type=Path, required=True, help="a new or empty folder")
-
-    course = verb(
-        "import-course",
+    ),
+    "import-course": Command(
+        "import the result folders of the course's re-implementation as runs",
+        _add_import_course,
         _import_course,
-        "read the course re-implementation's result folders into runs",
-    )
-    course.add_argument(
-        "folder", type=Path, help="its folder results: <task>/<run>/training_results.csv"
-    )
-    course.add_argument(
-        "--output-dir", type=Path, required=True, help="results folder; runs go to its runs/"
-    )
-    course.add_argument("--seed", type=int, help="of the runs whose folder names say none (MNLI)")
-    course.add_argument(
-        "--alpha", help="of the runs whose folder names say none: a number, or <c>r"
-    )
-    course.add_argument("--protocol", help="of config/hparams.csv (default course-as-run)")
-
-    plot = verb("plot", _plot, "draw one figure from the tables, in SVG and PNG")
-    plot.add_argument("figure")
-    plot.add_argument("--tables-dir", type=Path, required=True)
-    plot.add_argument("--output", type=Path, required=True, help="path without its ending")
-
-    subspace = verb(
-        "subspace",
-        _subspace,
+    ),
+    "plot": Command("draw one figure from the tables, as SVG and PNG", _add_plot, _plot),
+    "subspace": Command(
         "compare the adapters of three runs, and each with its base (Sec. 7.2, 7.3)",
-    )
-    subspace.add_argument("--runs", type=Path, nargs=3, required=True, metavar="RUN",
-                          help="run folders: one of the lower rank, then two seeds of the higher")  # fmt: skip
-    subspace.add_argument(
-        "--model-dir", type=Path, required=True, help="the base model they were trained on"
-    )
-    subspace.add_argument(
-        "--letters", help="weight types to show (default: all that the runs adapt)"
-    )
-    subspace.add_argument("--layers", type=int, nargs="+",
-                          help="of Figures 6 and 7, from 1 (default: first, a third, two thirds, last)")  # fmt: skip
-    subspace.add_argument("--output-dir", type=Path, required=True)
-
-    queue = verb("queue", _queue, "say why jobs wait on a Slurm cluster, and which can never start")
-    queue.add_argument("--cancel", action="store_true", help="end those that can never start")
-
-    heatmap = verb(
-        "heatmap",
-        _heatmap,
-        "draw one of the paper's Figures 3, 4, 6, 7 from phi.csv, in SVG and PNG",
-    )
-    heatmap.add_argument("figure")
-    heatmap.add_argument("--phi", type=Path, required=True, help="what subspace wrote")
-    heatmap.add_argument("--output", type=Path, required=True, help="path without its ending")
-    return made
+        _add_subspace,
+        _subspace,
+    ),
+    "heatmap": Command(
+        "draw one of the paper's Figures 3, 4, 6 and 7, as SVG and PNG", _add_heatmap, _heatmap
+    ),
+    "queue": Command(
+        "say why jobs wait on a Slurm cluster, and which can never start", _add_queue, _queue
+    ),
+}

@@ -1,12 +1,14 @@
-"""The verb `train`: from a command line to the runs that are asked for.
+"""`lora train`: from its arguments to RunSpecs and JobOptions.
 
-A workflow's job is told its cells in JSON, every hyperparameter resolved; a person names one cell, and what is not given is
-looked up, fetched and prepared. Both end in the same call. torch is loaded once it is clear what to train.
+A job of the workflow gives its cells as JSON, with every hyperparameter resolved. A person names
+one cell; what they leave out is looked up, fetched and prepared. Both end in one call of
+`loop.train`, which looks nothing up again. torch is imported once the runs are known.
 """
 
-import argparse
 import logging
 import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable
 from pathlib import Path
 
 from lora.columns import CELL_COLUMNS
@@ -19,209 +21,258 @@ from lora.experiment.hparams import (
     PRETRAINED,
     Hparams,
     allowed_values,
-    run_settings,
 )
-from lora.experiment.jobs import Asked
+from lora.experiment.run_spec import JobOptions, RunSpec
 from lora.experiment.task import Task
 from lora.training import gpu_lock
 
 log = logging.getLogger(__name__)
-CELL_OPTIONS = (*CELL_COLUMNS, "data_dir", "tokens_dir", "cache_dir")  # of one cell
+EXAMPLE = "lora train --task mrpc --weights qv --rank 8 --seed 0 --output-dir out"
+ONE_CELL_OPTIONS = (*CELL_COLUMNS, "data_dir", "tokens_dir", "cache_dir")
 
 
-def add_arguments(train: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the options of `lora train`. Defaults are those of config/config.yaml."""
     defaults = config.read_yaml(config.DEFAULTS)
-    model, method = (
-        defaults["tables"]["table2"]["models"][0],
-        defaults["tables"]["table2"]["method"],
+    table = defaults["tables"]["table2"]
+    # Applied to the runs of one cell only: --cells leaves no choice.
+    one_cell = dict(
+        model=table["models"][0],
+        method=table["method"],
+        protocol=defaults["protocol"],
+        cache_dir=Path(defaults["results"]),
     )
-    protocol = defaults["protocol"]
-    train.set_defaults(
-        cell_defaults=dict(
-            model=model, method=method, protocol=protocol, cache_dir=Path(defaults["results"])
-        )
-    )
-    train.add_argument("--task", help="a task of config/tasks.csv")
-    train.add_argument("--model", help=f"a model of config/sources.csv (default {model})")
-    train.add_argument("--method", help=f"default {method}")
-    train.add_argument("--weights", help="weight types to adapt, letters of qkvo")
-    train.add_argument("--rank", type=int)
-    cells = f"several cells of one model instead: a JSON list of objects with the keys {', '.join(jobs.CELL_KEYS)}"
-    train.add_argument(
-        "--cells", metavar="JSON", help=f"{cells}; written to OUTPUT_DIR/<cell>/seed<n>"
-    )
-    which = train.add_mutually_exclusive_group(required=True)
-    which.add_argument("--seed", type=int, help="one run, written to the output folder")
-    which.add_argument(
-        "--seeds",
-        type=int,
-        nargs="+",
-        help="several in lock-step, written to its subfolders seed<n>",
-    )
-    train.add_argument("--protocol", help=f"of config/hparams.csv (default {protocol})")
-    train.add_argument("--output-dir", type=Path, required=True)
-    train.add_argument(
-        "--state-dir",
-        type=Path,
-        help="where state is kept between jobs (default OUTPUT_DIR/.state)",
-    )
-    train.add_argument(
-        "--model-dir", type=Path, help="a local model folder; fetched when not given"
-    )
-    train.add_argument(
-        "--data-dir", type=Path, help="a local folder with the task's data; fetched when not given"
-    )
-    train.add_argument(
-        "--tokens-dir", type=Path, help="what prepare wrote; prepared when not given"
-    )
-    train.add_argument(
-        "--cache-dir",
-        type=Path,
-        help=f"for what is fetched and prepared (default {defaults['results']})",
-    )
-    train.add_argument("--device", choices=["auto", "cpu", "cuda"], default=defaults["device"])
-    train.add_argument(
-        "--micro-batch",
-        type=int,
-        default=defaults["micro_batch"],
-        help="examples per pass; 0 is the step",
-    )
-    every = defaults["checkpoint_every_s"]
-    train.add_argument(
-        "--checkpoint-every-s",
-        type=float,
-        default=every,
-        help=f"seconds between states within an epoch (default {every})",
-    )
-    train.add_argument(
-        "--precision", choices=["auto", "bf16", "fp32"], default=defaults["precision"]
-    )
-    train.add_argument(
-        "--threads-asked",
-        type=int,
-        help="CPU threads that were asked for; says so where there are fewer",
-    )
-    settings = train.add_argument_group(
-        "hyperparameters", "instead of the protocol's (config/hparams.csv)"
+    parser.set_defaults(one_cell=one_cell)
+    _add_run_arguments(parser, one_cell)
+    _add_job_arguments(parser, one_cell, defaults)
+    group = parser.add_argument_group(
+        "hyperparameters", "replace those of the protocol (config/hparams.csv)"
     )
     for name in HPARAM_NAMES:
         unit = HPARAM_FIELDS[name].metadata["unit"].replace("%", "%%")
-        settings.add_argument(
-            f"--{name.replace('_', '-')}", help=f"{unit}; {allowed_values(name)}".lstrip("; ")
-        )
+        text = "; ".join(part for part in (unit, allowed_values(name)) if part)
+        group.add_argument(_option(name), help=text)
 
 
-def train(arguments) -> None:
-    """Train what the command line asks for. Raises ValueError for what it says too much or too little of."""
-    if arguments.seeds and len(set(arguments.seeds)) < len(arguments.seeds):
-        raise ValueError(
-            f"--seeds is {' '.join(map(str, arguments.seeds))}; allowed: each only once"
-        )
+def _add_run_arguments(parser: ArgumentParser, defaults: dict[str, object]) -> None:
+    """Add the options that say which runs to train."""
+    parser.add_argument("--task", help="a task of config/tasks.csv")
+    parser.add_argument(
+        "--model", help=f"a model of config/sources.csv (default {defaults['model']})"
+    )
+    parser.add_argument("--method", help=f"what is trained (default {defaults['method']})")
+    parser.add_argument("--weights", help="weight types to adapt: letters of qkvo for lora")
+    parser.add_argument("--rank", type=int, help="rank of LoRA, or bottleneck of an adapter")
+    parser.add_argument(
+        "--protocol", help=f"a protocol of config/hparams.csv (default {defaults['protocol']})"
+    )
+    parser.add_argument(
+        "--cells",
+        metavar="JSON",
+        help="train several cells of one model instead: a JSON list of objects with the keys "
+        f"{', '.join(jobs.CELL_KEYS)}. Outputs go to OUTPUT_DIR/<cell>/seed<n>",
+    )
+    seeds = parser.add_mutually_exclusive_group(required=True)
+    seeds.add_argument("--seed", type=int, help="train one run; its outputs go to OUTPUT_DIR")
+    seeds.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        metavar="SEED",
+        help="train several runs together; outputs go to OUTPUT_DIR/seed<n>",
+    )
+
+
+def _add_job_arguments(
+    parser: ArgumentParser, one_cell: dict[str, object], defaults: dict[str, object]
+) -> None:
+    """Add the options for folders, device and checkpoints."""
+    parser.add_argument("--output-dir", type=Path, required=True, help="folder for the outputs")
+    parser.add_argument(
+        "--state-dir", type=Path, help="folder for checkpoints (default OUTPUT_DIR/.state)"
+    )
+    parser.add_argument(
+        "--model-dir", type=Path, help="local model folder; without it the model is fetched"
+    )
+    parser.add_argument(
+        "--data-dir", type=Path, help="local folder of the task's data; without it they are fetched"
+    )
+    parser.add_argument(
+        "--tokens-dir", type=Path, help="output of `lora prepare`; without it tokens are prepared"
+    )
+    parser.add_argument(
+        "--cache-dir",
+        type=Path,
+        help=f"folder for what is fetched and prepared (default {one_cell['cache_dir']})",
+    )
+    parser.add_argument(
+        "--device",
+        choices=["auto", "cpu", "cuda"],
+        default=defaults["device"],
+        help="default %(default)s",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=["auto", "bf16", "fp32"],
+        default=defaults["precision"],
+        help="precision of the frozen base (default %(default)s)",
+    )
+    parser.add_argument(
+        "--micro-batch",
+        type=int,
+        default=defaults["micro_batch"],
+        help="examples of a run per forward pass; 0 is the whole step (default %(default)s)",
+    )
+    parser.add_argument(
+        "--checkpoint-every-s",
+        type=float,
+        default=defaults["checkpoint_every_s"],
+        help="seconds between checkpoints within an epoch (default %(default)s)",
+    )
+    parser.add_argument(
+        "--threads-asked",
+        type=int,
+        metavar="THREADS",
+        help="number of CPU threads requested; warns if there are fewer",
+    )
+
+
+def train(arguments: Namespace) -> None:
+    """Train the requested runs.
+
+    Raises:
+        ValueError: If the arguments are incomplete, contradict each other, or no run can have them.
+    """
+    specs, options = resolve(arguments)
+    # Before torch is imported, which reads CUDA_VISIBLE_DEVICES once.
+    on_gpu = bool(gpu_lock.lock_free_gpu(options.device))
+    _warn_about_threads(arguments.threads_asked, on_gpu)
+    from lora.training import loop
+
+    loop.train(specs, options)
+
+
+def resolve(arguments: Namespace) -> tuple[list[RunSpec], JobOptions]:
+    """Return the runs and the options of the job; fetch and prepare what is not given."""
+    seeds = arguments.seeds or []
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"--seeds is {' '.join(map(str, seeds))}; allowed: each seed only once")
     if arguments.micro_batch < 0:
         raise ValueError(
-            f"--micro-batch is {arguments.micro_batch}; allowed: at least 0, which is the whole step"
+            f"--micro-batch is {arguments.micro_batch}; allowed: at least 0, the whole step"
         )
     if not arguments.checkpoint_every_s > 0:
         raise ValueError(
             f"--checkpoint-every-s is {arguments.checkpoint_every_s}; allowed: a number above 0"
         )
-    asked, model_dir = _one_cell(arguments) if arguments.cells is None else _cells(arguments)
-    on_gpu = gpu_lock.lock_free_gpu(
-        arguments.device
-    )  # before torch is loaded, which reads the environment once
-    threads, asked_for = os.environ.get("OMP_NUM_THREADS", ""), arguments.threads_asked
-    if asked_for and threads.isdecimal() and int(threads) < asked_for and not on_gpu:
+    if arguments.cells is None:
+        specs, model_dir = _runs_of_one_cell(arguments)
+    else:
+        specs, model_dir = _runs_of_a_job(arguments)
+    options = JobOptions(
+        model_dir=model_dir,
+        state_dir=arguments.state_dir or arguments.output_dir / ".state",
+        device=arguments.device,
+        micro_batch=arguments.micro_batch,
+        precision=arguments.precision,
+        checkpoint_every_s=arguments.checkpoint_every_s,
+    )
+    return specs, options
+
+
+def _warn_about_threads(requested: int | None, on_gpu: bool) -> None:
+    """Warn if Snakemake gave a CPU job fewer threads than the config requests."""
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if requested and threads.isdecimal() and int(threads) < requested and not on_gpu:
         log.warning(
-            "%s CPU threads of the %d asked for, as Snakemake has no more cores for a job: sums round differently, from the "
-            "8th digit on (bf16: the 3rd); for the same numbers give more --cores", threads, asked_for,
-        )  # fmt: skip
-    from lora.training import loop
-
-    state_dir = arguments.state_dir or arguments.output_dir / ".state"
-    loop.train(
-        asked, model_dir, state_dir, arguments.device, arguments.micro_batch, arguments.precision,
-        arguments.checkpoint_every_s,
-    )  # fmt: skip
+            "%s CPU threads, %d were requested: Snakemake has no more cores for this job. Sums are "
+            "rounded differently, from the 8th digit on (bf16: the 3rd). For the same numbers give "
+            "more --cores",
+            threads,
+            requested,
+        )
 
 
-def _given(arguments, names) -> list[str]:
-    """Those of these options that are on the command line."""
-    return [f"--{name.replace('_', '-')}" for name in names if getattr(arguments, name) is not None]
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
-def _cells(arguments) -> tuple[list, Path]:
-    """What a workflow's job trains: every run asked for, and the model's folder."""
-    excluded = _given(arguments, (*CELL_OPTIONS, "seed", *HPARAM_NAMES))
+def _given(arguments: Namespace, names: Iterable[str]) -> list[str]:
+    """Return those of these options that are on the command line."""
+    return [_option(name) for name in names if getattr(arguments, name) is not None]
+
+
+def _runs_of_a_job(arguments: Namespace) -> tuple[list[RunSpec], Path]:
+    """Return the runs of --cells, and the folder of their model. Uses no network."""
+    excluded = _given(arguments, (*ONE_CELL_OPTIONS, "seed", *HPARAM_NAMES))
     if excluded:
-        raise ValueError(f"--cells says all of it; leave out {', '.join(excluded)}")
+        raise ValueError(f"--cells includes {', '.join(excluded)}; give --cells alone")
     if arguments.seeds is None or arguments.model_dir is None:
-        raise ValueError("--cells needs --seeds and --model-dir")
-    hub.stay_away()
-    cells = jobs.parse_json(arguments.cells)
-    tasks = {one.cell.task: registry.task(one.cell.task) for one in cells}
-    asked = []
-    for one in cells:
-        for seed in arguments.seeds:
-            folder = arguments.output_dir / one.cell.path / f"seed{seed}"
-            settings = run_settings(one.cell, seed, one.hparams)
-            starts = tuple(arguments.output_dir / start for start in one.start_dirs)
-            asked.append(
-                Asked(settings, tasks[one.cell.task], Path(one.tokens_dir), folder, starts)
-            )
-    return asked, arguments.model_dir
+        raise ValueError("--cells needs --seeds and --model-dir; give both")
+    hub.go_offline()
+    specs = jobs.parse_json(
+        arguments.cells, arguments.seeds, arguments.output_dir, registry.read_tasks()
+    )
+    return specs, arguments.model_dir
 
 
-def _one_cell(arguments) -> tuple[list, Path]:
-    """What a person trains: the runs of one cell, with data and model fetched where no folder is given."""
-    missing = [
-        f"--{name}" for name in ("task", "weights", "rank") if getattr(arguments, name) is None
-    ]
+def _runs_of_one_cell(arguments: Namespace) -> tuple[list[RunSpec], Path]:
+    """Return the runs of one cell, and the folder of their model."""
+    required = ("task", "weights", "rank")
+    missing = [_option(name) for name in required if getattr(arguments, name) is None]
     if missing:
-        raise ValueError(f"give {', '.join(missing)}")
-    for name, value in arguments.cell_defaults.items():
+        listed = " and ".join(filter(None, [", ".join(missing[:-1]), missing[-1]]))
+        verb = "is" if len(missing) == 1 else "are"
+        raise ValueError(f"{listed} {verb} required.\nExample: {EXAMPLE}")
+    for name, value in arguments.one_cell.items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, value)
     task = registry.task(arguments.task)
-    cell = Cell(
-        arguments.model, task.name, arguments.method, arguments.weights, arguments.rank, arguments.protocol
-    )  # fmt: skip
-    given = {
-        name: value for name in HPARAM_NAMES if (value := getattr(arguments, name)) is not None
-    }
-    hparams = registry.resolve(registry.read_rows("hparams.csv"), cell, given)
-    if hparams.start_task not in (None, task.name):
+    cell = Cell(**{axis: getattr(arguments, axis) for axis in CELL_COLUMNS})
+    hparams = _hparams(arguments, cell)
+    model_dir, tokens_dir = _inputs(arguments, cell, task, hparams)
+    seeds, output_dir = arguments.seeds, arguments.output_dir
+    if seeds is None:
+        return [RunSpec(cell, arguments.seed, hparams, task, tokens_dir, output_dir)], model_dir
+    return [
+        RunSpec(cell, seed, hparams, task, tokens_dir, output_dir / f"seed{seed}") for seed in seeds
+    ], model_dir
+
+
+def _hparams(arguments: Namespace, cell: Cell) -> Hparams:
+    """Return the hyperparameters: those of the protocol, replaced by those that are given."""
+    given = {name: getattr(arguments, name) for name in HPARAM_NAMES}
+    given = {name: value for name, value in given.items() if value is not None}
+    hparams = registry.resolve(registry.read_hparam_rows(), cell, given)
+    if hparams.start_task not in (None, cell.task):
         raise ValueError(
-            f"this protocol starts {task.name} from the best run of {hparams.start_task}; give --start, with "
-            f"{PRETRAINED} or a PEFT folder such as that run's adapter/, or use the workflow"
+            f"this protocol starts {cell.task} from the best run of {hparams.start_task}. Give "
+            f"--start {PRETRAINED}, or --start with a PEFT folder such as adapter/ of that run, "
+            "or use the workflow"
         )
-    for sentence in hparam_warnings.warnings_of(hparams, cell):
-        log.warning(sentence)
-    model_dir, tokens_dir = arguments.model_dir, arguments.tokens_dir
-    if model_dir is None or tokens_dir is None:
-        model_dir, tokens_dir = _inputs(cell, task, hparams, arguments)
-    asked = []
-    for seed in arguments.seeds or [arguments.seed]:
-        folder = arguments.output_dir / f"seed{seed}" if arguments.seeds else arguments.output_dir
-        asked.append(Asked(run_settings(cell, seed, hparams), task, tokens_dir, folder))
-    return asked, model_dir
+    for warning in hparam_warnings.warnings_of(hparams, cell):
+        log.warning(warning)
+    return hparams
 
 
-def _inputs(cell: Cell, task: Task, hparams: Hparams, arguments) -> tuple[Path, Path]:
-    """Without a workflow around it, train fetches and prepares what it needs, into --cache-dir."""
-    from lora.data import fetch, tokens
+def _inputs(arguments: Namespace, cell: Cell, task: Task, hparams: Hparams) -> tuple[Path, Path]:
+    """Return the folders of the model and the tokens; fetch and prepare those not given."""
+    from lora.data import fetch, prepare
 
-    sources = registry.read_sources()
-    if arguments.model_dir is None and cell.model not in sources:
-        raise ValueError(
-            f"no model {cell.model!r} in config/sources.csv; give --model-dir, or add a row"
-        )
-    model_dir = arguments.model_dir or arguments.cache_dir / "sources" / cell.model
-    data_dir = arguments.data_dir or arguments.cache_dir / "sources" / task.dataset
-    tokens_dir = arguments.cache_dir / "tokens" / cell.model / task.name / f"t{hparams.max_tokens}"
-    if arguments.model_dir is None:
+    model_dir, data_dir = arguments.model_dir, arguments.data_dir
+    cache_dir, sources = arguments.cache_dir, registry.read_sources()
+    if model_dir is None:
+        if cell.model not in sources:
+            raise ValueError(
+                f"no model {cell.model!r} in config/sources.csv; give --model-dir, or add a row"
+            )
+        model_dir = cache_dir / "sources" / cell.model
         fetch.fetch(sources[cell.model], model_dir)
-    if arguments.data_dir is None:
+    if arguments.tokens_dir is not None:
+        return model_dir, arguments.tokens_dir
+    if data_dir is None:
+        data_dir = cache_dir / "sources" / task.dataset
         fetch.fetch(sources[task.dataset], data_dir)
-    tokens.prepare(task, data_dir, model_dir, hparams.max_tokens, tokens_dir)
+    tokens_dir = cache_dir / "tokens" / cell.model / task.name / f"t{hparams.max_tokens}"
+    prepare.prepare(task, data_dir, model_dir, hparams.max_tokens, tokens_dir)
     return model_dir, tokens_dir

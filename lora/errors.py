@@ -1,52 +1,46 @@
-"""Exceptions that the command line reports without a stack trace, and how values are shown in messages."""
+"""Exceptions that the command line reports without a stack trace, and values in messages."""
 
 import signal
 
 MAX_LISTED = 30  # problems that a message lists
 
 
-def shown(value, longest: int = 120) -> str:
-    """A value as a message shows it: as Python writes it, in its first `longest` characters."""
+def shown(value: object, longest: int = 120) -> str:
+    """Return a value as Python writes it, cut to `longest` characters."""
     try:
-        written = repr(value)
-    except (
-        ValueError,
-        RecursionError,
-    ):  # a whole number of thousands of digits; lists in lists without end
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits; endless nesting
         return f"a {type(value).__name__} too large to show"
-    return (
-        written
-        if len(written) <= longest
-        else f"{written[:longest]}... ({len(written)} characters)"
-    )
+    return text if len(text) <= longest else f"{text[:longest]}... ({len(text)} characters)"
 
 
 class ConfigError(ValueError):
-    """Several things wrong with what the user gave, told together: each says what was got, what is allowed, what to do.
+    """Everything that is wrong with an input: what was given, what is allowed, what to do.
 
-    The message lists the first MAX_LISTED of them and how many more there are: a file of another program is wrong in every line.
+    The message lists the first MAX_LISTED problems and the number of the others.
+
+    Attributes:
+        problems: All problems, one line each.
     """
 
     def __init__(self, title: str, problems: list[str]):
         self.problems = list(problems)
-        more = (
-            [f"and {len(self.problems) - MAX_LISTED} more"]
-            if len(self.problems) > MAX_LISTED
-            else []
-        )
-        super().__init__(
-            "\n".join(
-                [title, *(f"  - {problem}" for problem in [*self.problems[:MAX_LISTED], *more])]
-            )
-        )
+        listed = self.problems[:MAX_LISTED]
+        if len(self.problems) > MAX_LISTED:
+            listed.append(f"and {len(self.problems) - MAX_LISTED} more")
+        super().__init__("\n".join([title, *(f"  - {problem}" for problem in listed)]))
 
 
 class FetchError(RuntimeError):
-    """A source could not be had as it is pinned; the message names it and the ways out."""
+    """A source that can't be downloaded as pinned; the message names it and what to do."""
 
 
 class HubError(RuntimeError):
-    """Something could not be had from the hub, and why; `way_out` is what to do, if there is something to do."""
+    """A failed download from the Hugging Face hub.
+
+    Attributes:
+        way_out: What the user can do about it, or None.
+    """
 
     def __init__(self, why: str, way_out: str | None = None):
         super().__init__(why)
@@ -54,10 +48,15 @@ class HubError(RuntimeError):
 
 
 class Interrupted(Exception):
-    """Training was told to stop, and has saved its state."""
+    """Training was stopped by a signal, after its state was saved.
+
+    Attributes:
+        number: The signal's number.
+    """
 
     def __init__(self, number: int):
         self.number = number
         super().__init__(
-            f"stopped by {signal.Signals(number).name}; all that was trained is saved, the same command goes on from there"
+            f"stopped by {signal.Signals(number).name}; everything trained so far is saved: run "
+            "the same command again to continue"
         )

@@ -1,11 +1,11 @@
-"""Run a grid three times from nothing and compare every run: the check that the same settings give the same numbers.
+"""Train a grid three times, and check that the same settings give the same numbers.
 
-    python tests/determinism.py                      # the embedded demo: three times its minutes
+    python tests/determinism.py                      # the demo, in three times its duration
     python tests/determinism.py --configfile my.yaml
 
-First with one core, then with as many as there are, both with one thread a job: per-run CSVs and adapters must be the same
-bytes. Then with two threads a job, where sums are taken in another order: what differs is told, column by column, with the
-figures of the tables. Exits with 1 if the first two differ. Sources and tokens are made once and shared.
+First on one core, then on all cores, both with one thread per job: metrics.csv and adapters must be
+equal to the byte, else the exit status is 1. Then with two threads per job, where sums are taken in
+another order: the largest difference of each column is printed. Sources and tokens are shared.
 """
 
 import argparse
@@ -19,16 +19,16 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-WAYS = {
+SETTINGS = {
     "one core": (1, 1),
     "all cores": (max(2, os.cpu_count() or 2), 1),
     "two threads a job": (2, 2),
 }  # cores, threads
-COUNTED = ("epoch", "step", "status", "learning_rate")  # columns that no rounding touches
+EXACT = ("epoch", "step", "status", "learning_rate")  # columns without rounding
 
 
 def run(results: Path, configfile: Path, cores: int, threads: int, options: list[str]) -> None:
-    """Train the grid of a config into `results`, from sources and tokens that may lie there."""
+    """Train the grid of a config into `results`, which may hold sources and tokens."""
     command = [
         sys.executable,
         "-m",
@@ -54,7 +54,7 @@ def run(results: Path, configfile: Path, cores: int, threads: int, options: list
 
 
 def outputs(results: Path) -> dict[str, Path]:
-    """Per-run CSVs and adapters by their place."""
+    """Return metrics.csv and adapter of each run, by path."""
     found = [
         *results.glob("runs/**/metrics.csv"),
         *results.glob("runs/**/adapter_model.safetensors"),
@@ -63,7 +63,7 @@ def outputs(results: Path) -> dict[str, Path]:
 
 
 def different(one: Path, other: Path) -> list[str]:
-    """Files that are not the same bytes in both, or only in one."""
+    """Return the files that differ or that only one folder has."""
     ours, theirs = outputs(one), outputs(other)
     return [
         name
@@ -75,8 +75,8 @@ def different(one: Path, other: Path) -> list[str]:
 
 
 def largest_differences(one: Path, other: Path) -> dict[str, tuple[float, str]]:
-    """Column of metrics.csv -> the largest absolute difference over all runs and epochs, and in which file."""
-    largest = {}
+    """Return the largest absolute difference of each column of metrics.csv, and its file."""
+    largest: dict[str, tuple[float, str]] = {}
     for name, path in outputs(one).items():
         if path.suffix != ".csv":
             continue
@@ -88,7 +88,7 @@ def largest_differences(one: Path, other: Path) -> dict[str, tuple[float, str]]:
             raise ValueError(f"{name}: {len(rows)} epochs and {len(others)}")
         for row, theirs in zip(rows, others, strict=True):
             for column, value in row.items():
-                if column in COUNTED:
+                if column in EXACT:
                     gap = 0.0 if value == theirs[column] else math.inf
                 else:
                     gap = (
@@ -102,15 +102,17 @@ def largest_differences(one: Path, other: Path) -> dict[str, tuple[float, str]]:
 
 
 def compare(folders: list[Path]) -> int:
-    """Print what is equal and what is not; 1 where the first two folders differ, or nothing was trained."""
+    """Print the differences; return 1 if the first two folders differ or nothing was trained."""
     one, all_cores, threads = folders
     changed, found = different(one, all_cores), outputs(one)
     print(
-        f"one core and all cores: {len(found) - len(changed)} of {len(found)} files are the same bytes"
+        f"one core and all cores: {len(found) - len(changed)} of {len(found)} files are the same "
+        "bytes"
     )
     print("".join(f"  differs: {name}\n" for name in changed), end="")
     print(
-        f"one thread and two threads a job: {len(found) - len(different(one, threads))} of {len(found)} files"
+        f"one thread and two threads a job: {len(found) - len(different(one, threads))} of "
+        f"{len(found)} files"
     )
     for column, (gap, name) in largest_differences(one, threads).items():
         print(f"  {column}: " + (f"differs by up to {gap:.2g} ({name})" if gap else "the same"))
@@ -131,8 +133,8 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="determinism-") as folder:
-        folders = [Path(folder) / f"{name.replace(' ', '-')}" / "results" for name in WAYS]
-        for results, (cores, threads) in zip(folders, WAYS.values(), strict=True):
+        folders = [Path(folder) / f"{name.replace(' ', '-')}" / "results" for name in SETTINGS]
+        for results, (cores, threads) in zip(folders, SETTINGS.values(), strict=True):
             results.mkdir(parents=True)
             for part in ("sources", "tokens"):
                 if (folders[0] / part).exists() and results != folders[0]:

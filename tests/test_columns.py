@@ -1,48 +1,33 @@
-"""CSV and JSON files: the same value back, and wrong files refused with file, row and column."""
+"""Columns of the CSVs."""
 
-import math
+import csv
 
 import pytest
+from helpers.models import ROOT
 
-from lora import files
+from lora import columns
 
-COLUMNS = {"n": (int, ""), "x": (float, ""), "s": (str, "")}
-
-
-def test_values_come_back_bit_for_bit(tmp_path):
-    path = tmp_path / "a.csv"
-    rows = [dict(n=1, x=0.1 + 0.2, s="a,b"), dict(n=2, x=math.nan, s="")]
-    files.write_csv(path, COLUMNS, rows)
-    back = files.read_csv(path, COLUMNS)
-    assert back[0] == rows[0] and math.isnan(back[1]["x"]) and back[1]["s"] == ""
+TABLES = {name: table for name, table in vars(columns).items() if name.endswith("_COLUMNS")}
+TYPED = {name: table for name, table in TABLES.items() if name != "CELL_COLUMNS"}
 
 
-@pytest.mark.parametrize(
-    "text, message",
-    [
-        ("n,x\n", "header is 'n,x'; expected 'n,x,s'"),
-        ("", "header is ''"),
-        ("n,x,s\n1,2\n", "row 1: 2 cells; expected 3"),
-        ("n,x,s\n1,2,a\n1.5,2,a\n", "row 2, column n: '1.5' is not of type int"),
-        ("n,x,s\n1,two,a\n", "column x: 'two' is not of type float"),
-    ],
-)
-def test_a_wrong_csv_is_refused(tmp_path, text, message):
-    path = tmp_path / "a.csv"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=message):
-        files.read_csv(path, COLUMNS)
+@pytest.mark.parametrize("name", TYPED)
+def test_every_column_has_a_type_and_a_meaning(name):
+    for column, (kind, meaning) in TYPED[name].items():
+        assert kind in (str, int, float) and meaning.strip(), column
 
 
-def test_rows_with_other_columns_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="too many or too few"):
-        files.write_csv(tmp_path / "a.csv", COLUMNS, [dict(n=1, x=2.0)])
-    assert not (tmp_path / "a.csv").exists()
+def test_a_cell_is_named_alike_everywhere():
+    for name in ("RUN", "TABLE", "BEST", "CURVES", "SELECTION", "PROVENANCE"):
+        assert set(columns.CELL_COLUMNS) <= set(TABLES[f"{name}_COLUMNS"]), name
 
 
-def test_json_refuses_nan_and_leaves_the_old_file(tmp_path):
-    path = tmp_path / "a.json"
-    files.write_json(path, {"x": 1})
-    with pytest.raises(ValueError):
-        files.write_json(path, {"x": math.nan})
-    assert path.read_text() == '{\n  "x": 1\n}\n' and list(tmp_path.iterdir()) == [path]
+def test_published_values_have_the_columns_of_their_source():
+    with open(ROOT / "config/published.csv", encoding="utf-8", newline="") as handle:
+        header = next(csv.reader(handle))
+    added = {"relation", "column", "ours_protocol", "ours", "difference"}
+    assert set(columns.PUBLISHED_COLUMNS) - added == set(header)
+
+
+def test_runs_csv_has_the_columns_of_metrics_csv_after_its_own():
+    assert list(columns.RUNS_COLUMNS) == [*columns.RUN_COLUMNS, *columns.METRICS_COLUMNS]

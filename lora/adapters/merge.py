@@ -1,10 +1,9 @@
-"""A trained run as a plain transformers checkpoint: nothing of lora or peft is needed to use it.
+"""Merge a trained run into a plain transformers checkpoint.
 
-LoRA adds nothing at inference once it is merged (Sec. 4.1 of the paper): W0 + (alpha/r) B A is one matrix of W0's size.
-Full fine-tuning and BitFit trained the base's own parameters, which take their places in it. Bottleneck adapters are
-layers of their own and cannot be merged. The cost is a whole model on disk per run; the adapter folder stays what is kept
-and shared. The product is summed in float64 and rounded once, so merged and unmerged logits differ by rounding only. The
-output folder appears whole, in one rename, or not at all.
+A merged LoRA layer is one matrix W0 + (alpha/r) B A of W0's size and adds nothing at inference
+(paper Sec. 4.1). Full fine-tuning and BitFit replace the base model's own parameters. Bottleneck
+adapters are extra layers and cannot be merged. The sum is computed in float64 and rounded once, so
+merged and unmerged logits differ by rounding only. The output folder is renamed into place.
 """
 
 import logging
@@ -12,16 +11,20 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import safetensors
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lora.adapters import peft_folder
 from lora.data import fetch
 from lora.errors import ConfigError
 from lora.experiment.cell import BASE_METHODS
-from lora.model import packed_model
+from lora.model import methods, pretrained
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 log = logging.getLogger(__name__)
 TOKENIZER_FILES = [name for name in fetch.MODEL_FILES if "*" not in name and name != "config.json"]
@@ -30,23 +33,32 @@ TOKENIZER_FILES = [name for name in fetch.MODEL_FILES if "*" not in name and nam
 def merge(
     adapter_dir: Path, model_dir: Path, output_dir: Path, dtype: torch.dtype = torch.float32
 ) -> None:
-    """Write into `output_dir` the sequence classification model that the adapter in `adapter_dir` makes of `model_dir`.
+    """Write the sequence classification model that an adapter makes of its base model.
 
-    The adapter is a PEFT LoRA folder, or what a run of full fine-tuning or BitFit wrote. The checkpoint has the head,
-    num_labels and problem_type in its config, safetensors of `dtype`, and the model's tokenizer files. Raises ValueError
-    where the adapter cannot be merged into this model, or the output folder is not empty.
+    The checkpoint has the head, num_labels and problem_type in its config, safetensors files, and
+    the tokenizer files of the base model.
+
+    Args:
+        adapter_dir: PEFT LoRA folder, or the adapter folder of a run of `ft` or `bitfit`.
+        model_dir: Folder of the base model.
+        output_dir: New or empty folder.
+        dtype: Type of the written weights.
+
+    Raises:
+        ValueError: If the adapter cannot be merged into this model, or `output_dir` is not empty.
     """
     adapter_dir, model_dir, output_dir = Path(adapter_dir), Path(model_dir), Path(output_dir)
     if output_dir.exists() and not (output_dir.is_dir() and not any(output_dir.iterdir())):
         raise ValueError(
-            f"{output_dir} is there already and not an empty folder; give another one, or delete it"
+            f"{output_dir} exists and is not an empty folder; give another one, or delete it"
         )
-    base = packed_model.load_base(model_dir, dtype)
+    base = pretrained.load_base(model_dir, dtype)
     family = base.config.model_type
     encoder, head = _adapted(adapter_dir, base)
     if "head.dense.weight" not in head and not _has_pooler(model_dir):
         raise ValueError(
-            f"neither {adapter_dir} nor {model_dir} has a pooler; give an adapter that was saved with it"
+            f"neither {adapter_dir} nor {model_dir} has a pooler; give an adapter that was saved "
+            "with it"
         )
     state = {f"{family}.{name}": value for name, value in encoder.items()}
     for name, value in head.items():
@@ -58,11 +70,13 @@ def merge(
     )
 
 
-def _adapted(adapter_dir: Path, base: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """(the encoder's whole state with the adapter in it, the head's tensors under the names that runs have)."""
-    told = peft_folder.read_config(adapter_dir)
-    method = told.get("method")
-    if "peft_type" in told or method is None:
+def _adapted(
+    adapter_dir: Path, base: pretrained.BaseModel
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the encoder's state with the adapter merged in, and the head's tensors by name."""
+    config = peft_folder.read_config(adapter_dir)
+    method = config.get("method")
+    if "peft_type" in config or method is None:
         tensors, facts = peft_folder.read_adapter(adapter_dir, base.config.model_type)
         encoder = _with_pairs(base, tensors, facts, adapter_dir)
     elif method in BASE_METHODS:
@@ -71,39 +85,43 @@ def _adapted(adapter_dir: Path, base: nn.Module) -> tuple[dict[str, Tensor], dic
     else:
         mergeable = ", ".join(("lora", *BASE_METHODS))
         raise ValueError(
-            f"{adapter_dir} is of method {method!r}, whose layers no weight can take in; allowed: {mergeable}"
+            f"{adapter_dir} is of method {method!r}, which adds layers that cannot be merged; "
+            f"allowed: {mergeable}"
         )
     return encoder, {name: value for name, value in tensors.items() if name.startswith("head.")}
 
 
 @torch.no_grad()
 def _with_pairs(
-    base: nn.Module, tensors: dict[str, Tensor], facts: dict, folder: Path
+    base: pretrained.BaseModel,
+    tensors: dict[str, Tensor],
+    config: peft_folder.AdapterConfig,
+    folder: Path,
 ) -> dict[str, Tensor]:
-    """The base's state with W0 + (alpha/r) B A in place of every adapted W0."""
+    """Return the base model's state with W0 + (alpha/r) B A in place of every adapted W0."""
     depth, width = base.config.num_hidden_layers, base.config.hidden_size
-    places = [name.removesuffix(".a") for name in tensors if name.endswith(".a")]
-    layers = 1 + max(int(place.split(".")[0]) for place in places)
-    got = tensors[f"{places[0]}.a"].shape[1]
+    names = [name.removesuffix(".a") for name in tensors if name.endswith(".a")]
+    layers = 1 + max(int(name.split(".")[0]) for name in names)
+    got = tensors[f"{names[0]}.a"].shape[1]
     if (layers, got) != (depth, width):
         raise ValueError(
-            f"{folder} is for a model of {layers} layers of width {got}, the base model has {depth} of {width}; give "
-            "the model that the adapter was trained on"
+            f"{folder} is for a model of {layers} layers of width {got}, the base model has "
+            f"{depth} of {width}; give the model that the adapter was trained on"
         )
-    for place in places:
-        layer, letter = place.split(".")
-        weight = packed_model.linear_of(base, int(layer), letter).weight
-        delta = tensors[f"{place}.b"].double() @ tensors[f"{place}.a"].double()
-        weight.copy_(weight.double() + facts["alpha"] / facts["rank"] * delta)
+    for name in names:
+        layer, letter = name.split(".")
+        weight = methods.linear_of(base, int(layer), letter).weight
+        delta = tensors[f"{name}.b"].double() @ tensors[f"{name}.a"].double()
+        weight.copy_(weight.double() + config["alpha"] / config["rank"] * delta)
     return base.state_dict()
 
 
 def _replaced(
-    base: nn.Module, tensors: dict[str, Tensor], method: str, folder: Path
+    base: pretrained.BaseModel, tensors: dict[str, Tensor], method: str, folder: Path
 ) -> dict[str, Tensor]:
-    """The base's state with the parameters that the run trained in place of its own."""
+    """Return the base model's state with the parameters that the run trained."""
     state = base.state_dict()
-    trained = {name for name, _ in base.named_parameters() if packed_model.trains(method, name)}
+    trained = {name for name, _ in base.named_parameters() if methods.trains(method, name)}
     width = base.config.hidden_size
     labels = max([1, *tensors["head.out.weight"].shape[:1]]) if "head.out.weight" in tensors else 1
     expected = {f"base.{name}": tuple(state[name].shape) for name in trained}
@@ -112,51 +130,52 @@ def _replaced(
     problems = [f"{name} is missing" for name in sorted(set(expected) - set(tensors))]
     for name, value in tensors.items():
         if name not in expected:
-            problems.append(f"{name} is nothing that {method} trains in the base model")
+            problems.append(f"{name} is not trained by {method} in the base model")
         elif tuple(value.shape) != expected[name]:
             problems.append(
                 f"{name} has shape {list(value.shape)}, the base model has {list(expected[name])}"
             )
     if problems:
         raise ConfigError(
-            f"{folder / peft_folder.TENSORS} does not fit the base model; give the model it was trained on:",
+            f"{folder / peft_folder.TENSORS} does not fit the base model; give the model it was "
+            "trained on:",
             problems,
         )
     return state | {name: tensors[f"base.{name}"].to(state[name].dtype) for name in trained}
 
 
 def _has_pooler(model_dir: Path) -> bool:
-    """Whether the pooler in a model folder was trained, and is not what transformers makes up where there is none."""
+    """Return whether a model folder has a pooler; transformers fills a missing one at random."""
     for path in model_dir.glob("*.safetensors"):
         with safetensors.safe_open(path, framework="pt") as stored:
-            if any(key.endswith("pooler.dense.weight") for key in stored.keys()):  # noqa: SIM118, it is no dict
+            keys = stored.keys()
+            if any(key.endswith("pooler.dense.weight") for key in keys):
                 return True
     return False
 
 
 def _classifier(
-    state: dict[str, Tensor], base: nn.Module, num_labels: int, model_dir: Path
-) -> nn.Module:
-    """transformers' sequence classification model with exactly these tensors."""
+    state: dict[str, Tensor], base: pretrained.BaseModel, num_labels: int, model_dir: Path
+) -> "PreTrainedModel":
+    """Return transformers' sequence classification model with exactly these tensors."""
     from transformers import BertForSequenceClassification, RobertaForSequenceClassification
 
     problem_type = "regression" if num_labels == 1 else "single_label_classification"
-    config = type(base.config).from_pretrained(
+    config: Any = type(base.config).from_pretrained(
         model_dir, num_labels=num_labels, problem_type=problem_type
     )
     config.dtype = base.dtype
-    kind = (
-        BertForSequenceClassification
-        if config.model_type == "bert"
-        else RobertaForSequenceClassification
-    )
     with torch.device("meta"):
-        model = kind(config)
+        model: PreTrainedModel = (
+            BertForSequenceClassification(config)
+            if config.model_type == "bert"
+            else RobertaForSequenceClassification(config)
+        )
     model.load_state_dict(state, strict=True, assign=True)
     return model
 
 
-def _write(model: nn.Module, model_dir: Path, output_dir: Path) -> None:
+def _write(model: "PreTrainedModel", model_dir: Path, output_dir: Path) -> None:
     output_dir.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output_dir.name}.", dir=output_dir.parent) as work:
         content = Path(work) / "content"

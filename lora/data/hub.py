@@ -1,16 +1,15 @@
-"""Models and data sets of the Hugging Face hub at one commit, checked against the hub's own hashes.
+"""Download models and data sets of the Hugging Face hub at one commit, and verify every file.
 
-Both come the same way: huggingface_hub's snapshot of the commit, in its own cache, of which every file is then hashed. The
-cache names a file by what the hub says its hash is, but the client compares sizes alone, so a wrong byte from a proxy or a
-disk would be trained on. A data set is read by `datasets` from those checked files and from nothing else.
+Both come as huggingface_hub's snapshot of the commit, in its own cache. The client compares sizes
+only, so every file is hashed here. A data set is then read by `datasets` from these files alone.
 
-`load_dataset` on the hub would be shorter. Measured against a server that fails, it gives another commit's rows than the
-pinned one when the hub cannot be reached (https://github.com/huggingface/datasets/issues/7928), waits for ever on a listing
-that never comes, and without network needs a cache of its own beside the hub's. The price here is that a configuration's
-files must be named by the data set's card, otherwise the whole repository is downloaded.
+`load_dataset` on the hub is not used. It may return rows of another commit than the pinned one when
+the hub cannot be reached (https://github.com/huggingface/datasets/issues/7928), and it can wait
+forever for a listing. The cost: if a data set's card does not name a configuration's files, the
+whole repository is downloaded.
 
-It retries no more than the client does, and where the cache holds no links (Windows, HF_HUB_DISABLE_SYMLINKS) there is no
-hash to check against: a source's own `sha256` in config/sources.csv is then the only check.
+A cache without links (Windows, HF_HUB_DISABLE_SYMLINKS) does not show the hub's hashes. Then only a
+source's own `sha256` in config/sources.csv is checked.
 """
 
 import fnmatch
@@ -20,76 +19,99 @@ import os
 import re
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import yaml
-
+from lora.data import card
 from lora.errors import HubError
 
+if TYPE_CHECKING:
+    from huggingface_hub.utils import httpx
+
 CARD = "README.md"
-AGAIN = "fetch again; what is whole already stays in the hub's cache"
+FETCH_AGAIN = "fetch again; complete files stay in the hub's cache"
 
 
-def stay_away() -> None:
-    """Tell huggingface_hub, transformers and datasets, not imported yet, that there is no hub: all that a job on a compute
-    node needs is there, and one that asked for more all the same would wait for a network that is not."""
+def go_offline() -> None:
+    """Keep huggingface_hub, transformers and datasets from using the network.
+
+    Call it before they are imported. A job on a compute node has all its inputs; without network,
+    a request would wait until it times out.
+    """
     os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def snapshot(kind: str, repository: str, revision: str, patterns: list[str]) -> Path:
-    """The cache's folder with the files of a commit that match `patterns`, checked; `kind` is model or dataset.
+    """Download the files of a commit into the hub's cache and verify them.
 
-    Raises HubError. A file with other bytes than the hub says is deleted from the cache, so that the next try gets it anew.
+    Args:
+        kind: "model" or "dataset".
+        repository: `owner/name`.
+        revision: The commit.
+        patterns: Shell patterns of the files to download.
+
+    Returns:
+        The folder of the commit in the cache.
+
+    Raises:
+        HubError: If the download fails, or a file does not have the hub's hash. Such a file is
+            deleted from the cache, so the next download gets it again.
     """
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.utils import httpx
 
-    for library in ("huggingface_hub", "datasets", "httpx2"):
-        logging.getLogger(library).setLevel(
-            logging.ERROR
-        )  # they log each retry, and signed URLs; the error says it once
-    _let_nothing_wait_for_ever()
+    for library in ("huggingface_hub", "datasets", "httpx2"):  # they log retries and signed URLs
+        logging.getLogger(library).setLevel(logging.ERROR)
+    _limit_waiting()
+    expected = (OSError, ValueError, RuntimeError, httpx.HTTPError)  # hf_xet: RuntimeError
     try:
         folder = Path(
             snapshot_download(
                 repository, repo_type=kind, revision=revision, allow_patterns=patterns
             )
         )
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-        httpx.HTTPError,
-    ) as error:  # hf_xet, for large files, raises RuntimeError
-        raise _explained(
-            error, f"{repository} --repo-type {kind} --revision {revision}", constants
-        ) from None
+    except expected as error:
+        download = f"{repository} --repo-type {kind} --revision {revision}"
+        raise _explain(error, download, constants.HF_HUB_CACHE) from None
     for path in _matching(folder, patterns):
-        _check(path, path.relative_to(folder).as_posix())
+        _check_hash(path, path.relative_to(folder).as_posix())
     return folder
 
 
 def save_data_set(
     repository: str, configuration: str, revision: str, destination: Path, work: Path
 ) -> None:
-    """Write a data set into `destination` as datasets' `save_to_disk` does; the same rows give the same bytes.
+    """Download a data set and save it in the layout of datasets' `save_to_disk`.
 
-    `configuration` may be empty for a data set that has one only; `work` is a folder for files on the way. Raises HubError.
+    The same rows give the same bytes.
+
+    Args:
+        repository: `owner/name`.
+        configuration: Its configuration; "" for a data set with only one.
+        revision: The commit.
+        destination: Folder to write to.
+        work: Folder for temporary files.
+
+    Raises:
+        HubError: If the download fails, or the files and the card do not fit together.
     """
-    card = snapshot("dataset", repository, revision, [CARD]) / CARD
-    told = _read_card(card) if card.is_file() else {}
-    patterns = _patterns(told, configuration) if configuration else ["*"]
+    path = snapshot("dataset", repository, revision, [CARD]) / CARD
+    metadata = card.read(path) if path.is_file() else {}
+    patterns = card.patterns(metadata, configuration) if configuration else ["*"]
     folder = snapshot("dataset", repository, revision, [CARD, *patterns])
-    copied, taken = work / "repository", _matching(folder, [CARD, *patterns])
-    names = [path.relative_to(folder).as_posix() for path in taken]
+    paths = _matching(folder, [CARD, *patterns])
+    names = [path.relative_to(folder).as_posix() for path in paths]
     if missing := [pattern for pattern in patterns if not fnmatch.filter(names, pattern)]:
-        raise HubError(f"there is no {', '.join(missing)}, which its card names",
-                       "where HF_HUB_OFFLINE is set the cache may hold a part: fetch with network")  # fmt: skip
-    for path in taken:
+        raise HubError(
+            f"there is no {', '.join(missing)}, which its card names",
+            "if HF_HUB_OFFLINE is set, the cache may be incomplete: fetch with network",
+        )
+    copied = work / "repository"
+    for path in paths:
         target = copied / path.relative_to(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
-    if configuration:  # the others' files are not here, and datasets looks for the first one's
-        _write_card(copied / CARD, told, configuration)
+    if configuration:  # datasets looks for the files of every configuration in the card
+        card.write(copied / CARD, metadata, configuration)
 
     from datasets import Dataset, DatasetDict, DatasetInfo, load_dataset
     from datasets.exceptions import DatasetsError
@@ -97,30 +119,39 @@ def save_data_set(
     try:
         loaded = load_dataset(str(copied), configuration or None, cache_dir=str(work / "arrow"))
     except (OSError, ValueError, DatasetsError) as error:
-        raise HubError(
-            f"its files are no data set that datasets can read: {_one_line(error)}"
-        ) from None
-    splits = {name: Dataset(split.data, DatasetInfo(features=split.features), split.split, fingerprint=revision)
-              for name, split in loaded.items()}  # fmt: skip
-    DatasetDict(splits).save_to_disk(str(destination))  # without paths and times of this machine
+        raise HubError(f"datasets cannot read its files: {_one_line(error)}") from None
+    splits = {  # without the paths and times that `loaded` holds
+        name: Dataset(
+            split.data, DatasetInfo(features=split.features), split.split, fingerprint=revision
+        )
+        for name, split in loaded.items()
+    }
+    DatasetDict(splits).save_to_disk(str(destination))
 
 
 def _matching(folder: Path, patterns: list[str]) -> list[Path]:
-    return [path for path in sorted(folder.rglob("*")) if path.is_file()
-            and any(fnmatch.fnmatch(path.relative_to(folder).as_posix(), pattern) for pattern in patterns)]  # fmt: skip
+    """Return the files below a folder whose relative paths match a pattern."""
+    paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*"))}
+    return [
+        path
+        for name, path in paths.items()
+        if path.is_file() and any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+    ]
 
 
-def _check(path: Path, name: str) -> None:
-    """Compare a cached file with its hash: sha256 of a large file, git's sha1 of a small one, or plain sha1 by a mirror."""
+def _check_hash(path: Path, name: str) -> None:
+    """Compare a cached file with the hash that is its name in the cache.
+
+    That is the SHA-256 of a large file and git's SHA-1 of a small one; some mirrors give a plain
+    SHA-1.
+    """
     stored = path.resolve()
     if not path.is_symlink() or not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", stored.name):
         return
     size = stored.stat().st_size
-    hashes = (
-        [hashlib.sha256()]
-        if len(stored.name) == 64
-        else [hashlib.sha1(b"blob %d\0" % size), hashlib.sha1()]
-    )
+    hashes = [hashlib.sha1(b"blob %d\0" % size), hashlib.sha1()]
+    if len(stored.name) == 64:
+        hashes = [hashlib.sha256()]
     with open(stored, "rb") as handle:
         while chunk := handle.read(1 << 20):
             for one in hashes:
@@ -130,74 +161,21 @@ def _check(path: Path, name: str) -> None:
         path.unlink()
         stored.unlink()
         raise HubError(
-            f"{name} has other bytes than the hub says: expected {stored.name}, got {got[0]}; it was deleted from the cache",
-            "fetch again; if it comes wrong again, something on the way changes files: try without proxy or mirror",
+            f"{name} does not have the hub's hash: expected {stored.name}, got {got[0]}; it was "
+            "deleted from the cache",
+            "fetch again; if the hash is wrong again, a proxy or mirror may change files: try "
+            "without it",
         )
 
 
-def _read_card(path: Path) -> dict:
-    """The metadata on top of a data set's card."""
-    try:
-        match = re.match(r"---\r?\n(.*?)\r?\n---", path.read_text(encoding="utf-8"), re.S)
-        told = yaml.safe_load(match.group(1)) if match else {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise HubError(
-            f"the metadata of its card, {CARD}, is no YAML: {_one_line(error)}"
-        ) from None
-    return told if isinstance(told, dict) else {}
-
-
-def _named(told: dict, key: str, configuration: str) -> list[dict]:
-    """What a card says of one configuration under `configs` or `dataset_info`, which is a list or a single entry."""
-    entries = told.get(key) or []
-    entries = entries if isinstance(entries, list) else [entries]
-    return [
-        entry
-        for entry in entries
-        if isinstance(entry, dict) and entry.get("config_name") == configuration
-    ]
-
-
-def _patterns(told: dict, configuration: str) -> list[str]:
-    """The files of a configuration; all of them where its card does not name them by plain paths."""
-    found = _named(told, "configs", configuration)
-    if not found:
-        names = [
-            str(entry.get("config_name"))
-            for entry in told.get("configs") or []
-            if isinstance(entry, dict)
-        ]
-        raise HubError(f"it has no configuration {configuration!r}; it has: {', '.join(names) or 'none by name'}",
-                       "correct the source's locator, owner/dataset:configuration")  # fmt: skip
-    given = found[0].get("data_files") or []
-    patterns = []
-    for entry in given if isinstance(given, list) else [given]:
-        paths = entry.get("path") if isinstance(entry, dict) else entry
-        patterns += paths if isinstance(paths, list) else [paths]
-    plain = all(
-        isinstance(path, str) and re.fullmatch(r"\w[^:]*", path) and "**" not in path
-        for path in patterns
-    )
-    return patterns if patterns and plain and not found[0].get("data_dir") else ["*"]
-
-
-def _write_card(path: Path, told: dict, configuration: str) -> None:
-    kept = {
-        key: found
-        for key in ("configs", "dataset_info")
-        if (found := _named(told, key, configuration))
-    }
-    path.write_text(f"---\n{yaml.safe_dump(kept)}---\n", encoding="utf-8")
-
-
-def _let_nothing_wait_for_ever() -> None:
-    """Have the client's requests limited in time: those of its listings are not, whatever its settings say."""
+def _limit_waiting() -> None:
+    """Give all requests of huggingface_hub a time limit. By default its listings have none."""
     from huggingface_hub import get_session, set_client_factory
     from huggingface_hub.utils import httpx
 
     hooks = get_session().event_hooks["request"]
-    if _limit not in hooks:
-        hooks = [*hooks, _limit]
+    if _set_timeout not in hooks:
+        hooks = [*hooks, _set_timeout]
         set_client_factory(
             lambda: httpx.Client(
                 event_hooks={"request": hooks}, follow_redirects=True, timeout=None
@@ -205,61 +183,82 @@ def _let_nothing_wait_for_ever() -> None:
         )
 
 
-def _limit(request) -> None:
-    """Give a request without a time limit the client's own for downloads."""
+def _set_timeout(request: "httpx.Request") -> None:
+    """Set the time limit of downloads where a request has none."""
     from huggingface_hub import constants
 
     given = request.extensions.get("timeout", {})
-    request.extensions["timeout"] = {kind: given.get(kind) or constants.HF_HUB_DOWNLOAD_TIMEOUT
-                                     for kind in ("connect", "read", "write", "pool")}  # fmt: skip
+    request.extensions["timeout"] = {
+        kind: given.get(kind) or constants.HF_HUB_DOWNLOAD_TIMEOUT
+        for kind in ("connect", "read", "write", "pool")
+    }
 
 
-def _explained(error: Exception, asked: str, constants) -> HubError:
-    """Why a download failed and what to do, from what the client raised."""
+def _explain(error: Exception, download: str, cache: str) -> HubError:
+    """Return why a download failed and what to do.
+
+    Args:
+        error: What the client raised.
+        download: Arguments of `hf download` that get the same files.
+        cache: Folder of the hub's cache.
+    """
     from huggingface_hub import errors
+
+    while isinstance(error, errors.LocalEntryNotFoundError):
+        if not isinstance(error.__cause__, Exception):
+            break
+        error = error.__cause__  # the client's error says only that the cache has no such file
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return HubError(
+            f"HF_HUB_OFFLINE is set, and the cache ({cache}) is incomplete",
+            f"unset HF_HUB_OFFLINE, or fill the cache where there is network: hf download "
+            f"{download}",
+        )
+    why, way_out = _reason(error)
+    what = f"{type(error).__name__}: {_one_line(error)}"
+    return HubError(f"{why} ({what})" if why else what, way_out)
+
+
+def _reason(error: Exception) -> tuple[str | None, str | None]:
+    """Return why a request failed and what to do, (None, None) for an unknown error."""
+    from huggingface_hub import constants, errors
     from huggingface_hub.utils import httpx
 
-    while isinstance(error, errors.LocalEntryNotFoundError) and isinstance(
-        error.__cause__, Exception
-    ):
-        error = (
-            error.__cause__
-        )  # the client says that the cache has it not; why it is not had is its cause
     status = getattr(getattr(error, "response", None), "status_code", 0)
-    if isinstance(error, errors.OfflineModeIsEnabled):
-        return HubError(f"HF_HUB_OFFLINE is set, and the cache ({constants.HF_HUB_CACHE}) does not hold all of it",
-                        f"unset HF_HUB_OFFLINE, or fill the cache where there is network: hf download {asked}")  # fmt: skip
     if isinstance(error, errors.RevisionNotFoundError):
-        why, way_out = (
+        return (
             "the hub has no such revision",
-            "correct it: the repository's page lists its commits",
+            "correct it: the page of the repository lists its commits",
         )
-    elif isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403):
-        why = "the hub has no such repository, or does not give it to you"
-        way_out = "check its name; if its page asks for consent, give it there, then log in (hf auth login, or HF_TOKEN)"
-    elif status == 429:
-        why = "the hub has had too many requests from here"
-        way_out = "fetch again in some minutes; who is logged in (hf auth login) is allowed more"
-    elif status >= 500:
-        why, way_out = "the hub has a failure of its own", AGAIN
-    elif isinstance(error, httpx.TimeoutException):
-        why = f"the hub did not answer within {constants.HF_HUB_DOWNLOAD_TIMEOUT} s, several times"
-        way_out = f"{AGAIN}; on a slow network set HF_HUB_DOWNLOAD_TIMEOUT and HF_HUB_ETAG_TIMEOUT (seconds)"
-    elif isinstance(error, (httpx.ConnectError, httpx.ProxyError)):
-        why, way_out = (
-            "there is no connection to the hub",
-            "check the network, HTTPS_PROXY and HF_ENDPOINT",
+    if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403):
+        return (
+            "the hub has no such repository, or you have no access to it",
+            "check its name; if its page asks you to agree to terms, do that, then log in (hf auth "
+            "login, or HF_TOKEN)",
         )
-    elif isinstance(error, RuntimeError):
-        why, way_out = (
+    if status == 429:
+        return (
+            "the hub received too many requests from here",
+            "fetch again in some minutes; logged-in users (hf auth login) have a higher limit",
+        )
+    if status >= 500:
+        return f"the hub failed with status {status}", FETCH_AGAIN
+    if isinstance(error, httpx.TimeoutException):
+        return (
+            f"the hub did not answer within {constants.HF_HUB_DOWNLOAD_TIMEOUT} s, several times",
+            f"{FETCH_AGAIN}; on a slow network set HF_HUB_DOWNLOAD_TIMEOUT and "
+            "HF_HUB_ETAG_TIMEOUT (seconds)",
+        )
+    if isinstance(error, (httpx.ConnectError, httpx.ProxyError)):
+        return "no connection to the hub", "check the network, HTTPS_PROXY and HF_ENDPOINT"
+    if isinstance(error, RuntimeError):
+        return (
             "the hub's storage of large files failed",
-            f"{AGAIN}; if that does not help, set HF_HUB_DISABLE_XET=1",
+            f"{FETCH_AGAIN}; if that does not help, set HF_HUB_DISABLE_XET=1",
         )
-    elif isinstance(error, httpx.TransportError) or "Consistency check failed" in str(error):
-        why, way_out = "the download broke off", AGAIN
-    else:
-        return HubError(f"{type(error).__name__}: {_one_line(error)}")
-    return HubError(f"{why} ({type(error).__name__}: {_one_line(error)})", way_out)
+    if isinstance(error, httpx.TransportError) or "Consistency check failed" in str(error):
+        return "the download was interrupted", FETCH_AGAIN
+    return None, None
 
 
 def _one_line(error: BaseException) -> str:

@@ -1,16 +1,22 @@
-"""Experiment.
+"""Experiment: from the config and the tables of config/ to cells, jobs and run specs.
 
-cell: A cell: a run without its seed, and the methods and weight types it may have.
-compared_runs: Which three runs of a grid have their subspaces compared: one of a lower rank, and two seeds of a higher one (Sec. 7.2).
-config: A config as a person gives it: a YAML file laid over config/config.yaml as Snakemake lays it, or JSON text from a rule.
-grid: From the config to cells: what is asked for, resolved and checked before any job starts.
-hparam_warnings: Settings that are allowed and hardly meant: a sentence for each, with what is usual and why.
+Snakemake imports this room in every job, so it loads neither torch, pandas, transformers nor numpy.
+
+cell: Cells: a cell is a run without its seed. The methods and weight types that it may have.
+compared_runs: The three runs whose subspaces are compared: a lower rank, two seeds of a higher one.
+config: The config: its keys (pydantic models), and reading it from YAML files or JSON text.
+config_errors: Messages about a config: which key, what was given, what is allowed.
+config_types: Types of config values: lists without repeats, seeds, hyperparameters, names.
+grid: The grid: from the config to cells, resolved and checked before any job starts.
+grid_checks: Checks of a config against the tables of config/: names, weights, ranks, settings.
+hparam_warnings: Warnings for valid but unusual hyperparameters, with the usual range and source.
 hparams: Hyperparameters of a run: names, units, allowed values and parsing.
-jobs: What one training job trains: which cells share a job, whether a grid allows it, and the JSON they travel in.
-names: Names that become folders, and the largest whole number accepted.
-registry: The facts of config/*.csv: tasks, sources, hyperparameters, published figures, and what a plan reckons with, each row
-schema: A config against its JSON Schema, with messages for people: which key, what was got, what is allowed.
-source: Where a data set or a model comes from, and what pins its content.
-task: A task: a data set, its columns, its labels and its metric.
-verify: Whether runs are what is asked for, and whether they may stand side by side: both told by their run.json alone.
+jobs: The runs of one training job, as the JSON text of `lora train --cells`.
+names: Names that become folders, and the largest whole number that is accepted.
+packing: Which runs of a grid are trained together in one job.
+registry: The tables of config/*.csv: tasks, sources, hyperparameters, published values, devices.
+run_spec: What one run trains (RunSpec), and how a job trains its runs (JobOptions).
+source: Sources: where a data set or a model comes from, and what pins its content.
+task: Tasks: a data set, its columns, its labels and its metric.
+verify: Checks of trained runs by their run.json: against the config, and against each other.
 """

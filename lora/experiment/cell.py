@@ -1,4 +1,4 @@
-"""A cell: a run without its seed, and the methods and weight types it may have."""
+"""Cells: a cell is a run without its seed. The methods and weight types that it may have."""
 
 import re
 from dataclasses import dataclass
@@ -8,26 +8,37 @@ from lora.errors import ConfigError, shown
 from lora.experiment.names import MAX_INT, check_name
 
 WEIGHT_TYPES = "qkvo"  # in the paper's order (Sec. 4.2: Wq, Wk, Wv, Wo)
-# method -> what a cell's `weights` may be: None for letters of WEIGHT_TYPES, otherwise one word, where <n> is a number.
-METHODS = {
+# Method -> the allowed `weights`: None for letters of WEIGHT_TYPES, otherwise one word, in which
+# <n> is a number.
+METHODS: dict[str, str | None] = {
     "lora": None,
     "ft": "all",
     "bitfit": "bias",
     "adapter_houlsby": "both",  # after both sublayers of a layer: self-attention and feed-forward
     "adapter_pfeiffer": "ffn",  # after the feed-forward of every layer
-    "adapter_drop": "ffn<n>",  # after the feed-forward of the layers from n on, counted from 0
+    "adapter_drop": "ffn<n>",  # after the feed-forward of the layers from n on; n starts at 0
 }
-# They train parameters of the base model itself, so that runs cannot share it, and have no rank.
+# Methods that train the base model's own parameters: runs can't share it, and there is no rank.
 BASE_METHODS = ("ft", "bitfit")
 MODEL_FAMILIES = ("bert", "roberta")
 
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """A run without its seed. Its path is its identity, so a cell that two tables need is trained once.
+    """A run without its seed.
 
-    `weights` says what is adapted: letters of weight types for LoRA, a word of METHODS for the others. `rank` is LoRA's r,
-    an adapter's bottleneck, or 0 for methods that train the base model's own parameters.
+    Its path is its identity, so a cell that two tables need is trained once.
+
+    Attributes:
+        model: Model, by its name in config/sources.csv.
+        task: Task, by its name in config/tasks.csv.
+        method: A key of METHODS.
+        weights: What is adapted: letters of WEIGHT_TYPES for lora, the word of METHODS otherwise.
+        rank: LoRA's r, an adapter's bottleneck, or 0 for BASE_METHODS.
+        protocol: Protocol, by its name in config/hparams.csv or in the config.
+
+    Raises:
+        ConfigError: If a value is not allowed.
     """
 
     model: str
@@ -37,7 +48,7 @@ class Cell:
     rank: int
     protocol: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         problems = [
             problem
             for axis in ("protocol", "model", "task")
@@ -61,39 +72,40 @@ class Cell:
 
     @property
     def path(self) -> str:
+        """Folder of the cell's runs: protocol/model/task/method/weights/r<rank>."""
         return f"{self.protocol}/{self.model}/{self.task}/{self.method}/{self.weights}/r{self.rank}"
 
     @property
     def first_layer(self) -> int:
-        """The lowest layer with an adapter, from 0."""
+        """The first layer with an adapter, counted from 0."""
         return int(self.weights.removeprefix("ffn") or 0) if self.method == "adapter_drop" else 0
 
     @classmethod
     def parse(cls, path: str) -> "Cell":
-        """The cell whose `path` this is; raises ValueError for anything else."""
+        """Return the cell with this `path`; raise ValueError if it is not a cell's path."""
         parts = PurePosixPath(path).parts
         if len(parts) != 6 or not parts[5].startswith("r") or not parts[5][1:].isdecimal():
             raise ValueError(
-                f"not a cell's path: {path!r}; allowed: protocol/model/task/method/weights/r<rank>"
+                f"not the path of a cell: {path!r}; allowed: "
+                "protocol/model/task/method/weights/r<rank>"
             )
         return cls(*parts[1:5], rank=int(parts[5][1:]), protocol=parts[0])
 
 
 def _check_weights(method: str, weights: str) -> str | None:
-    """What is wrong with `weights` of a cell of this method, or None."""
+    """Return what is wrong with the weights of a cell of this method, or None."""
     word = METHODS[method]
     if word is None:
         canonical = "".join(letter for letter in WEIGHT_TYPES if letter in weights)
         if weights and weights == canonical:
             return None
         hint = f"; write {canonical!r}" if canonical and set(weights) <= set(WEIGHT_TYPES) else ""
-        return f"weights is {shown(weights)}; allowed: letters of {WEIGHT_TYPES!r}, each once, in that order{hint}"
+        return (
+            f"weights is {shown(weights)}; allowed: letters of {WEIGHT_TYPES!r}, each once, in "
+            f"that order{hint}"
+        )
     start, numbered, _ = word.partition("<n>")
-    if (
-        weights == word
-        and not numbered
-        or numbered
-        and re.fullmatch(f"{start}(0|[1-9][0-9]{{0,3}})", weights)
-    ):
+    fits = re.fullmatch(f"{start}(0|[1-9][0-9]{{0,3}})", weights) if numbered else weights == word
+    if fits:
         return None
     return f"weights is {shown(weights)}; allowed for method {method!r}: {word}"

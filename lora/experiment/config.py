@@ -1,40 +1,260 @@
-"""A config as a person gives it: a YAML file laid over config/config.yaml as Snakemake lays it, or JSON text from a rule.
+"""The config: its keys (pydantic models), and reading it from YAML files or JSON text.
 
-YAML is forgiving in ways that cost a night: a key that is written twice counts once, the last time, and nothing says so.
-Here that stops it, as does a file that is no YAML or no mapping. What the keys mean is checked by `schema` and `grid`. Of
-YAML's ways to write things only those of `safe_load` are taken, so a config can run nothing.
+Every key has its default in `config/config.yaml` and nowhere else; other configs are laid over that
+file, as Snakemake lays them. The models check types and limits. `grid` checks what needs the tables
+of `config/`, such as the names of tasks and models. `json_schema()` is the schema for editors.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lora import files
-from lora.errors import shown
+from lora.errors import ConfigError, shown
+from lora.experiment import config_errors
+from lora.experiment.config_types import (
+    AS_TUPLE,
+    Axes,
+    FolderName,
+    MethodName,
+    Names,
+    Numbers,
+    Seeds,
+    Setting,
+)
 from lora.paths import ROOT
 
 DEFAULTS = ROOT / "config/config.yaml"
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, but that a mapping has each key once."""
+MODELS = "Models, by their names in config/sources.csv."
+TASKS = "Tasks, by their names in config/tasks.csv."
+METHOD = "What is added to the model and trained."
+WEIGHTS = (
+    "What is adapted: for lora, letters of qkvo in that order; for adapter_drop, ffn<n> for "
+    "adapters from layer n on; the other methods have one value, which may be left out."
+)
+RANKS = "LoRA ranks or adapter bottlenecks; in table5, the rank that the weight types share."
+PROTOCOLS = "Protocols to run; if left out, the config's `protocol`."
 
 
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict:
-    written = [
-        key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"
-    ]
-    twice = next(
-        (
-            key
-            for key, _ in node.value
-            if isinstance(key.value, str) and written.count(key.value) > 1
-        ),
-        None,
+class Section(BaseModel):
+    """A part of the config: closed (no unknown keys), strict (no conversion of types), frozen."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class ProtocolConfig(Section):
+    """A protocol that is defined in the config."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Setting]
+
+    base: str = Field(description="The protocol of config/hparams.csv that is changed.")
+
+    @property
+    def changes(self) -> dict[str, Setting]:
+        """The hyperparameters that differ from `base`."""
+        return dict(self.__pydantic_extra__)
+
+
+class SourceConfig(Section):
+    """A data set or model that replaces a row of config/sources.csv, or adds one."""
+
+    role: Literal["model", "data"] | None = Field(
+        None, description="Model or data set; required for a new name."
     )
-    if twice is not None:
-        problem = f"key {shown(twice.value)} is there more than once"
-        raise yaml.constructor.ConstructorError(None, None, problem, twice.start_mark)
+    kind: Literal["hub", "file", "pypi"] = Field(
+        description="Where it is: the Hugging Face hub, a folder, or a package on PyPI."
+    )
+    locator: str = Field(min_length=1, description="Hub name, folder, or package==version#path.")
+    revision: str = Field("", description="Commit (hub), or wheel or sdist (pypi).")
+    sha256: str = Field("", description="Checksum of the archive (pypi) or the folder (file).")
+    licence: str = Field("", description="SPDX name of the licence.")
+
+
+class BaselineConfig(Section):
+    """One further method of a table. Models and protocols default to the table's."""
+
+    models: Names = Field((), min_length=1, description=MODELS)
+    method: MethodName = Field(description=METHOD)
+    weights: Names = Field((), min_length=1, description=WEIGHTS)
+    ranks: Numbers = Field((), min_length=1, description=RANKS)
+    protocols: Names = Field((), min_length=1, description=PROTOCOLS)
+
+
+class TableConfig(Section):
+    """One table: all combinations of its axes, and further methods on the same tasks."""
+
+    models: Names = Field(min_length=1, description=MODELS)
+    tasks: Names = Field(min_length=1, description=TASKS)
+    method: MethodName = Field(description=METHOD)
+    weights: Names = Field((), min_length=1, description=WEIGHTS)
+    ranks: Numbers = Field((), min_length=1, description=RANKS)
+    protocols: Names = Field((), min_length=1, description=PROTOCOLS)
+    baselines: Annotated[tuple[BaselineConfig, ...], AS_TUPLE] = Field(
+        (), description="Further methods on the same tasks, each with its own axes."
+    )
+
+    @property
+    def blocks(self) -> "tuple[TableConfig | BaselineConfig, ...]":
+        """The table's methods, its main one first."""
+        return (self, *self.baselines)
+
+
+class TablesConfig(Section):
+    """The tables to make; null leaves one out."""
+
+    table2: TableConfig | None = Field(None, description="Methods by tasks (Table 2), or null.")
+    table5: TableConfig | None = Field(
+        None, description="Weight types at equal parameter count (Table 5), or null."
+    )
+    table6: TableConfig | None = Field(
+        None, description="Ranks by weight types (Table 6), or null."
+    )
+
+    @property
+    def wanted(self) -> dict[str, TableConfig]:
+        """The tables that are not null, by name."""
+        tables = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: table for name, table in tables.items() if table is not None}
+
+
+class SubspaceConfig(Section):
+    """Runs whose adapters are compared (Sec. 7.2 and 7.3)."""
+
+    model: str = Field(description="Model, by its name in config/sources.csv.")
+    task: str = Field(description="Task, by its name in config/tasks.csv.")
+    protocol: str = Field("", description="Protocol; if left out, the config's `protocol`.")
+    weights: str = Field(description="What the runs adapt: letters of qkvo.")
+    ranks: Numbers = Field(
+        min_length=2, max_length=2, description="A lower and a higher LoRA rank."
+    )
+    seeds: Seeds = Field(min_length=2, max_length=2, description="Two of the config's seeds.")
+    letters: str = Field(
+        "", min_length=1, description="Weight types to show; if left out, all of `weights`."
+    )
+    layers: Numbers = Field(
+        (),
+        min_length=1,
+        description="Layers of Figures 6 and 7, from 1; if left out, the first, a third, two "
+        "thirds and the last.",
+    )
+
+
+class Config(Section):
+    """A whole config. No key has a default here: config/config.yaml has them all."""
+
+    mode: Literal["train", "existing", "partial"] = Field(
+        description="train: train missing runs; existing: make tables from existing runs and stop "
+        "if one is missing; partial: the same, with an empty cell for a missing run."
+    )
+    results: str = Field(min_length=1, description="Folder for everything the workflow writes.")
+    protocol: str = Field(
+        description="Protocol of all runs: a name in config/hparams.csv or `protocols`."
+    )
+    protocols: dict[FolderName, ProtocolConfig] = Field(
+        description="Own protocols by name: `base`, and the hyperparameters that differ from it."
+    )
+    seeds: Seeds = Field(
+        min_length=1, description="Seeds below 2^32; each cell has one run per seed."
+    )
+    pack: Axes = Field(
+        description="Axes whose runs one job trains together over one frozen model; [] trains one "
+        "run per job."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        description="Training device; auto uses a GPU if there is one."
+    )
+    container: Annotated[str, Field(min_length=1)] | None = Field(
+        description="Image for --sdm apptainer, built from envs/Dockerfile, or null."
+    )
+    threads: int = Field(ge=1, description="CPU threads per training job.")
+    micro_batch: int = Field(
+        ge=0,
+        description="Examples per forward pass, to limit memory; 0 uses a whole optimizer step. "
+        "Results change by rounding only.",
+    )
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        description="Number format of the frozen base model and its activations; auto uses bf16 "
+        "where the device multiplies it clearly faster."
+    )
+    checkpoint_every_s: float = Field(
+        gt=0, description="Seconds between checkpoints, besides those at the end of each epoch."
+    )
+    plan_device: str = Field(
+        description="Device of config/devices.csv for time and memory estimates; auto is the CPU "
+        "if `device` is cpu, otherwise the slowest GPU."
+    )
+    overrides: dict[str, Setting] = Field(
+        description="Hyperparameters by name, set for every run instead of the protocol's values."
+    )
+    sources: dict[str, SourceConfig] = Field(
+        description="Data sets and models, by name, that replace rows of config/sources.csv or add "
+        "to them."
+    )
+    tables: TablesConfig = Field(description="The tables to make.")
+    subspace: SubspaceConfig | None = Field(
+        description="Runs of the tables whose adapters are compared, or null."
+    )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the config as nested dicts and lists, with the keys that were given."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+def parse(config: object) -> Config:
+    """Validate a config given as nested dicts and lists.
+
+    Raises:
+        ConfigError: One line per problem, each with the key, what was given and what is allowed.
+    """
+    try:
+        return Config.model_validate(config)
+    except ValidationError as error:
+        problems = config_errors.explain(error, json_schema())
+        raise ConfigError(config_errors.TITLE, problems) from None
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a config, without titles and defaults."""
+    head = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Config of the LoRA workflow",
+    }
+    return head | _without_defaults(Config.model_json_schema())
+
+
+def _without_defaults(node: Any) -> Any:
+    """Drop pydantic's titles and defaults from a JSON Schema; `properties` may have such names."""
+    if isinstance(node, list):
+        return [_without_defaults(inner) for inner in node]
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: {name: _without_defaults(inner) for name, inner in value.items()}
+        if key in ("properties", "$defs")
+        else _without_defaults(value)
+        for key, value in node.items()
+        if key not in ("title", "default")
+    }
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, which also refuses a key that is given twice."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[object, object]:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+            if key.value in seen:
+                problem = f"key {shown(key.value)} is there more than once"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value)
     loader.flatten_mapping(node)
     return loader.construct_mapping(node, deep=True)
 
@@ -42,41 +262,50 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict:
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
-def read_yaml(path: Path) -> dict:
-    """The mapping in a YAML file, empty where the file is; raises ValueError that names file and line."""
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file; an empty file is an empty mapping.
+
+    Raises:
+        ValueError: Names the file and line.
+    """
     text = files.read_text(path)
     try:
-        found = yaml.load(text, _Loader)
+        content = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         why = shown(" ".join(str(error).replace('in "<unicode string>", ', "at ").split()), 400)
         raise ValueError(
             f"{path} cannot be read as YAML: {why}; expected keys and values as in {DEFAULTS.name}"
         ) from None
-    if not isinstance(found, dict | None):
+    if not isinstance(content, dict | None):
         raise ValueError(
-            f"{path} holds {shown(found)}; allowed: keys of {DEFAULTS.name} with their values"
+            f"{path} holds {shown(content)}; allowed: keys of {DEFAULTS.name} with their values"
         )
-    return found or {}
+    return content or {}
 
 
-def read(*written: str) -> dict:
-    """A config from YAML files, laid over config/config.yaml one after another, or from JSON text, which is whole; raises
-    ValueError."""
-    if len(written) == 1 and written[0].lstrip().startswith("{"):
+def read(*sources: str) -> dict[str, Any]:
+    """Return a config from YAML files laid over config/config.yaml in turn, or from JSON text.
+
+    Args:
+        sources: Paths of YAML files, or one JSON object with every key.
+
+    Raises:
+        ValueError: If a file or the JSON can't be read. The keys are not checked here.
+    """
+    if len(sources) == 1 and sources[0].lstrip().startswith("{"):
         return files.parse_object(
-            written[0], "the config", "give a YAML file, or a JSON object with every key"
+            sources[0], "the config", "give a YAML file, or a JSON object with every key"
         )
     config = read_yaml(DEFAULTS)
-    for path in written:
-        config = _over(config, read_yaml(Path(path)))
+    for path in sources:
+        config = _merged(config, read_yaml(Path(path)))
     return config
 
 
-def _over(base: dict, top: dict) -> dict:
-    """`top` laid over `base`, key by key where both have a mapping."""
-    inner = [
-        key
+def _merged(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `top` laid over `base`, key by key where both have a mapping."""
+    return {**base, **top} | {
+        key: _merged(base[key], top[key])
         for key in base.keys() & top.keys()
         if isinstance(base[key], dict) and isinstance(top[key], dict)
-    ]
-    return base | top | {key: _over(base[key], top[key]) for key in inner}
+    }

@@ -1,16 +1,17 @@
-"""The facts of config/*.csv: tasks, sources, hyperparameters, published figures, and what a plan reckons with, each row
-checked as it is read.
+"""The tables of config/*.csv: tasks, sources, hyperparameters, published values, planning facts.
 
-A wrong header, a row of another length, a name that is there twice or a value that is not allowed is told with its file and
-line; nothing is skipped. Hyperparameters are looked up by how specific a row is. Read in every job of the workflow, so it
-imports neither torch nor pandas.
+Every row is checked as it is read, and nothing is skipped: a wrong header, a row of another
+length, a repeated name or a value that is not allowed raises ConfigError with file and line.
+Snakemake reads these tables in every job, so this module loads neither torch nor pandas.
 """
 
 import functools
 import re
 from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lora import files
 from lora.errors import ConfigError, shown
@@ -20,57 +21,109 @@ from lora.experiment.source import Source
 from lora.experiment.task import Task
 from lora.paths import ROOT
 
+Row = dict[str, str]
+FOLDER = ROOT / "config"
 FACTS = {  # file in config/ -> its columns
-    "tasks.csv": "task title dataset format text_columns num_labels metric eval_splits mirrors source".split(),
+    "tasks.csv": (
+        "task title dataset format text_columns num_labels metric eval_splits mirrors source"
+    ).split(),
     "sources.csv": "name role kind locator revision sha256 licence source".split(),
     "hparams.csv": "protocol method model task rank name value source".split(),
     "published.csv": (
-        "table model method trainable task weights rank protocol metric value spread spread_kind statistic selection "
-        "n_seeds source note"
+        "table model method trainable task weights rank protocol metric value spread spread_kind "
+        "statistic selection n_seeds source note"
     ).split(),
     "models.csv": "model layers width inner heads vocabulary positions types source".split(),
     "lengths.csv": "task split examples mean_tokens attended_tokens known source".split(),
     "devices.csv": (
-        "device kind bf16_gflops fp32_gflops layer_ms run_layer_ms startup_s memory_gib known source"
+        "device kind bf16_gflops fp32_gflops layer_ms run_layer_ms startup_s memory_gib known "
+        "source"
     ).split(),
 }
-COUNT, AMOUNT, OR_NOTHING = r"0*[1-9]\d{0,8}", r"(?=.*[1-9])\d{1,9}(\.\d+)?", "a number, or nothing"
-KNOWN = ("measured|estimate", "measured, estimate")
-# What a cell of these columns must look like, and that in words. A published value keeps the digits it is printed with, so
-# it stays text; what was not printed is empty.
-PATTERNS = {
-    "published.csv": {
-        "value": (r"\d+(\.\d+)?", "a number"),
-        "spread": (r"(\d*\.?\d+)?", OR_NOTHING),
-        **dict.fromkeys(("rank", "n_seeds"), (r"\d*", OR_NOTHING)),
-        "trainable": (r"(\d+(\.\d+)?M)?", OR_NOTHING),
-    },
-    "models.csv": dict.fromkeys(FACTS["models.csv"][1:-1], (COUNT, "a whole number of at least 1")),
-    "lengths.csv": {
-        "examples": (COUNT, "a whole number of at least 1"),
-        **dict.fromkeys(("mean_tokens", "attended_tokens"), (AMOUNT, "a number above 0")),
-        "known": KNOWN,
-    },
-    "devices.csv": {
-        "kind": ("cpu|cuda", "cpu, cuda"),
-        **dict.fromkeys(
-            ("fp32_gflops", "layer_ms", "run_layer_ms", "startup_s"), (AMOUNT, "a number above 0")
-        ),
-        **dict.fromkeys(
-            ("bf16_gflops", "memory_gib"), (f"({AMOUNT})?", "a number above 0, or nothing")
-        ),
-        "known": KNOWN,
-    },
-}
-NAMED_ONCE = {
+KEYS = {  # file -> the columns that together are given once
+    "tasks.csv": ("task",),
+    "sources.csv": ("name",),
     "models.csv": ("model",),
     "lengths.csv": ("task", "split"),
     "devices.csv": ("device",),
 }
+# A pattern of a column's values, and the same in words.
+COUNT = (r"0*[1-9]\d{0,8}", "a whole number of at least 1")
+AMOUNT = (r"(?=.*[1-9])\d{1,9}(\.\d+)?", "a number above 0")
+AMOUNT_OR_EMPTY = (f"({AMOUNT[0]})?", "a number above 0, or nothing")
+OR_EMPTY = "a number, or nothing"
+KNOWN = ("measured|estimate", "measured, estimate")
+# Published values keep their printed digits, so they stay text; what was not printed is empty.
+PATTERNS = {
+    "published.csv": {
+        "value": (r"\d+(\.\d+)?", "a number"),
+        "spread": (r"(\d*\.?\d+)?", OR_EMPTY),
+        "rank": (r"\d*", OR_EMPTY),
+        "n_seeds": (r"\d*", OR_EMPTY),
+        "trainable": (r"(\d+(\.\d+)?M)?", OR_EMPTY),
+    },
+    "models.csv": dict.fromkeys(FACTS["models.csv"][1:-1], COUNT),
+    "lengths.csv": {
+        "examples": COUNT,
+        "mean_tokens": AMOUNT,
+        "attended_tokens": AMOUNT,
+        "known": KNOWN,
+    },
+    "devices.csv": {
+        "kind": ("cpu|cuda", "cpu, cuda"),
+        "fp32_gflops": AMOUNT,
+        "layer_ms": AMOUNT,
+        "run_layer_ms": AMOUNT,
+        "startup_s": AMOUNT,
+        "bf16_gflops": AMOUNT_OR_EMPTY,
+        "memory_gib": AMOUNT_OR_EMPTY,
+        "known": KNOWN,
+    },
+}
 
 
-def read_rows(name: str, folder: Path = ROOT / "config") -> list[dict]:
-    """Rows of one fact table as dicts of text; a wrong header or a row of another length raises Problems."""
+@dataclass(frozen=True)
+class HparamRow:
+    """A row of hparams.csv: the value of one hyperparameter for the cells that it matches.
+
+    `method`, `model`, `task` and `rank` are a cell's, or `*` for any.
+    """
+
+    protocol: str
+    method: str
+    model: str
+    task: str
+    rank: str
+    name: str
+    value: str
+    source: str
+
+    def matches(self, cell: Cell) -> bool:
+        """Return whether the row applies to a cell."""
+        return (
+            self.protocol == cell.protocol
+            and self.method in ("*", cell.method)
+            and self.model in ("*", cell.model)
+            and self.task in ("*", cell.task)
+            and self.rank in ("*", str(cell.rank))
+        )
+
+    @property
+    def wildcards(self) -> int:
+        """The number of `*`: of the rows that match, the one with the fewest decides."""
+        return (self.method, self.model, self.task, self.rank).count("*")
+
+
+def read_rows(name: str, folder: Path = FOLDER) -> list[Row]:
+    """Return the rows of one table as text by column.
+
+    Args:
+        name: A file of FACTS.
+        folder: The folder of the tables.
+
+    Raises:
+        ConfigError: Lists everything that is wrong with the file.
+    """
     path = Path(folder) / name
     columns, title = FACTS[name], f"{path.parent.name}/{path.name}:"
     try:
@@ -83,30 +136,25 @@ def read_rows(name: str, folder: Path = ROOT / "config") -> list[dict]:
     for number, line in lines:
         if len(line) != len(columns):
             problems.append(f"line {number} has {len(line)} cells; expected {len(columns)}")
-    if not problems:
-        for number, line in lines:
-            problems += [
-                f"line {number}: {problem}"
-                for problem in _check_row(name, dict(zip(columns, line, strict=True)))
-            ]
-    rows = [dict(zip(columns, line, strict=True)) for _, line in lines] if not problems else []
-    names = (
-        Counter(tuple(row[key] for key in NAMED_ONCE[name]) for row in rows)
-        if name in NAMED_ONCE
-        else {}
-    )
-    problems += [
-        f"{shown(' '.join(one))} is there {count} times; keep one row"
-        for one, count in names.items()
-        if count > 1
-    ]
+    if problems:
+        raise ConfigError(title, problems)
+    rows = [dict(zip(columns, line, strict=True)) for _, line in lines]
+    for (number, _), row in zip(lines, rows, strict=True):
+        problems += [f"line {number}: {problem}" for problem in _check_row(name, row)]
+    if name in KEYS:
+        keys = Counter(tuple(row[column] for column in KEYS[name]) for row in rows)
+        problems += [
+            f"{shown(' '.join(key))} is there {count} times; keep one row"
+            for key, count in keys.items()
+            if count > 1
+        ]
     if problems:
         raise ConfigError(title, problems)
     return rows
 
 
-def _check_row(name: str, row: dict) -> list[str]:
-    """What is wrong with the single values of a row; of tasks.csv and sources.csv, whose rows become records, nothing."""
+def _check_row(name: str, row: Row) -> list[str]:
+    """Check the values of a row. Task and Source check the rows of tasks.csv and sources.csv."""
     problems = []
     if name == "hparams.csv":
         try:
@@ -117,26 +165,14 @@ def _check_row(name: str, row: dict) -> list[str]:
             problems.append(f"method is {shown(row['method'])}; allowed: *, {', '.join(METHODS)}")
         if not (row["rank"] == "*" or row["rank"].isdecimal()):
             problems.append(f"rank is {shown(row['rank'])}; allowed: *, or a whole number")
-    for key, (pattern, allowed) in PATTERNS.get(name, {}).items():
-        if not re.fullmatch(pattern, row[key]):
-            problems.append(f"{key} is {shown(row[key])}; allowed: {allowed}")
+    for column, (pattern, allowed) in PATTERNS.get(name, {}).items():
+        if not re.fullmatch(pattern, row[column]):
+            problems.append(f"{column} is {shown(row[column])}; allowed: {allowed}")
     return problems
 
 
-def _unique(name: str, rows: list[dict], key: str) -> None:
-    names = [row[key] for row in rows]
-    twice = sorted({entry for entry in names if names.count(entry) > 1})
-    if twice:
-        raise ConfigError(
-            f"config/{name}:",
-            [f"{key} {shown(entry)} is there more than once; keep one row" for entry in twice],
-        )
-
-
-def read_tasks(folder: Path = ROOT / "config") -> dict[str, Task]:
-    """The tasks of config/tasks.csv by name."""
-    rows = read_rows("tasks.csv", folder)
-    _unique("tasks.csv", rows, "task")
+def read_tasks(folder: Path = FOLDER) -> dict[str, Task]:
+    """Return the tasks of tasks.csv by name."""
     return {
         row["task"]: Task(
             name=row["task"],
@@ -149,69 +185,90 @@ def read_tasks(folder: Path = ROOT / "config") -> dict[str, Task]:
             eval_splits=tuple(row["eval_splits"].split()),
             mirrors=row["mirrors"],
         )
-        for row in rows
+        for row in read_rows("tasks.csv", folder)
     }
 
 
 def task(name: str) -> Task:
-    """The task with this name; raises ValueError where there is none."""
+    """Return one task of tasks.csv; raise ValueError if there is none of this name."""
     tasks = read_tasks()
     if name not in tasks:
         raise ValueError(f"no task {name!r}; allowed: {', '.join(tasks)}")
     return tasks[name]
 
 
-def read_sources(replaced: dict | None = None, folder: Path = ROOT / "config") -> dict[str, Source]:
-    """The registry of config/sources.csv by name, with the rows the config replaces under `sources:`."""
-    rows = read_rows("sources.csv", folder)
-    _unique("sources.csv", rows, "name")
-    registry = {row["name"]: {key: row[key] for key in row if key != "source"} for row in rows}
-    for name, change in (replaced or {}).items():
-        blank = dict(
-            kind="",
-            locator="",
-            revision="",
-            sha256="",
-            licence=registry.get(name, {}).get("licence", ""),
-        )
-        registry[name] = {
-            "name": name,
-            "role": registry.get(name, {}).get("role", ""),
-            **blank,
-            **change,
-        }
-    found, problems = {}, []
-    for name, row in registry.items():
+def read_sources(
+    replaced: Mapping[str, Mapping[str, str]] | None = None, folder: Path = FOLDER
+) -> dict[str, Source]:
+    """Return the sources of sources.csv by name.
+
+    Args:
+        replaced: Sources that replace rows or add to them (`sources` of a config): name to values
+            of the columns role, kind, locator, revision, sha256, licence. A missing role or licence
+            is the replaced row's; other missing values are empty.
+        folder: The folder of the tables.
+
+    Raises:
+        ConfigError: Lists every source that is not valid.
+    """
+    replaced = replaced or {}
+    rows = {row["name"]: row for row in read_rows("sources.csv", folder)}
+    sources, problems = {}, []
+    for name in {**rows, **replaced}:
+        row = {column: rows.get(name, {}).get(column, "") for column in FACTS["sources.csv"][:-1]}
+        if name in replaced:
+            kept = {"name": name, "role": row["role"], "licence": row["licence"]}
+            row = dict.fromkeys(row, "") | kept | dict(replaced[name])
         try:
-            found[name] = Source(**row)
+            sources[name] = Source(**row)
         except ConfigError as error:
-            where = "sources in the config" if name in (replaced or {}) else "config/sources.csv"
+            where = "sources in the config" if name in replaced else "config/sources.csv"
             problems += [f"{where}, {shown(name)}: {problem}" for problem in error.problems]
     if problems:
-        raise ConfigError("Sources that cannot be used:", problems)
-    return found
+        raise ConfigError("Some sources are not valid:", problems)
+    return sources
 
 
-def resolve(rows, cell: Cell, overrides: dict) -> Hparams:
-    """Hyperparameters of `cell` under its protocol: per name the row with the fewest `*`, then the override.
+def read_hparam_rows(folder: Path = FOLDER) -> tuple[HparamRow, ...]:
+    """Return the rows of hparams.csv in the order of the file."""
+    return tuple(HparamRow(**row) for row in read_rows("hparams.csv", folder))
 
-    Raises Problems for a name with no row, two equally specific rows that differ, or a value that is not allowed.
+
+def resolve(
+    rows: Sequence[HparamRow], cell: Cell, overrides: Mapping[str, int | float | str]
+) -> Hparams:
+    """Return the hyperparameters of a cell.
+
+    Args:
+        rows: The rows of hparams.csv. Of those that match, the one with the fewest `*` decides.
+        cell: The cell, under a protocol of `rows`.
+        overrides: Hyperparameters by name that replace the rows' values.
+
+    Raises:
+        ConfigError: For a name without a row, two equally specific rows that differ, or a value
+            that is not allowed.
     """
-    values, problems = {}, []
+    values: dict[str, Any] = {}  # parse_setting gives each the type of its field
+    problems = []
+    matching: dict[str, list[HparamRow]] = {name: [] for name in HPARAM_NAMES}
+    for row in rows:
+        if row.matches(cell):
+            matching[row.name].append(row)
     for name in HPARAM_NAMES:
         written = overrides.get(name)
         if written is None:
-            matching = [row for row in rows if row["name"] == name and _matches(row, cell)]
-            if not matching:
+            if not matching[name]:
                 problems.append(
-                    f"{name}: no row for protocol {cell.protocol!r}; add one, or set it under overrides:"
+                    f"{name}: no row for protocol {cell.protocol!r}; add one, or set it under "
+                    "overrides:"
                 )
                 continue
-            fewest = min(map(_wildcards, matching))
-            best = {row["value"] for row in matching if _wildcards(row) == fewest}
+            fewest = min(row.wildcards for row in matching[name])
+            best = {row.value for row in matching[name] if row.wildcards == fewest}
             if len(best) > 1:
                 problems.append(
-                    f"{name}: equally specific rows say {', '.join(sorted(best))}; make one more specific"
+                    f"{name}: equally specific rows say {', '.join(sorted(best))}; make one more "
+                    "specific"
                 )
                 continue
             written = best.pop()
@@ -224,42 +281,47 @@ def resolve(rows, cell: Cell, overrides: dict) -> Hparams:
     return Hparams(**values)
 
 
-def _matches(row: dict, cell: Cell) -> bool:
-    wanted = dict(method=cell.method, model=cell.model, task=cell.task, rank=str(cell.rank))
-    return row["protocol"] == cell.protocol and all(
-        row[key] in ("*", value) for key, value in wanted.items()
+def check_settings(
+    rows: Sequence[HparamRow], tasks: Collection[str], models: Collection[str]
+) -> list[str]:
+    """Return what is wrong with hparams.csv besides its values, one line each.
+
+    These are unknown models and tasks, whose rows would never be used, and repeated rows.
+    """
+    keys = Counter(
+        (row.protocol, row.method, row.model, row.task, row.rank, row.name) for row in rows
     )
-
-
-def _wildcards(row: dict) -> int:
-    return sum(row[key] == "*" for key in ("method", "model", "task", "rank"))
-
-
-def check_settings(rows: list[dict], tasks, models) -> list[str]:
-    """What is wrong with the rows of hparams.csv beside their values, one line each: a model or task that nobody knows, with
-    which rows would stay unused without a word, and a setting that is there twice."""
-    keys = [
-        tuple(row[name] for name in ("protocol", "method", "model", "task", "rank", "name"))
-        for row in rows
-    ]
     problems = [
         f"config/hparams.csv: {shown(','.join(key))} is there {count} times; keep one row"
-        for key, count in Counter(keys).items()
+        for key, count in keys.items()
         if count > 1
     ]
+    used = {"model": Counter(row.model for row in rows), "task": Counter(row.task for row in rows)}
     for axis, known in (("model", models), ("task", tasks)):
-        for name, count in Counter(row[axis] for row in rows).items():
-            if name != "*" and name not in known:
-                problems.append(
-                    f"config/hparams.csv: {axis} is {shown(name)} in {count} rows; allowed: *, {', '.join(known)}"
-                )
+        problems += [
+            f"config/hparams.csv: {axis} is {shown(name)} in {count} rows; allowed: *, "
+            f"{', '.join(known)}"
+            for name, count in used[axis].items()
+            if name not in ("*", *known)
+        ]
     return problems
 
 
 @dataclass(frozen=True)
 class Device:
-    """What trains: sustained GFLOP/s by precision (of a CPU, a thread's), 0 where it has none of bf16; milliseconds that a
-    step takes a layer, and a layer and run, however few tokens it has; memory in GiB, 0 where it is the machine's."""
+    """A row of devices.csv: a device and its speed, for planning.
+
+    Attributes:
+        name: The device.
+        kind: cpu or cuda.
+        bf16_gflops: Sustained GFLOP/s, of a CPU per thread; 0 if the device has no bf16.
+        fp32_gflops: The same in fp32.
+        layer_ms: Fixed time of a step per layer, in milliseconds.
+        run_layer_ms: Fixed time of a step per layer and run, in milliseconds.
+        startup_s: Time from the start of a job to its first step, in seconds.
+        memory_gib: Device memory in GiB; 0 if it is the machine's.
+        measured: Whether the row was measured rather than estimated.
+    """
 
     name: str
     kind: str
@@ -275,26 +337,26 @@ class Device:
     def note(self) -> str:
         return "measured" if self.measured else "estimate, not measured"
 
-    def precision(self, wanted: str) -> str:
-        """What the frozen base is trained in: what is asked for, or with `auto` bf16 where the device has it."""
-        return wanted if wanted != "auto" else "bf16" if self.bf16_gflops else "fp32"
+    def precision(self, requested: str) -> str:
+        """Return the precision of the frozen base; `auto` is bf16 if the device has it."""
+        return requested if requested != "auto" else "bf16" if self.bf16_gflops else "fp32"
 
     def flops_per_s(self, precision: str, threads: int) -> float:
-        """Sustained rate; bf16 on a device without it is emulated, at no more than the rate of fp32."""
+        """Return sustained FLOP/s. A device without bf16 emulates it no faster than fp32."""
         rate = self.bf16_gflops if precision == "bf16" and self.bf16_gflops else self.fp32_gflops
         return rate * 1e9 * (threads if self.kind == "cpu" else 1)
 
 
 @functools.cache
-def devices(folder: Path = ROOT / "config") -> dict[str, Device]:
-    """The rows of config/devices.csv by name."""
+def devices(folder: Path = FOLDER) -> dict[str, Device]:
+    """Return the devices of devices.csv by name."""
+    numbers = FACTS["devices.csv"][2:-2]
     return {
         row["device"]: Device(
-            row["device"],
-            row["kind"],
-            *(float(row[key] or 0) for key in
-              ("bf16_gflops", "fp32_gflops", "layer_ms", "run_layer_ms", "startup_s", "memory_gib")),
-            row["known"] == "measured",
+            name=row["device"],
+            kind=row["kind"],
+            measured=row["known"] == "measured",
+            **{column: float(row[column] or 0) for column in numbers},
         )
         for row in read_rows("devices.csv", folder)
-    }  # fmt: skip
+    }

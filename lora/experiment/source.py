@@ -1,4 +1,4 @@
-"""Where a data set or a model comes from, and what pins its content."""
+"""Sources: where a data set or a model comes from, and what pins its content."""
 
 import re
 from dataclasses import dataclass
@@ -11,10 +11,20 @@ SOURCE_KINDS = ("hub", "file", "pypi")
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set or a model comes from. `kind` says how `locator` is read.
+    """Where a data set or a model comes from, and what pins its content.
 
-    hub: `owner/name` (a model) or `owner/name:config` (a data set), at `revision`. file: a folder. pypi:
-    `package==version#path/inside`, where `revision` is `wheel` or `sdist` and `sha256` is the archive's.
+    Attributes:
+        name: Name in config/sources.csv or in the config.
+        role: model or data.
+        kind: hub, file or pypi; it says how `locator` is read.
+        locator: hub: `owner/name` (model) or `owner/name:config` (data set). file: a folder. pypi:
+            `package==version#path/inside`.
+        revision: hub: a 40-digit commit. pypi: wheel or sdist. file: empty.
+        sha256: Checksum of the archive (pypi; required) or of the folder (file; may be empty).
+        licence: SPDX name.
+
+    Raises:
+        ConfigError: If a value is not allowed.
     """
 
     name: str
@@ -25,7 +35,7 @@ class Source:
     sha256: str
     licence: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         problems = check_name("name", self.name)
         if self.role not in ("model", "data"):
             problems.append(f"role is {shown(self.role)}; allowed: model, data")

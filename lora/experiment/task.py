@@ -1,4 +1,4 @@
-"""A task: a data set, its columns, its labels and its metric."""
+"""Tasks: a data set, its columns, its labels and its metric."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,21 @@ METRICS = ("accuracy", "f1", "precision", "recall", "matthews", "pearson", "spea
 
 @dataclass(frozen=True)
 class Task:
-    """A data set with a question: `num_labels` 1 is regression, otherwise classification with that many classes.
+    """A task: how a data set is read, and how a model is evaluated on it.
 
-    `metric` is the one the table shows and the best epoch is chosen by. The first of `eval_splits` is the one reported;
-    a second one (MNLI mismatched) is recorded beside it. `mirrors` names the GLUE task of the same kind, for demo tasks.
+    Attributes:
+        name: Name in config/tasks.csv.
+        title: Name in tables and figures.
+        dataset: Source of the data, by its name in config/sources.csv.
+        format: Format of the files; see `lora.data.formats`.
+        text_columns: One column (sentence) or two (sentence pair).
+        num_labels: Number of classes; 1 is regression.
+        metric: One of METRICS: shown in tables, and used to choose the best epoch.
+        eval_splits: The reported split; MNLI has a second one, which is recorded too.
+        mirrors: For demo tasks, the GLUE task of the same kind; otherwise empty.
+
+    Raises:
+        ConfigError: If a value is not allowed.
     """
 
     name: str
@@ -26,11 +37,12 @@ class Task:
     eval_splits: tuple[str, ...]
     mirrors: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         problems = check_name("task", self.name) + check_name("dataset", self.dataset)
         if not 1 <= self.num_labels <= MAX_INT:
             problems.append(
-                f"num_labels is {shown(self.num_labels)}; allowed: 1 (regression) or the number of classes"
+                f"num_labels is {shown(self.num_labels)}; allowed: 1 (regression) or the number of "
+                "classes"
             )
         if self.metric not in METRICS:
             problems.append(f"metric is {self.metric!r}; allowed: {', '.join(METRICS)}")
@@ -38,7 +50,8 @@ class Task:
             problems.append(f"metric {self.metric!r} does not fit num_labels {self.num_labels}")
         if len(self.text_columns) not in (1, 2):
             problems.append(
-                f"text_columns has {len(self.text_columns)} names; allowed: 1 (sentence) or 2 (sentence pair)"
+                f"text_columns has {len(self.text_columns)} names; allowed: 1 (sentence) or 2 "
+                "(sentence pair)"
             )
         if len(self.eval_splits) not in (1, 2):
             problems.append(

@@ -1,14 +1,14 @@
-"""Whether runs are what is asked for, and whether they may stand side by side: both told by their run.json alone.
+"""Checks of trained runs by their run.json: against the config, and against each other.
 
-On a cluster a queued job reads the config when it starts, a config is edited between two runs of the workflow, results are
-copied: what was trained and what is asked can differ in a setting, in the data or the model. Tables refuse such runs
-(`collect`), and only a training job whose runs are all as asked may rest while what it reads is remade (`settled`). Knows
-neither rows nor torch: Snakemake asks it in every job.
+A queued job reads the config when it starts, and configs and results are edited and copied. So what
+was trained may differ from the config in a setting, the data or the model. Tables refuse such runs
+(`differences`, `disagreements`), and `up_to_date` keeps finished jobs from running again. Snakemake
+calls it in every job, so it reads neither rows nor tensors.
 """
 
 import json
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,80 +16,92 @@ import lora
 from lora import files, run_record
 from lora.errors import shown
 from lora.experiment.cell import BASE_METHODS, Cell
+from lora.experiment.grid import Grid
+from lora.run_record import RunRecord
 
-ADAPTER = "adapter/adapter_model.safetensors"  # in the files of a run.json
-ALIKE = {  # place in run.json -> which runs must agree in it, or figures of unlike runs would be averaged or compared
+ADAPTER = "adapter/adapter_model.safetensors"  # a key of `files` in run.json
+# Key of run.json -> the axes of the runs that must agree in it: otherwise a table would average or
+# compare values of unlike runs.
+MUST_AGREE = {
     "base.base_sha256": ("model",),
     "data.tokens_sha256": ("model", "task", "max_tokens"),
-    **dict.fromkeys(
-        ("start.sha256", "precision", "versions.torch", "versions.transformers"), ("cell",)
-    ),
+    "start.sha256": ("cell",),
+    "precision": ("cell",),
+    "versions.torch": ("cell",),
+    "versions.transformers": ("cell",),
 }
 
 
-def differences(record: dict, grid, cell: Cell, seed: int, precision: str) -> list[str]:
-    """What a run.json says was trained that is not what `grid` asks, one line each: settings, results_version, unless
-    `precision` is auto another precision, and data or a model of another pinned content."""
-    trained = _flat(record.get("settings") or {}) | dict(
-        results_version=record.get("results_version")
-    )
-    wanted = _flat(json.loads(json.dumps(grid.settings(cell, seed)))) | dict(
-        results_version=lora.RESULTS_VERSION
-    )
+def differences(record: RunRecord, grid: Grid, cell: Cell, seed: int, precision: str) -> list[str]:
+    """Return how a trained run differs from the config, one line per difference.
+
+    Compared are the settings, the version of the method, the precision, and the pinned content of
+    data and model.
+
+    Args:
+        record: The run's run.json.
+        grid: The grid of the config.
+        cell: The run's cell.
+        seed: The run's seed.
+        precision: The config's precision; `auto` accepts any.
+    """
+    trained = _flat(record.settings.model_dump(exclude_unset=True))
+    wanted = _flat(json.loads(json.dumps(grid.settings(cell, seed))))
+    trained["results_version"] = record.results_version
+    wanted["results_version"] = lora.RESULTS_VERSION
     if precision != "auto":
-        trained, wanted = (
-            trained | dict(precision=precision_of(record)),
-            wanted | dict(precision=precision),
-        )
-    for place, identity in _identities(grid, cell).items():
-        source = run_record.value_at(record, place)
-        # A folder may have moved, and runs from elsewhere have no identity: only two pins of one kind can be compared.
+        trained["precision"], wanted["precision"] = record.base_precision, precision
+    for key, identity in _identities(grid, cell).items():
+        source = record.get(key)
+        # A folder may have moved, and imported runs have no identity: only two pins of one kind,
+        # hub or pypi, can be compared.
         if isinstance(source, str) and source.split()[:1] == identity.split()[:1] != ["file"]:
-            trained, wanted = trained | {place: source}, wanted | {place: identity}
+            trained[key], wanted[key] = source, identity
     return [
-        f"{key} was trained as {shown(trained.get(key))}, asked for is {wanted.get(key)!r}"
+        f"{key} is {shown(trained.get(key))} in run.json, but {wanted.get(key)!r} in the config"
         for key in [*wanted, *(key for key in trained if key not in wanted)]
         if trained.get(key) != wanted.get(key)
     ]
 
 
-def _identities(grid, cell: Cell) -> dict[str, str]:
-    """Place in a run.json -> what pins the content of the source that is named there."""
+def _identities(grid: Grid, cell: Cell) -> dict[str, str]:
+    """Return the identities of a cell's data and model, by their keys in run.json."""
     names = {"data.source": grid.tasks[cell.task].dataset, "base.source": cell.model}
-    return {place: grid.sources[name].identity for place, name in names.items()}
+    return {key: grid.sources[name].identity for key, name in names.items()}
 
 
-def precision_of(record: dict) -> str:
-    """What a run was computed in; fp32 where its run.json is older than the choice."""
-    return record.get("precision") or "fp32"
+def _flat(settings: Mapping[str, object]) -> dict[str, object]:
+    """Return settings with the hyperparameters as dotted keys."""
+    hparams = settings.get("hparams")
+    flat = {key: value for key, value in settings.items() if key != "hparams"}
+    if isinstance(hparams, dict):
+        flat |= {f"hparams.{key}": value for key, value in hparams.items()}
+    return flat
 
 
-def _flat(settings: dict) -> dict:
-    hparams = settings.get("hparams") or {}
-    return {key: settings[key] for key in settings if key != "hparams"} | {
-        f"hparams.{key}": hparams[key] for key in hparams
-    }
+def disagreements(runs: Iterable[tuple[Cell, int, RunRecord]]) -> list[str]:
+    """Return what runs that are averaged or compared do not have in common (MUST_AGREE).
 
+    Args:
+        runs: Cell, seed and run.json of each run. Of versions, the part after + (the build) does
+            not count.
 
-def unlike(trained: list[tuple[Cell, int, dict]]) -> list[str]:
-    """What runs that stand side by side in a table, or are averaged, do not have in common, a line for each place of ALIKE
-    and group. `trained` are cells, seeds and run.json. Of versions the part behind + does not count: it names a build."""
-    groups = defaultdict(lambda: defaultdict(list))
-    for cell, seed, record in trained:
-        max_tokens = run_record.value_at(record, "settings.hparams.max_tokens")
-        of = asdict(cell) | dict(cell=cell.path, max_tokens=f"t{max_tokens}")
-        for place, axes in ALIKE.items():
-            value = (
-                precision_of(record) if place == "precision" else run_record.value_at(record, place)
-            )
-            value = str(value or "nothing").partition("+")[0][:12]
-            groups[place, "/".join(of[axis] for axis in axes)][value].append(
-                f"{cell.path}/seed{seed}"
-            )
+    Returns:
+        One line per key of run.json and group of runs.
+    """
+    groups: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for cell, seed, record in runs:
+        max_tokens = record.settings.hparams.get("max_tokens")
+        values = asdict(cell) | {"cell": cell.path, "max_tokens": f"t{max_tokens}"}
+        for key, axes in MUST_AGREE.items():
+            value = record.base_precision if key == "precision" else record.get(key)
+            text = str(value or "nothing").partition("+")[0][:12]
+            group = groups[key, "/".join(values[axis] for axis in axes)]
+            group[text].append(f"{cell.path}/seed{seed}")
     return [
-        f"{group}: {place} is "
+        f"{group}: {key} is "
         + ", ".join(f"{value} in {_some(names)}" for value, names in sorted(values.items()))
-        for (place, group), values in groups.items()
+        for (key, group), values in groups.items()
         if len(values) > 1
     ]
 
@@ -98,64 +110,82 @@ def _some(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{len(names)} runs ({names[0]} first)"
 
 
-def settled(grid, cell: Cell, seeds, runs_dir: Path, tokens_json: Callable[[Cell], Path]) -> bool:
-    """Whether these runs of a cell are all there, are what `grid` asks for, and still will be when what they read or start
-    from is made again. `tokens_json` is where the prepared data of a cell are described; what is not there says nothing."""
+def up_to_date(
+    grid: Grid,
+    cell: Cell,
+    seeds: Iterable[int],
+    runs_dir: Path | str,
+    tokens_json: Callable[[Cell], Path | str],
+) -> bool:
+    """Return whether a cell's runs are complete and as the config has them.
+
+    They then stay so when their inputs (model, tokens, the runs they start from) are made again.
+
+    Args:
+        grid: The grid of the config.
+        cell: The cell.
+        seeds: The seeds that must be there.
+        runs_dir: The folder of all runs.
+        tokens_json: Gives the path of a cell's tokens.json. A missing file does not count.
+    """
     start = grid.start_of(cell)
-    if start and not settled(grid, start, grid.seeds, runs_dir, tokens_json):
+    if start and not up_to_date(grid, start, grid.seeds, runs_dir, tokens_json):
         return False
-    if not _prepared_as_asked(grid, cell, Path(tokens_json(cell))):
+    if not _prepared_as_in_config(grid, cell, Path(tokens_json(cell))):
         return False
-    begun = (
-        [_read(Path(runs_dir) / start.path / f"seed{seed}" / "run.json") for seed in grid.seeds]
-        if start
-        else []
-    )
-    hashes = [(record.get("files") or {}).get(ADAPTER) for record in begun]
+    starts = _records(Path(runs_dir) / start.path, grid.seeds) if start else []
+    start_hashes = [record and record.files.get(ADAPTER) for record in starts]
     for seed in seeds:
         folder = Path(runs_dir) / cell.path / f"seed{seed}"
-        record = _read(folder / "run.json")
-        if not record or not (folder / "metrics.csv").is_file():
+        record = _record(folder / "run.json")
+        if record is None or not (folder / "metrics.csv").is_file():
             return False
-        asked = {
-            place: identity
-            for place, identity in _identities(grid, cell).items()
-            if run_record.value_at(record, place)
-        }
-        if differences(
-            record,
-            grid,
-            cell,
-            seed,
-            grid.config["precision"] if cell.method not in BASE_METHODS else "auto",
-        ):
+        if not _as_in_config(record, grid, cell, seed):
             return False
-        if any(run_record.value_at(record, place) != identity for place, identity in asked.items()):
-            return False
-        if run_record.value_at(record, "best.metric") not in (None, grid.tasks[cell.task].metric):
-            return False
-        if any(hashes) and run_record.value_at(record, "start.sha256") not in hashes:
+        if any(start_hashes) and record.get("start.sha256") not in start_hashes:
             return False
     return True
 
 
-def _prepared_as_asked(grid, cell: Cell, path: Path) -> bool:
-    tokens, task = _read(path), grid.tasks[cell.task]
-    asked = dict(
-        source=_identities(grid, cell)["data.source"],
-        num_labels=task.num_labels,
-        format=task.format,
-    )
-    asked |= dict(text_columns=list(task.text_columns))
-    splits = set(tokens.get("splits") or {"train", *task.eval_splits})
-    return splits == {"train", *task.eval_splits} and all(
-        tokens.get(key, value) == value for key, value in asked.items()
-    )
+def _as_in_config(record: RunRecord, grid: Grid, cell: Cell, seed: int) -> bool:
+    """Return whether a run has the config's settings, sources and metric."""
+    precision = "auto" if cell.method in BASE_METHODS else grid.config.precision
+    if differences(record, grid, cell, seed, precision):
+        return False
+    if any(
+        record.get(key) and record.get(key) != identity
+        for key, identity in _identities(grid, cell).items()
+    ):
+        return False
+    return record.get("best.metric") in (None, grid.tasks[cell.task].metric)
 
 
-def _read(path: Path) -> dict:
-    """A JSON object, empty where there is none: whoever needs it tells what is wrong with it."""
+def _prepared_as_in_config(grid: Grid, cell: Cell, path: Path) -> bool:
+    """Return whether a tokens.json, if there is one, describes the config's data and task."""
     try:
-        return files.read_object(path, "") if path.is_file() else {}
+        tokens = files.read_object(path, "") if path.is_file() else {}
     except ValueError:
-        return {}
+        tokens = {}  # the step that uses the file reports it
+    task = grid.tasks[cell.task]
+    wanted = {
+        "source": _identities(grid, cell)["data.source"],
+        "num_labels": task.num_labels,
+        "format": task.format,
+        "text_columns": list(task.text_columns),
+    }
+    splits = {"train", *task.eval_splits}
+    return set(tokens.get("splits") or splits) == splits and all(
+        tokens.get(key, value) == value for key, value in wanted.items()
+    )
+
+
+def _records(folder: Path, seeds: Iterable[int]) -> list[RunRecord | None]:
+    return [_record(folder / f"seed{seed}" / "run.json") for seed in seeds]
+
+
+def _record(path: Path) -> RunRecord | None:
+    """Return a run.json; None if it is missing or not valid."""
+    try:
+        return run_record.read(path, "") if path.is_file() else None
+    except ValueError:
+        return None

@@ -1,13 +1,18 @@
-"""Model.
+"""Base models and what LoRA and other methods add to them, in plain torch; reads weights only.
 
-attention: Attention over sentences that are not padded: those of like length go together, whatever run they are of.
-compiled: Elementwise work as one kernel each, on a GPU: marked functions are compiled by torch.compile, once for all shapes.
-config: config.json of a model folder: what the encoder here relies on, checked before anything is built of it.
-dropout: Dropout whose masks are a hash of (seed, step, example, position, site, feature), and what is computed together with it.
-encoder: One pass of real tokens through a frozen BERT or RoBERTa encoder, for all runs of a pack.
-layers: The maths: LoRA deltas, bottleneck adapters and heads for S runs at once over one frozen weight.
-memory: What a training keeps in memory, in numbers: how many tokens a pass takes, and what a token and a run need of it.
-packed_model: Put runs into a frozen model: place LoRA pairs by weight letter, add heads, list what trains.
-pretrained: The frozen encoder in a model folder, or a refusal that says what in the folder is wrong.
-tensor_files: Write tensors as a safetensors file, atomically.
+attention: attention over unpadded sequences, grouped by length
+autograd: context type of autograd functions, and row indexing with a cheap gradient
+collate: sequences of several runs as one batch without padding
+compiled: torch.compile for elementwise functions on a GPU
+config: check of a model folder's config.json
+dropout: dropout with hashed masks, alone and together with softmax or LayerNorm
+encoder: forward pass of BERT and RoBERTa for all runs of a pack
+initial_values: initial values of trained parameters
+layers: frozen linear layers, bottleneck adapters, heads and the loss
+lora_layer: LoRA layers for several runs
+memory: memory estimates and token budgets
+methods: what each method adds and trains, and how many parameters
+packed_model: several runs over one frozen base model
+pretrained: load the frozen base model
+tensor_files: write safetensors files atomically
 """

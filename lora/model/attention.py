@@ -1,11 +1,11 @@
-"""Attention over sentences that are not padded: those of like length go together, whatever run they are of.
+"""Attention over unpadded sequences, grouped by length across all runs of a pack.
 
-A group's sentences are filled up to one of a few fixed widths, so that a sentence's bits depend on its own length alone.
-Queries, keys and values lie in rows (sentence, head, place), groups one after another: `gather` and `take` bring tokens'
-rows there and back, and both passes read and write a group's rows in place. With dropout attention is spelled out, as no
-fused kernel takes a mask of ours.
+The sequences of a group are padded to one of a few fixed widths, so that the bits of a sequence's
+result depend on its own length alone. With dropout the formula is written out, because no fused
+kernel accepts our hash-based masks.
 
-Shape suffixes: N sentences, H heads, L width of a group, E width of a head.
+Shapes: queries, keys and values are rows [M, E], one row per (sequence, head, position), group
+after group. N sequences, H heads, L width of a group, E width of a head.
 """
 
 from dataclasses import dataclass
@@ -15,25 +15,37 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lora.model.autograd import Context
 from lora.model.dropout import column_keys, softmax_drop, softmax_drop_backward
 
-# Widths that attention is filled up to: fine enough to waste little, few enough to keep groups large.
+# Padded widths: close enough together to waste little, few enough to keep groups large.
 WIDTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
 
 def widths_of(lengths: np.ndarray) -> np.ndarray:
-    """What attention fills sentences of these lengths up to."""
+    """Return the padded width of each sequence, for lengths from 1 to 512 tokens."""
     return np.array(WIDTHS)[np.searchsorted(WIDTHS, lengths)]
 
 
 @dataclass(frozen=True)
 class Group:
-    """The sentences of a pass that attend at one width: how many times how many heads, the width, and [N * H, 1, L] what is
-    added to their scores, 0 where a key is real and -inf where it fills up."""
+    """Sequences that are padded to the same width.
+
+    Attributes:
+        sequences: Number of sequences times number of heads.
+        width: Padded width L.
+        bias: Added to the scores, [sequences, 1, L]: 0 for a token, -inf for padding.
+    """
 
     sequences: int
     width: int
     bias: Tensor
+
+
+class _DropoutContext(Context):
+    groups: list[Group]
+    dropout: float
+    first_only: bool
 
 
 def attend(
@@ -44,14 +56,22 @@ def attend(
     row_keys: Tensor | None,
     dropout: float,
 ) -> Tensor:
-    """softmax(q k' / sqrt E) v, [rows of query, E]; `key` and `value` are [rows, E].
+    """Compute softmax(q k' / sqrt E) v for every sequence and head.
 
-    `query` has as many rows, or, where only first tokens ask, one a sentence and head. `row_keys` are the dropout keys of
-    the rows of `key`, or None in evaluation.
+    Args:
+        query: Shape [M, E], or [N * H, E] where only first tokens have a query.
+        key: Shape [M, E].
+        value: Shape [M, E].
+        groups: The groups, in the order of the rows.
+        row_keys: Dropout keys of the M rows, int32 [M]; None in evaluation.
+        dropout: Probability of dropping an attention weight, from 0 to below 1.
+
+    Returns:
+        The context vectors, in the shape of `query`.
     """
     first_only = len(query) != len(key)
     if row_keys is not None and dropout:
-        return _Dropped.apply(query, key, value, groups, row_keys, dropout, first_only)
+        return _DropoutAttention.apply(query, key, value, groups, row_keys, dropout, first_only)
     parts = zip(
         _split(query, groups, first_only),
         _split(key, groups),
@@ -59,19 +79,22 @@ def attend(
         groups,
         strict=True,
     )
-    return torch.cat([_plain(q, k, v, group.bias).flatten(0, 1) for q, k, v, group in parts])
+    return torch.cat([_attend_plain(q, k, v, group.bias).flatten(0, 1) for q, k, v, group in parts])
 
 
 def _split(rows: Tensor, groups: list[Group], first_only: bool = False) -> list[Tensor]:
-    """Rows as a view [N * H, L, ...] for each group; L is 1 where only first tokens have a row."""
+    """Return a view [N * H, L, ...] of each group's rows; L is 1 if only first tokens have rows."""
     sizes = [group.sequences * (1 if first_only else group.width) for group in groups]
     parts = zip(groups, rows.split(sizes), strict=True)
     return [part.view(group.sequences, -1, *rows.shape[1:]) for group, part in parts]
 
 
-def _plain(query, key, value, bias) -> Tensor:
-    """Without dropout. The fused kernel, but for one query alone: there, on two CPU threads, a row's bits depend on the
-    number of rows."""
+def _attend_plain(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """Attention of one group without dropout.
+
+    The fused kernel is not used for a single query: on two CPU threads the bits of its rows depend
+    on the number of rows.
+    """
     if query.shape[1] > 1:
         return functional.scaled_dot_product_attention(
             query[None], key[None], value[None], attn_mask=bias[None]
@@ -80,96 +103,64 @@ def _plain(query, key, value, bias) -> Tensor:
     return torch.bmm(torch.softmax(scores, dim=-1), value)
 
 
-class _Dropped(torch.autograd.Function):
-    """All groups at once, with dropout on the attention weights."""
+class _DropoutAttention(torch.autograd.Function):
+    """Attention of all groups with dropout on the attention weights."""
 
     @staticmethod
-    def forward(ctx, query, key, value, groups, row_keys, dropout, first_only):
+    def forward(
+        ctx: _DropoutContext,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        groups: list[Group],
+        row_keys: Tensor,
+        dropout: float,
+        first_only: bool,
+    ) -> Tensor:
         context = torch.empty_like(query)
-        kept = []
+        kept: list[Tensor] = []
         queries, contexts = (_split(rows, groups, first_only) for rows in (query, context))
-        keys, values, own = (_split(rows, groups) for rows in (key, value, row_keys))
-        for group, q, k, v, out, dropping in zip(
-            groups, queries, keys, values, contexts, own, strict=True
+        keys, values, group_keys = (_split(rows, groups) for rows in (key, value, row_keys))
+        for group, q, k, v, out, key_rows in zip(
+            groups, queries, keys, values, contexts, group_keys, strict=True
         ):
             scores = torch.baddbmm(group.bias, q, k.mT, alpha=q.shape[-1] ** -0.5)
             pair_keys = column_keys(group.width, query.device)
-            weights, keep, left = softmax_drop(
-                scores, dropping[:, : q.shape[1]], pair_keys, dropout
+            weights, keep, dropped = softmax_drop(
+                scores, key_rows[:, : q.shape[1]], pair_keys, dropout
             )
-            torch.bmm(left, v, out=out)
-            kept += [weights, keep, left]
+            torch.bmm(dropped, v, out=out)
+            kept += [weights, keep, dropped]
         ctx.save_for_backward(query, key, value, *kept)
         ctx.groups, ctx.dropout, ctx.first_only = groups, dropout, first_only
         return context
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: _DropoutContext, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, *kept = ctx.saved_tensors
         groups, first_only = ctx.groups, ctx.first_only
-        found = [
-            torch.empty_like(rows) if ctx.needs_input_grad[at] else None
-            for at, rows in enumerate((query, key, value))
-        ]
-        nothing = [None] * len(groups)
+        needs_query, needs_key, needs_value = ctx.needs_input_grad[:3]
+        d_query = torch.empty_like(query) if needs_query else None
+        d_key = torch.empty_like(key) if needs_key else None
+        d_value = torch.empty_like(value) if needs_value else None
         grads, queries = (_split(rows, groups, first_only) for rows in (grad.contiguous(), query))
         keys, values = (_split(rows, groups) for rows in (key, value))
-        to_q, to_k, to_v = (
-            nothing if rows is None else _split(rows, groups, first_only and place == 0)
-            for place, rows in enumerate(found)
-        )
+        # Views of the gradients, written group by group.
+        to_query = [] if d_query is None else _split(d_query, groups, first_only)
+        to_key = [] if d_key is None else _split(d_key, groups)
+        to_value = [] if d_value is None else _split(d_value, groups)
         for index, (g, q, k, v) in enumerate(zip(grads, queries, keys, values, strict=True)):
-            weights, keep, left = kept[3 * index : 3 * index + 3]
+            weights, keep, dropped = kept[3 * index : 3 * index + 3]
             scale = q.shape[-1] ** -0.5
-            if found[2] is not None:
-                torch.bmm(left.mT, g, out=to_v[index])
-            if found[0] is None and found[1] is None:
+            if to_value:
+                torch.bmm(dropped.mT, g, out=to_value[index])
+            if not to_query and not to_key:
                 continue
-            to_scores = softmax_drop_backward(torch.bmm(g, v.mT), weights, keep, ctx.dropout)
-            if found[0] is not None:
-                torch.baddbmm(to_q[index], to_scores, k, beta=0, alpha=scale, out=to_q[index])
-            if found[1] is not None:
-                torch.baddbmm(to_k[index], to_scores.mT, q, beta=0, alpha=scale, out=to_k[index])
-        return *found, None, None, None, None
-
-
-class _Gather(torch.autograd.Function):
-    """Rows x[source]; the gradient is read back at `back`, where each row of x went.
-
-    Rows of the result that are not in `back` fill up; their gradient must be zero, and is not looked at.
-    """
-
-    @staticmethod
-    def forward(ctx, x, source, back):
-        ctx.save_for_backward(back)
-        return x.index_select(0, source)
-
-    @staticmethod
-    def backward(ctx, grad):
-        return grad.index_select(0, ctx.saved_tensors[0]), None, None
-
-
-class _Take(torch.autograd.Function):
-    """Rows picked at distinct places; the gradient puts them back, without the atomic adds of index_select's own."""
-
-    @staticmethod
-    def forward(ctx, x, places):
-        ctx.save_for_backward(places)
-        ctx.size = len(x)
-        return x.index_select(0, places)
-
-    @staticmethod
-    def backward(ctx, grad):
-        return grad.new_zeros(ctx.size, *grad.shape[1:]).index_copy_(
-            0, ctx.saved_tensors[0], grad
-        ), None
-
-
-def gather(x: Tensor, source: Tensor, back: Tensor) -> Tensor:
-    """x[source] over rows, where every row of x is taken at its place in `back` [len(x)]; other places only fill up."""
-    return _Gather.apply(x, source, back)
-
-
-def take(x: Tensor, places: Tensor) -> Tensor:
-    """The rows of x at distinct `places`."""
-    return _Take.apply(x, places)
+            d_scores = softmax_drop_backward(torch.bmm(g, v.mT), weights, keep, ctx.dropout)
+            if to_query:
+                out = to_query[index]
+                torch.baddbmm(out, d_scores, k, beta=0, alpha=scale, out=out)
+            if to_key:
+                out = to_key[index]
+                torch.baddbmm(out, d_scores.mT, q, beta=0, alpha=scale, out=out)
+        return d_query, d_key, d_value, None, None, None, None

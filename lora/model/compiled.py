@@ -1,10 +1,9 @@
-"""Elementwise work as one kernel each, on a GPU: marked functions are compiled by torch.compile, once for all shapes.
+"""torch.compile for elementwise functions on a GPU.
 
-On a GPU a chain of small operations costs a launch and a trip through memory each; on a CPU torch's own are as fast as
-what torch.compile makes of them (measured: it was twice as slow), and their bits are what packs are promised by. So a CPU
-runs the functions as they are written. A GPU runs them compiled if, tried before training, they compile there and give
-what the plain ones give; a machine without a C compiler, or TORCH_COMPILE_DISABLE=1, trains all the same, only slower.
-Compiled kernels are kept in a folder, so that the next job finds them.
+On a GPU a chain of small operations costs one launch and one pass through memory each. On a CPU
+torch.compile was measured to be twice as slow, and the plain operations give the bits that a pack
+promises, so a CPU always runs the functions as written. A GPU runs them compiled only if a trial
+before training gives the same values; otherwise training is slower, but equally correct.
 """
 
 import functools
@@ -12,65 +11,74 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import torch
+from torch import Tensor
 
 log = logging.getLogger(__name__)
-_marked: dict[str, Callable] = {}
-_compiled: dict[str, Callable] = {}  # empty: every function runs as it is written
+P = ParamSpec("P")
+T = TypeVar("T")
+_functions: dict[str, Callable] = {}
+_compiled: dict[str, Callable] = {}  # empty while every function runs as written
 
 
-def fused(function: Callable) -> Callable:
-    """Mark a function of tensors (and numbers) as one that a GPU may run as one kernel."""
+def compilable(function: Callable[P, T]) -> Callable[P, T]:
+    """Mark a function of tensors and numbers as one that a GPU may run compiled."""
     name = function.__name__
-    _marked[name] = function
+    _functions[name] = function
 
     @functools.wraps(function)
-    def call(*arguments):
-        return _compiled.get(name, function)(*arguments)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        return _compiled.get(name, function)(*args, **kwargs)
 
     return call
 
 
-def prepare(device: torch.device, folder: Path, attempt: Callable[[], list[torch.Tensor]]) -> None:
-    """On a GPU, from here on run the marked functions compiled, if they prove right; see `switch_on`."""
+def enable_on_gpu(device: torch.device, cache_dir: Path, trial: Callable[[], list[Tensor]]) -> None:
+    """Call `enable` on a GPU, unless it is enabled already or TORCH_COMPILE_DISABLE is 1."""
     if device.type == "cuda" and not _compiled and os.environ.get("TORCH_COMPILE_DISABLE") != "1":
-        switch_on(folder, attempt)
+        enable(cache_dir, trial)
 
 
-def switch_on(folder: Path, attempt: Callable[[], list[torch.Tensor]]) -> bool:
-    """Run the marked functions compiled from here on, if `attempt`, which calls them all, gives what it gave before.
+def enable(cache_dir: Path, trial: Callable[[], list[Tensor]]) -> bool:
+    """Compile the marked functions, and keep them if they give the values of the plain ones.
 
-    `folder` is where compiled kernels are kept, unless TORCHINDUCTOR_CACHE_DIR says otherwise. Whatever goes wrong is
-    logged, and the plain functions stay: they are slower and no less right.
+    Every failure is logged and leaves the plain functions in use.
+
+    Args:
+        cache_dir: Folder for compiled kernels, reused by later jobs. The environment variable
+            TORCHINDUCTOR_CACHE_DIR overrides it.
+        trial: Calls every marked function and returns the results. It is called twice.
+
+    Returns:
+        Whether the compiled functions are in use.
     """
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(folder).absolute()))
-    wanted = attempt()
-    _compiled.update((name, torch.compile(function)) for name, function in _marked.items())
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(cache_dir).absolute()))
+    expected = trial()
+    _compiled.update((name, torch.compile(function)) for name, function in _functions.items())
     try:
-        got = attempt()
-        if not all(
-            torch.allclose(a, b, rtol=0.02, atol=0.02) for a, b in zip(wanted, got, strict=True)
-        ):
+        pairs = zip(expected, trial(), strict=True)
+        if not all(torch.allclose(a, b, rtol=0.02, atol=0.02) for a, b in pairs):
             raise ArithmeticError("compiled functions give other values than plain ones")
-    except Exception as error:  # what a compiler may raise is not to be listed
-        switch_off()
+    except Exception as error:  # a compiler can raise anything
+        disable()
         why = (str(error).strip() or type(error).__name__).splitlines()[0]
         log.warning(
-            "torch.compile does not work here (%s): training goes on without it, slower and no less right",
+            "torch.compile does not work here (%s). Training continues without it: slower, with "
+            "correct results.",
             why,
         )
         return False
-    torch._dynamo.config.suppress_errors = (
-        True  # a shape that cannot be compiled later on runs as it is written
-    )
+    # A shape that fails to compile later runs as written.
+    torch._dynamo.config.suppress_errors = True
     log.info(
-        "small operations run as compiled kernels, kept in %s",
+        "Elementwise functions run compiled; kernels are in %s",
         os.environ["TORCHINDUCTOR_CACHE_DIR"],
     )
     return True
 
 
-def switch_off() -> None:
-    """Run every function as it is written again."""
+def disable() -> None:
+    """Run every function as written again."""
     _compiled.clear()

@@ -1,12 +1,14 @@
-"""config.json of a model folder: what the encoder here relies on, checked before anything is built of it.
+"""Check of config.json in a model folder, before a model is built from it.
 
-transformers fills what a config leaves out with its defaults and ignores what it does not know, so a damaged config gives
-another model or an error deep inside. Only what decides the shape or the arithmetic of a BERT or RoBERTa encoder is looked
-at, and what this encoder does not compute (a decoder, relative positions, quantised weights) is refused. Whether the
-weights beside it fit is `pretrained`'s to see. It imports no torch: text is tokenised for a model where there is none.
+transformers fills missing keys with defaults and ignores unknown ones, so a damaged config gives
+another model or an error deep inside. Only keys that decide the shape or arithmetic of a BERT or
+RoBERTa encoder are checked. What this encoder does not compute is an error: decoders, relative
+positions, quantized weights. `pretrained` checks the weights. This module imports no torch, so that
+text can be tokenized without it.
 """
 
 from pathlib import Path
+from typing import Any
 
 from lora import files
 from lora.errors import ConfigError, shown
@@ -14,21 +16,32 @@ from lora.experiment.cell import MODEL_FAMILIES
 from lora.experiment.names import MAX_INT
 
 NAME = "config.json"
-WHOLE = (
-    "hidden_size num_hidden_layers num_attention_heads intermediate_size vocab_size max_position_embeddings type_vocab_size"
-).split()
-PROBABILITIES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
-ABOVE_ZERO = ("layer_norm_eps", "initializer_range")
-ONLY = dict(
-    is_decoder=False,
-    add_cross_attention=False,
-    position_embedding_type="absolute",
-    quantization_config=None,
+INTEGERS = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "vocab_size",
+    "max_position_embeddings",
+    "type_vocab_size",
 )
+PROBABILITIES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+POSITIVE = ("layer_norm_eps", "initializer_range")
+REQUIRED_VALUES = {
+    "is_decoder": False,
+    "add_cross_attention": False,
+    "position_embedding_type": "absolute",
+    "quantization_config": None,
+}
 
 
-def read(folder: Path) -> dict:
-    """What config.json in `folder` says; raises ValueError that names every key no model here can have."""
+def read(folder: Path) -> dict[str, Any]:
+    """Read and check config.json in `folder`.
+
+    Raises:
+        ValueError: If there is no config.json, or the model is of another family.
+        ConfigError: If values are not usable. It names every such key.
+    """
     path = Path(folder) / NAME
     if not path.is_file():
         raise ValueError(f"{folder}: no {NAME}; give a folder with a transformers model")
@@ -40,29 +53,28 @@ def read(folder: Path) -> dict:
         )
     problems = _problems(config)
     if problems:
-        raise ConfigError(f"{path} is of no model that can be used here:", problems)
+        raise ConfigError(f"{path} describes a model that is not supported:", problems)
     return config
 
 
-def _problems(config: dict) -> list[str]:
+def _problems(config: dict[str, Any]) -> list[str]:
     problems = [
         f"{key} is {shown(config[key])}; allowed: a whole number of at least 1"
-        for key in WHOLE
+        for key in INTEGERS
         if key in config and not (type(config[key]) is int and 1 <= config[key] <= MAX_INT)
     ]
-    for keys, fits, allowed in (
-        (PROBABILITIES, lambda value: 0 <= value < 1, "a number of at least 0, below 1"),
-        (ABOVE_ZERO, lambda value: 0 < value < float("inf"), "a number above 0"),
-    ):
-        for key in keys:
-            value = config.get(key)
-            unset = key not in config or (key == "classifier_dropout" and value is None)
-            if not unset and (type(value) not in (int, float) or not fits(value)):
-                problems.append(f"{key} is {shown(value)}; allowed: {allowed}")
-    for key, only in ONLY.items():
-        if config.get(key, only) != only:
+    for key in PROBABILITIES:
+        if _is_set(config, key) and not (_is_number(config[key]) and 0 <= config[key] < 1):
             problems.append(
-                f"{key} is {shown(config[key])}; allowed: {only!r}, or that it is not set"
+                f"{key} is {shown(config[key])}; allowed: a number of at least 0, below 1"
+            )
+    for key in POSITIVE:
+        if key in config and not (_is_number(config[key]) and 0 < config[key] < float("inf")):
+            problems.append(f"{key} is {shown(config[key])}; allowed: a number above 0")
+    for key, required in REQUIRED_VALUES.items():
+        if config.get(key, required) != required:
+            problems.append(
+                f"{key} is {shown(config[key])}; allowed: {required!r}, or leave it out"
             )
     width, heads = config.get("hidden_size"), config.get("num_attention_heads")
     if not problems and width is not None and heads is not None and width % heads:
@@ -70,3 +82,12 @@ def _problems(config: dict) -> list[str]:
             f"hidden_size is {width}; allowed: a multiple of num_attention_heads, {heads}"
         )
     return problems
+
+
+def _is_set(config: dict[str, Any], key: str) -> bool:
+    """Return whether a probability is set; null leaves `classifier_dropout` unset."""
+    return key in config and not (key == "classifier_dropout" and config[key] is None)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float)

@@ -1,293 +1,254 @@
-"""Put runs into a frozen model: place LoRA pairs by weight letter, add heads, list what trains.
+"""Several runs over one frozen base model.
 
-LoRA never changes the base model: pairs live in a dictionary beside it, keyed "<layer>.<letter>", and `encoder` adds their
-output to the frozen layer's. Bottleneck adapters are inserted likewise. Full fine-tuning and BitFit train the base's own
-parameters, of a copy that no other run shares. Every initial value comes from a generator of its own, seeded by (run's
-seed, parameter, shape), so it depends neither on the pack nor on the order of creation. Merging is the exception that
-writes into the base, and unmerging puts the saved weight back, bit for bit.
+LoRA never changes the base model: its pairs are kept beside it and `encoder` adds their output to
+that of the frozen layers. Bottleneck adapters are kept likewise. Full fine-tuning and BitFit train
+the parameters of the base model, which then belongs to one run. Only merging writes into the base
+model, and unmerging restores the saved weights bit for bit.
 """
 
 import contextlib
-import hashlib
-import json
-import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from lora.experiment.cell import BASE_METHODS, WEIGHT_TYPES
-from lora.experiment.hparams import Hparams
-from lora.model import encoder, layers
-from lora.model.pretrained import load_base
-
-__all__ = [
-    "AdapterSpec",
-    "PackedModel",
-    "generator",
-    "linear_of",
-    "load_base",
-    "trainable_parameters",
-    "trains",
-]
-
-BOTTLENECKS = {  # method -> the sublayers that get an adapter
-    "adapter_houlsby": ("attention", "ffn"),
-    "adapter_pfeiffer": ("ffn",),
-    "adapter_drop": ("ffn",),
-}
-
-
-@dataclass(frozen=True)
-class AdapterSpec:
-    """What the model must know of one run of a pack."""
-
-    seed: int
-    weights: str
-    rank: int
-    num_labels: int
-    hparams: Hparams
-    method: str = "lora"
-    first_layer: int = 0  # the lowest with a bottleneck adapter
-
-
-def generator(seed: int, *purpose) -> torch.Generator:
-    """A CPU generator for one purpose of one run; another purpose or shape gives an unrelated stream."""
-    key = json.dumps([seed, *map(str, purpose)]).encode()
-    return torch.Generator().manual_seed(
-        int.from_bytes(hashlib.sha256(key).digest()[:8], "little") >> 1
-    )
-
-
-def linear_of(base: nn.Module, layer: int, letter: str) -> nn.Linear:
-    """The frozen layer behind a weight letter: q, k, v of self-attention, and o, its output projection."""
-    attention = base.encoder.layer[layer].attention
-    return dict(
-        q=attention.self.query, k=attention.self.key, v=attention.self.value, o=attention.output.dense
-    )[letter]  # fmt: skip
-
-
-def trains(method: str, name: str) -> bool:
-    """Whether a method trains the base model's own parameter `name`; the pooler's place is the head's."""
-    if name.startswith("pooler."):
-        return False
-    return method == "ft" or (method == "bitfit" and name.endswith(".bias"))
-
-
-def bottleneck_places(member: AdapterSpec, depth: int) -> list[str]:
-    """Where a run has bottleneck adapters: "<layer>.<sublayer>"."""
-    sublayers = BOTTLENECKS.get(member.method, ())
-    return [
-        f"{layer}.{sublayer}"
-        for layer in range(member.first_layer, depth)
-        for sublayer in sublayers
-    ]
-
-
-def trainable_parameters(base: nn.Module, member: AdapterSpec, head: bool = True) -> int:
-    """How many parameters a run trains, with or without its head, before anything is made."""
-    config = base.config
-    width, depth = config.hidden_size, config.num_hidden_layers
-    if member.method == "lora":
-        count = depth * len(member.weights) * member.rank * 2 * width
-    elif member.method in BASE_METHODS:
-        count = sum(
-            value.numel() for name, value in base.named_parameters() if trains(member.method, name)
-        )
-    else:
-        count = len(bottleneck_places(member, depth)) * (
-            2 * width * member.rank + member.rank + width
-        )
-    return count + (width * (width + 1) + member.num_labels * (width + 1) if head else 0)
-
-
-def start_of_a(seed: int, name: str, shape: tuple[int, int], hparams: Hparams) -> Tensor:
-    """A [r, I] of the pair `name` ("<layer>.<letter>") as training starts it, on the CPU."""
-    source, a_RI = generator(seed, f"{name}.a", tuple(shape)), torch.empty(shape)
-    if hparams.init_a == "kaiming":
-        bound = 1 / math.sqrt(
-            shape[1]
-        )  # loralib: kaiming_uniform(a=sqrt 5) is U(-1/sqrt I, 1/sqrt I)
-        return a_RI.uniform_(-bound, bound, generator=source)
-    return a_RI.normal_(0, hparams.init_a_std, generator=source)
+from lora.model import collate, encoder, methods
+from lora.model.initial_values import generator, initial_a
+from lora.model.layers import BOTTLENECK_STD, Bottleneck, Heads
+from lora.model.lora_layer import LoRA
+from lora.model.methods import AdapterSpec
+from lora.model.pretrained import BaseModel
 
 
 class PackedModel(nn.Module):
-    """S runs over one frozen base: a pass gives each run's logits.
+    """S runs over one frozen base model; a forward pass returns the logits of each run.
 
-    `parameters_of(run)` are that run's own tensors under names that do not mention the pack: "<layer>.<letter>.a" [r, I],
-    "<layer>.<letter>.b" [O, r], "head.dense.weight", "head.dense.bias", "head.out.weight", "head.out.bias".
+    The tensors of a run have names that do not depend on the pack: "<layer>.<letter>.a" [r, I],
+    "<layer>.<letter>.b" [O, r], "<layer>.<sublayer>.down.weight", ..., "head.dense.weight",
+    "head.dense.bias", "head.out.weight", "head.out.bias", and "base.<name>" for parameters of the
+    base model.
+
+    Args:
+        base: A BertModel or RobertaModel of transformers, moved to `device`.
+        specs: The runs, all of the same method; one run if the method trains the base model.
+        device: Device of the model.
+
+    Attributes:
+        specs: The runs.
+        lora_layers: LoRA pairs of all runs by "<layer>.<letter>".
+        bottlenecks: Bottleneck adapters of all runs by "<layer>.<sublayer>".
+        heads: Classification heads of all runs.
     """
 
-    def __init__(self, base: nn.Module, members: list[AdapterSpec], device="cpu"):
+    def __init__(
+        self,
+        base: BaseModel,
+        specs: list[AdapterSpec],
+        device: torch.device | str = "cpu",
+    ) -> None:
         super().__init__()
-        self.members = list(members)
-        config = base.config
-        kind = dict(dtype=torch.promote_types(base.dtype, torch.float32))
-        self.method = members[0].method
-        if any(member.method != self.method for member in members) or (
-            self.method in BASE_METHODS and len(members) > 1
-        ):
+        self.specs = list(specs)
+        self.method = specs[0].method
+        same = all(spec.method == self.method for spec in specs)
+        if not same or (self.method in BASE_METHODS and len(specs) > 1):
             raise AssertionError(
-                "a pack is of one method, and of one run where the method trains the base model itself"
+                "All runs of a pack must use the same method; full fine-tuning and BitFit cannot "
+                "be packed."
             )
-        self.adapters, self.bottlenecks = nn.ModuleDict(), nn.ModuleDict()
-        if self.method == "lora":
-            self._place_lora(base, kind)
+        config, dtype = base.config, torch.promote_types(base.dtype, torch.float32)
+        self.lora_layers = self._make_lora(base, dtype) if self.method == "lora" else {}
         for name, parameter in base.named_parameters():
-            parameter.requires_grad_(trains(self.method, name))
-        for place in dict.fromkeys(
-            at for member in members for at in bottleneck_places(member, config.num_hidden_layers)
-        ):
-            sizes = [
-                member.rank if place in bottleneck_places(member, config.num_hidden_layers) else 0
-                for member in members
-            ]
-            self.bottlenecks[place.replace(".", "_")] = layers.Bottleneck(
-                config.hidden_size, sizes, self.method, **kind
-            )
-        width, dropout = config.hidden_size, getattr(config, "classifier_dropout", None)
-        dropout = config.hidden_dropout_prob if dropout is None else dropout
-        classes = [member.num_labels for member in members]
-        self.heads = layers.Heads(width, classes, dropout, config.model_type == "roberta", **kind)
-        for run in range(len(members)):
-            self._start(run, base)
+            parameter.requires_grad_(methods.trains(self.method, name))
+        self.bottlenecks = self._make_bottlenecks(
+            config.num_hidden_layers, config.hidden_size, dtype
+        )
+        # Registers the layers as submodules; names of modules must not contain dots.
+        self._lora_modules = nn.ModuleDict(_without_dots(self.lora_layers))
+        self._bottleneck_modules = nn.ModuleDict(_without_dots(self.bottlenecks))
+        dropout = getattr(config, "classifier_dropout", None)
+        self.heads = Heads(
+            config.hidden_size,
+            [spec.num_labels for spec in specs],
+            config.hidden_dropout_prob if dropout is None else dropout,
+            input_dropout=config.model_type == "roberta",
+            dtype=dtype,
+        )
+        for run in range(len(specs)):
+            self._initialize(run, base)
         self.to(device)
-        self._base = [
-            base.to(device)
-        ]  # in a list: the frozen base is not a part of this module's state
+        nn.Module.to(base, device)
+        # In a list, so that the frozen base is not a submodule.
+        self._base = [base]
         for parameter in (*self.parameters(), *self.base.parameters()):
             parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
         self._check_counts()
 
-    def _place_lora(self, base: nn.Module, kind: dict) -> None:
+    def _make_lora(self, base: BaseModel, dtype: torch.dtype) -> dict[str, LoRA]:
+        found = {}
+        scales = [spec.hparams.alpha / spec.rank for spec in self.specs]
         for layer in range(base.config.num_hidden_layers):
             for letter in WEIGHT_TYPES:
-                ranks = [member.rank if letter in member.weights else 0 for member in self.members]
+                ranks = [spec.rank if letter in spec.weights else 0 for spec in self.specs]
                 if any(ranks):
-                    linear = linear_of(base, layer, letter)
-                    scales = [member.hparams.alpha / member.rank for member in self.members]
-                    pair = layers.LoRA(
-                        linear.in_features, linear.out_features, ranks, scales, **kind
+                    linear = methods.linear_of(base, layer, letter)
+                    found[f"{layer}.{letter}"] = LoRA(
+                        linear.in_features, linear.out_features, ranks, scales, dtype
                     )
-                    self.adapters[f"{layer}_{letter}"] = pair
+        return found
+
+    def _make_bottlenecks(
+        self, depth: int, width: int, dtype: torch.dtype
+    ) -> dict[str, Bottleneck]:
+        names = [methods.bottleneck_names(spec, depth) for spec in self.specs]
+        found = {}
+        for name in dict.fromkeys(name for own in names for name in own):
+            sizes = [
+                spec.rank if name in own else 0 for spec, own in zip(self.specs, names, strict=True)
+            ]
+            found[name] = Bottleneck(width, sizes, self.method, dtype)
+        return found
 
     @property
-    def base(self) -> nn.Module:
+    def base(self) -> BaseModel:
         return self._base[0]
 
     @property
-    def device(self):
+    def device(self) -> torch.device:
         return next(self.base.parameters()).device
 
     @torch.no_grad()
-    def _start(self, run: int, base: nn.Module) -> None:
-        """Initial values: A as its protocol names it, B zero, head normal(0, initializer_range) as transformers does, and
-        BERT's pre-trained pooler as the head's dense layer."""
-        member = self.members[run]
-        for name, parameter in self._inserted(run).items():
-            source = generator(member.seed, name, tuple(parameter.shape))
+    def _initialize(self, run: int, base: BaseModel) -> None:
+        """Set the initial values of a run.
+
+        A as the protocol says, B and biases zero, the head normal(0, initializer_range) as in
+        transformers. With BERT the head's dense layer starts from the pre-trained pooler.
+        """
+        spec = self.specs[run]
+        for name, parameter in self._added(run, LoRA.pair, Tensor.detach).items():
+            shape = tuple(parameter.shape)
             if name.endswith(".a"):
                 pair = name.removesuffix(".a")
-                parameter.copy_(
-                    start_of_a(member.seed, pair, tuple(parameter.shape), member.hparams)
-                )
+                parameter.copy_(initial_a(spec.seed, pair, shape, spec.hparams))
             elif name.endswith("weight"):
-                spread = (
-                    base.config.initializer_range
-                    if name.startswith("head.")
-                    else layers.BOTTLENECK_STD
-                )
-                parameter.copy_(torch.empty(parameter.shape).normal_(0, spread, generator=source))
+                head = name.startswith("head.")
+                std = base.config.initializer_range if head else BOTTLENECK_STD
+                source = generator(spec.seed, name, shape)
+                parameter.copy_(torch.empty(shape).normal_(0, std, generator=source))
             else:
                 parameter.zero_()
-        if getattr(base, "pooler", None) is not None:
-            self.heads.dense[run].weight.copy_(base.pooler.dense.weight)
-            self.heads.dense[run].bias.copy_(base.pooler.dense.bias)
-        if member.hparams.head == "frozen":
-            for value in self.heads.of(run).values():
+        head_parameters = self.heads.parameters_of(run)
+        pooler = getattr(base, "pooler", None)
+        if pooler is not None:
+            head_parameters["dense.weight"].copy_(pooler.dense.weight)
+            head_parameters["dense.bias"].copy_(pooler.dense.bias)
+        if spec.hparams.head == "frozen":
+            for value in head_parameters.values():
                 value.requires_grad_(False)
 
     def parameters_of(self, run: int) -> dict[str, Tensor]:
-        """A run's own tensors, without their history: what is written into one is written into the model."""
-        return self._of(run, Tensor.detach)
+        """Return a run's tensors by name, as detached views: writing to them changes the model."""
+        return self._base_parameters(Tensor.detach) | self._added(run, LoRA.pair, Tensor.detach)
 
     def gradients_of(self, run: int) -> dict[str, Tensor]:
-        """Where the gradients of those that train add up, under the same names and in the same shapes."""
-        return {
-            name: value
-            for name, value in self._of(run, lambda parameter: parameter.grad).items()
-            if value is not None
-        }
+        """Return the gradients of a run's trained tensors by name, as views."""
+        return self._base_parameters(_gradient) | self._added(run, LoRA.pair_gradients, _gradient)
 
-    def _of(
-        self, run: int, part: Callable[[nn.Parameter], Tensor | None]
-    ) -> dict[str, Tensor | None]:
-        trained = self.base.named_parameters() if self.method in BASE_METHODS else ()
-        base = {f"base.{name}": part(value) for name, value in trained if value.requires_grad}
-        return base | self._inserted(run, part)
+    def _base_parameters(self, view: Callable[[nn.Parameter], Tensor | None]) -> dict[str, Tensor]:
+        """Return `view` of the base model's trained parameters, without those that give None."""
+        if self.method not in BASE_METHODS:
+            return {}
+        return _present(
+            (f"base.{name}", view(value))
+            for name, value in self.base.named_parameters()
+            if value.requires_grad
+        )
 
-    def _inserted(
-        self, run: int, part: Callable[[nn.Parameter], Tensor | None] = Tensor.detach
-    ) -> dict[str, Tensor | None]:
+    def _added(
+        self,
+        run: int,
+        pair_view: Callable[[LoRA, int], tuple[Tensor, Tensor]],
+        view: Callable[[nn.Parameter], Tensor | None],
+    ) -> dict[str, Tensor]:
+        """Return views of what a run adds to the base model, without those that give None."""
         found = {}
-        for name, pair in self.adapters.items():
-            if pair.ranks[run]:
-                place = name.replace("_", ".")
-                found[f"{place}.a"], found[f"{place}.b"] = pair.pair(run, part)
-        for name, pair in self.bottlenecks.items():
-            found |= {
-                f"{name.replace('_', '.')}.{key}": part(value)
-                for key, value in pair.of(run).items()
-            }
-        return found | {f"head.{name}": part(value) for name, value in self.heads.of(run).items()}
+        for name, lora in self.lora_layers.items():
+            if lora.ranks[run]:
+                found[f"{name}.a"], found[f"{name}.b"] = pair_view(lora, run)
+        for name, bottleneck in self.bottlenecks.items():
+            values = bottleneck.parameters_of(run).items()
+            found |= _present((f"{name}.{key}", view(value)) for key, value in values)
+        head = self.heads.parameters_of(run).items()
+        return found | _present((f"head.{name}", view(value)) for name, value in head)
 
     def _check_counts(self) -> None:
-        for run, member in enumerate(self.members):
-            placed, expected = (
-                self.counts(run)["trainable"],
-                trainable_parameters(self.base, member, head=False),
-            )
-            if placed != expected:
-                raise AssertionError(f"{placed} parameters train for {member}; expected {expected}")
+        for run, spec in enumerate(self.specs):
+            count = self.counts(run)["trainable"]
+            expected = methods.trainable_parameters(self.base, spec, head=False)
+            if count != expected:
+                raise AssertionError(f"{count} parameters train for {spec}; expected {expected}")
 
     def counts(self, run: int) -> dict[str, int]:
-        """Parameters: `trainable` without the head, as the paper counts (microsoft/LoRA #16), `head`, and `frozen`."""
-        own = self.parameters_of(run)
-        head = sum(value.numel() for value in self.heads.of(run).values() if value.requires_grad)
-        others = sum(value.numel() for name, value in own.items() if not name.startswith("head."))
-        frozen = sum(value.numel() for value in self.base.parameters() if not value.requires_grad)
-        return dict(trainable=others, head=head, frozen=frozen)
+        """Count the parameters of a run.
 
-    def batch(self, parts: list[encoder.Part]) -> encoder.Batch:
-        return encoder.batch(parts, self.base.config, self.base.dtype, self.device)
+        Returns:
+            `trainable`: without the head, as the paper counts (microsoft/LoRA issue #16).
+            `head`: trained parameters of the head. `frozen`: those of the base model.
+        """
+        tensors = self.parameters_of(run)
+        head = [value for value in self.heads.parameters_of(run).values() if value.requires_grad]
+        frozen = [value for value in self.base.parameters() if not value.requires_grad]
+        return {
+            "trainable": sum(
+                value.numel() for name, value in tensors.items() if not name.startswith("head.")
+            ),
+            "head": sum(value.numel() for value in head),
+            "frozen": sum(value.numel() for value in frozen),
+        }
 
-    def forward(self, step: encoder.Batch) -> list[Tensor]:
-        """Logits [N_s, C_s] of each run that has a part in `step`, in the order of its parts."""
-        adapters, bottlenecks = (
-            {name.replace("_", "."): pair for name, pair in placed.items()}
-            for placed in (self.adapters, self.bottlenecks)
+    def batch(self, parts: list[collate.RunSequences]) -> collate.Batch:
+        """Collate the sequences of several runs on the model's device."""
+        return collate.collate(parts, self.base.config, self.base.dtype, self.device)
+
+    def forward(self, batch: collate.Batch) -> list[Tensor]:
+        """Return the logits [N_s, C_s] of each run in the batch, in the order of its parts."""
+        lora_dropout = [spec.hparams.lora_dropout for spec in self.specs]
+        hidden_ND = encoder.encode(
+            self.base, self.lora_layers, self.bottlenecks, lora_dropout, batch
         )
-        lora_dropout = [member.hparams.lora_dropout for member in self.members]
-        hidden_ND = encoder.encode(self.base, adapters, bottlenecks, lora_dropout, step)
-        keys_2N = None if step.keys is None else step.keys[-2:, step.first_N]
+        keys = batch.dropout_keys
+        keys_2N = None if keys is None else keys[-2:, batch.first_N]
         hidden_ND = hidden_ND.to(torch.promote_types(hidden_ND.dtype, torch.float32))
-        return self.heads(hidden_ND, keys_2N, step.example_segments)
+        return self.heads(hidden_ND, keys_2N, batch.example_segments)
 
     @contextlib.contextmanager
     @torch.no_grad()
-    def merged(self, run: int) -> Iterator[nn.Module]:
-        """The base with one run's deltas added into its weights, W0 + (alpha/r) B A; unmerged on leaving, bit for bit."""
+    def merged(self, run: int) -> Iterator[BaseModel]:
+        """Yield the base model with W0 + (alpha/r) B A of one run in place of W0.
+
+        The saved weights are restored on exit, bit for bit.
+        """
         saved = {}
-        for name, pair in self.adapters.items():
-            layer, letter = name.split("_")
-            weight = linear_of(self.base, int(layer), letter).weight
-            if pair.ranks[run]:
+        for name, lora in self.lora_layers.items():
+            layer, letter = name.split(".")
+            weight = methods.linear_of(self.base, int(layer), letter).weight
+            if lora.ranks[run]:
                 saved[weight] = weight.clone()
-                weight += pair.weight_delta(run).to(weight.dtype)
+                weight += lora.weight_delta(run).to(weight.dtype)
         try:
             yield self.base
         finally:
             for weight, before in saved.items():
                 weight.copy_(before)
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor | None:
+    return parameter.grad
+
+
+def _present(tensors: Iterator[tuple[str, Tensor | None]]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors if tensor is not None}
+
+
+def _without_dots(layers: dict[str, LoRA] | dict[str, Bottleneck]) -> dict[str, nn.Module]:
+    return {name.replace(".", "_"): layer for name, layer in layers.items()}

@@ -1,33 +1,44 @@
-"""The frozen encoder in a model folder, or a refusal that says what in the folder is wrong.
+"""Load a frozen BERT or RoBERTa encoder from a model folder.
 
-transformers is lenient: tensors that a folder lacks are drawn at random, those it has no place for are left out, each with
-a line in a log. A run on such a model would look like any other and mean nothing, so here both stop it. The one exception
-is BERT's pooler, which checkpoints of its language model may lack: it is what a head's dense layer starts from, and that
-then starts from the run's seed, as RoBERTa's does. Heads of other tasks are left out. Pickled weights are never opened.
+transformers fills missing tensors with random values and ignores surplus ones, with a line in the
+log. Here both are errors, because a run on such a model would look like any other. Two exceptions:
+BERT's pooler may be missing (the head's dense layer then starts from the run's seed, as RoBERTa's
+does), and heads of other tasks are ignored. Pickled weights are never opened.
 """
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import safetensors
 import torch
-from torch import nn
 
 from lora.errors import ConfigError, shown
 from lora.experiment.cell import MODEL_FAMILIES
 from lora.model import config
 
+if TYPE_CHECKING:
+    from transformers import BertModel, RobertaModel
+
+BaseModel: TypeAlias = "BertModel | RobertaModel"
+Report: TypeAlias = dict[str, list[Any]]  # transformers: names of tensors by kind of problem
 log = logging.getLogger(__name__)
-SHOWN = 3  # tensors that a message names before "and N more"
+MAX_NAMES = 3  # tensors that a message names before "and N more"
 
 
-def load_base(folder: Path, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """The frozen encoder in a local folder, in evaluation mode.
+def load_base(folder: Path, dtype: torch.dtype = torch.float32) -> BaseModel:
+    """Load the encoder of a model folder, frozen and in evaluation mode, on the CPU.
 
-    Raises ValueError for another family, a damaged file, or weights that are not all there, finite and of the shapes that
-    config.json says.
+    Args:
+        folder: Folder with config.json and *.safetensors, as `save_pretrained` writes it.
+        dtype: Type of the weights.
+
+    Raises:
+        ValueError: If the model is of another family or a file is damaged.
+        ConfigError: If a tensor is missing, surplus, not finite, or has another shape than
+            config.json says.
     """
     folder = Path(folder)
     family = config.read(folder).get("model_type")
@@ -35,29 +46,25 @@ def load_base(folder: Path, dtype: torch.dtype = torch.float32) -> nn.Module:
         raise ValueError(f"{folder}: model family {family!r}; allowed: {', '.join(MODEL_FAMILIES)}")
     _check_files(folder)
     base, report = _from_pretrained(folder, family, dtype)
-    lacking = set(report["missing_keys"])
-    if lacking and all(name.startswith("pooler.") for name in lacking):
-        base.pooler, lacking = None, set()
+    missing = set(report["missing_keys"])
+    if missing and all(name.startswith("pooler.") for name in missing):
+        base.pooler, missing = None, set()
         log.info("%s has no pooler: the head's dense layer starts from the run's seed", folder)
+    infinite = (name for name, value in base.named_parameters() if not torch.isfinite(value.sum()))
     problems = [
-        *_some("missing in *.safetensors", lacking),
-        *_some(
-            "of another shape than config.json says",
-            (entry[0] for entry in report["mismatched_keys"]),
+        *_list_some("missing in *.safetensors", missing),
+        *_list_some(
+            "other shape than in config.json", (entry[0] for entry in report["mismatched_keys"])
         ),
-        *_some(
-            "without a place in a model of this config.json",
+        *_list_some(
+            "not part of a model with this config.json",
             filter(_is_encoder, report["unexpected_keys"]),
         ),
-        *_some(
-            "not finite",
-            (name for name, value in base.named_parameters() if not torch.isfinite(value.sum())),
-        ),
+        *_list_some("not finite", infinite),
     ]
     if problems:
         raise ConfigError(
-            f"{folder}: the weights are not those of its config.json; fetch the model again:",
-            problems,
+            f"{folder}: the weights do not fit its config.json. Fetch the model again:", problems
         )
     return base.requires_grad_(False).eval()
 
@@ -72,34 +79,37 @@ def _check_files(folder: Path) -> None:
         try:
             with safetensors.safe_open(path, framework="pt"):
                 pass
-        except (
-            safetensors.SafetensorError,
-            OSError,
-            RuntimeError,
-        ) as error:  # the last: no file handle left
+        # RuntimeError: no file handle is left.
+        except (safetensors.SafetensorError, OSError, RuntimeError) as error:
             raise ValueError(
                 f"{path} is not a whole safetensors file ({error}); fetch the model again"
             ) from None
 
 
-def _from_pretrained(folder: Path, family: str, dtype: torch.dtype) -> tuple[nn.Module, dict]:
-    """The encoder, and transformers' report of the tensors it did not find, did not use or could not fit in."""
+def _from_pretrained(folder: Path, family: str, dtype: torch.dtype) -> tuple[BaseModel, Report]:
+    """Return the encoder and transformers' report of missing, surplus and mismatched tensors."""
     from transformers import BertModel, RobertaModel
-    from transformers.utils import logging as quieted
+    from transformers.utils import logging as transformers_logging
 
-    quieted.disable_progress_bar()
-    kind = dict(
-        local_files_only=True, use_safetensors=True, dtype=dtype, attn_implementation="eager"
-    )
-    kind |= dict(output_loading_info=True, ignore_mismatched_sizes=True)
-    with _quiet(quieted):
+    transformers_logging.disable_progress_bar()
+    options: dict[str, Any] = {
+        "local_files_only": True,
+        "use_safetensors": True,
+        "dtype": dtype,
+        "attn_implementation": "eager",
+        "output_loading_info": True,
+        "ignore_mismatched_sizes": True,
+    }
+    with _errors_only():
         try:
             if family == "bert":
-                return BertModel.from_pretrained(folder, **kind)
-            return RobertaModel.from_pretrained(folder, add_pooling_layer=False, **kind)
+                loaded: object = BertModel.from_pretrained(folder, **options)
+            else:
+                loaded = RobertaModel.from_pretrained(folder, add_pooling_layer=False, **options)
+            return cast("tuple[BaseModel, Report]", loaded)
         except (MemoryError, torch.OutOfMemoryError):
             raise
-        except Exception as error:  # what a config that it cannot build leads to is of every kind
+        except Exception as error:  # a config that it cannot build can raise anything
             what = f"{type(error).__name__}: {shown(str(error), 300)}"
             raise ValueError(
                 f"{folder}: transformers cannot load this model ({what}); fetch it again"
@@ -107,23 +117,25 @@ def _from_pretrained(folder: Path, family: str, dtype: torch.dtype) -> tuple[nn.
 
 
 def _is_encoder(name: str) -> bool:
-    """Whether a tensor belongs to the encoder, and not to some head on top of it."""
+    """Return whether a tensor belongs to the encoder, not to a head on top of it."""
     return ".encoder.layer." in f".{name}" or ".embeddings." in f".{name}"
 
 
-def _some(what: str, names) -> list[str]:
-    """One line that names a few tensors of many; none for none."""
+def _list_some(what: str, names: Iterable[str]) -> list[str]:
+    """Return one line that names the first few tensors; no line if there are none."""
     names = sorted(names)
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return [f"{what}: {', '.join(names[:SHOWN])}{more}"] if names else []
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return [f"{what}: {', '.join(names[:MAX_NAMES])}{more}"] if names else []
 
 
 @contextlib.contextmanager
-def _quiet(logging) -> Iterator[None]:
-    """transformers reports unused weights (a language-model head) at length; they are expected here."""
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
+def _errors_only() -> Iterator[None]:
+    """Silence transformers' report of unused weights, such as a language-model head."""
+    from transformers.utils import logging as transformers_logging
+
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
     try:
         yield
     finally:
-        logging.set_verbosity(before)
+        transformers_logging.set_verbosity(before)

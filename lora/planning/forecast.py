@@ -82,7 +82,7 @@ class Forecaster:
     def __init__(self, grid):
         workload.read()
         self.grid, self.said = grid, {}
-        self.results, self.threads = Path(grid.config["results"]), grid.config["threads"]
+        self.results, self.threads = Path(grid.config.results), grid.config.threads
         self._shapes, self._runs, self._jobs = {}, {}, {}
 
     def shape(self, model: str) -> workload.Shape:
@@ -104,13 +104,13 @@ class Forecaster:
     def _forecast(self, cells, runs_each: int, device: Device, precision: str) -> Forecast:
         shape, alone = self.shape(cells[0].model), cells[0].method in BASE_METHODS
         precision = (
-            "fp32" if alone else precision or device.precision(self.grid.config["precision"])
+            "fp32" if alone else precision or device.precision(self.grid.config.precision)
         )
         runs = [self._run(cell) for cell in cells for _ in range(runs_each)]
         packs = [[run] for run in runs] if alone else [runs]
         rate, every_s = (
             device.flops_per_s(precision, self.threads),
-            self.grid.config["checkpoint_every_s"],
+            self.grid.config.checkpoint_every_s,
         )
         train_s = sum(_seconds(pack, shape.layers, device, rate, every_s) for pack in packs)
         host, used, needed = _memory(packs[0], shape, device, 2 if precision == "bf16" else 4)
@@ -175,7 +175,7 @@ def _seconds(
     pack: list[_Run], layers: int, device: Device, flops_per_s: float, every_s: float
 ) -> float:
     """Of the runs of a pack in lock-step, whose states are saved every `every_s` seconds and at ends of epochs."""
-    most = memory.TOKENS[device.kind]
+    most = memory.TRAIN_TOKENS[device.kind]
     passes = max(max(run.steps for run in pack), sum(run.tokens for run in pack) / most)
     steps = (
         layers
@@ -183,7 +183,7 @@ def _seconds(
         / 1000
     )
     eval_tokens = sum(run.eval_tokens for run in pack)
-    parts = eval_tokens / memory.EVALUATED[device.kind] + sum(run.epochs for run in pack)
+    parts = eval_tokens / memory.EVAL_TOKENS[device.kind] + sum(run.epochs for run in pack)
     passes = eval_tokens / most + max(run.epochs for run in pack)
     # A forward pass is a third of a step's launches, and a part of it has no optimiser.
     evaluations = layers * (device.layer_ms * passes + device.run_layer_ms * parts) / 3 / 1000
@@ -200,7 +200,7 @@ def _memory(
     model = shape.parameters * itemsize
     runs = 4 * memory.FLOATS_PER_PARAMETER * sum(run.parameters for run in pack)
     worst = max(pack, key=lambda run: run.step_tokens)
-    tokens = min(memory.TOKENS[device.kind], sum(run.step_tokens for run in pack))
+    tokens = min(memory.TRAIN_TOKENS[device.kind], sum(run.step_tokens for run in pack))
     inputs = max(run.lora_inputs for run in pack)
 
     def activations(count: float, attended: float) -> float:
@@ -267,12 +267,12 @@ def planning_device(grid) -> Device:
     """The device that requests are made for: the config's `plan_device`, or with `auto` the CPU where the config trains on
     it, otherwise the slowest GPU there is a row for."""
     known = registry.devices()
-    wanted = grid.config["plan_device"]
+    wanted = grid.config.plan_device
     if wanted != "auto":
         return known[wanted]
-    if grid.config["device"] == "cpu":
+    if grid.config.device == "cpu":
         return next(device for device in known.values() if device.kind == "cpu")
     gpus = [device for device in known.values() if device.kind == "cuda"]
     return min(
-        gpus, key=lambda device: device.flops_per_s(device.precision(grid.config["precision"]), 1)
+        gpus, key=lambda device: device.flops_per_s(device.precision(grid.config.precision), 1)
     )

@@ -62,23 +62,23 @@ def of(plan, runs_dir: Path) -> Outcomes:
             run_record.read(path, ADVICE, ("device", "speed.wall_s", "speed.pack"))
             for path in paths
         ]
-        wall_s = {record["speed"]["wall_s"] for record in records}
-        together = {record["speed"]["pack"] for record in records}
+        wall_s = {record.speed.wall_s or 0.0 for record in records}
+        together = {record.speed.pack for record in records}
         alone = together == {1} and job.cells[0].method in ("ft", "bitfit")
         if not alone and (
-            together != {job.runs} or len({record["device"] for record in records}) > 1
+            together != {job.runs} or len({record.device for record in records}) > 1
         ):
             other_packs += len(records)
             continue
-        device = device_of(records[0]["device"], plan.devices)
+        device = device_of(records[0].device, plan.devices)
         if device is None:
-            unknown.add(records[0]["device"])
+            unknown.add(records[0].device)
             continue
         predicted = plan.forecaster.job(
-            job.cells, len(job.seeds), device, records[0].get("precision") or "fp32"
+            job.cells, len(job.seeds), device, records[0].base_precision
         )
-        peaks = [run_record.value_at(record, "speed.peak_host_bytes") or 0 for record in records]
-        measured_s = sum(record["speed"]["wall_s"] for record in records) if alone else max(wall_s)
+        peaks = [record.speed.peak_host_bytes or 0 for record in records]
+        measured_s = sum(record.speed.wall_s or 0.0 for record in records) if alone else max(wall_s)
         found.append(
             Outcome(
                 job.name, device, predicted.train_s, measured_s, predicted.host_bytes, max(peaks)

@@ -96,7 +96,7 @@ class Plan:
         ]
 
     def name(self, device: Device) -> str:
-        threads = self.grid.config["threads"]
+        threads = self.grid.config.threads
         return (
             f"CPU, {threads} thread{'s' * (threads > 1)}" if device.kind == "cpu" else device.name
         )
@@ -197,14 +197,14 @@ def _size(plan: Plan) -> list[str]:
     edges = sum(len(job.after) for job in plan.jobs)
     rows = [
         ["runs", f"{len(grid.cells) * len(grid.seeds):,}", f"{len(grid.cells):,} cells, {len(grid.seeds)} seeds each"],
-        ["training jobs", f"{len(plan.jobs):,}", f"pack: [{', '.join(grid.config['pack'])}], {edges} edges between them"],
+        ["training jobs", f"{len(plan.jobs):,}", f"pack: [{', '.join(grid.config.pack)}], {edges} edges between them"],
         ["training tokens", number(sum(one.tokens for one in some)), "of all runs and epochs"],
         ["operations", number(sum(one.flops for one in some)), "floating point, evaluations included"],
         ["disk", f"{(disk + shared) / GIB:,.1f} GiB", f"runs and their states {disk / GIB:,.1f}, models and tokens "
          f"{shared / GIB:,.1f}; text of data sets not counted"],
     ]  # fmt: skip
     return [
-        f"PLAN of {grid.config['results']}: from the config alone, nothing is fetched or trained",
+        f"PLAN of {grid.config.results}: from the config alone, nothing is fetched or trained",
         *aligned(rows, (0, 2)),
     ]
 

@@ -1,13 +1,14 @@
-"""From rows to table cells: which statistic is taken of a cell's runs, and which published figure stands beside it.
+"""Aggregate runs into the cells of a table: statistics over seeds, and the published value.
 
-Each cell gets the paper's figure (median over seeds of each run's best epoch, Appendix D.1) and an unselected one (mean of
-the last epoch); which epochs those are is `epochs`, what is published of the same cell is `matching`. MNLI has its second
-evaluation set, and both as one, in columns of their own, at the epochs that the matched set chose. A failed or missing run
-is counted and never replaced. How a table looks is `layout` and `render`.
+Each cell has the paper's value (median over seeds of each run's best epoch, Appendix D.1) and one
+without selection (mean of the last epoch). MNLI's second evaluation set, and both sets together,
+have their own columns, at the epochs that the matched set chose. A failed or missing run is counted
+and never replaced.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -21,85 +22,99 @@ from lora.columns import (
 )
 from lora.errors import ConfigError
 from lora.experiment.cell import Cell
-from lora.files import write_csv, write_text
+from lora.experiment.grid import Grid
+from lora.experiment.task import Task
+from lora.files import Columns, Row, write_csv, write_text
 from lora.tables import layout, render, selection, statistics
 from lora.tables import published as matching
-from lora.tables.collect import collect, write_provenance
 from lora.tables.labels import GLUE, OTHER_SETS, Page
 from lora.tables.statistics import RunRows, percent, summarize, whole
 
-__all__ = ["Made", "collect", "make", "write", "write_provenance"]
-
 AVERAGED = ("best_median", "best_mean", "last_median", "last_mean")
+COUNTS = ("n", "n_expected", "n_failed", "n_missing")
+CURVES = {"metric": "metric_percent", "train_loss": "train_loss", "eval_loss": "eval_loss"}
 
 
 @dataclass(frozen=True)
-class Made:
-    """One table, every way it is written: rows of records.{TABLE,PUBLISHED,BEST,CURVES}_COLUMNS, and the page."""
+class TableData:
+    """One table: the rows of its CSVs, and its page.
+
+    Attributes:
+        name: Name of the table.
+        cells: Rows of <table>.csv, with the columns TABLE_COLUMNS.
+        published: Rows of <table>_published.csv, with the columns PUBLISHED_COLUMNS.
+        best: Rows of <table>_best.csv, with the columns BEST_COLUMNS.
+        curves: Rows of <table>_curves.csv, with the columns CURVES_COLUMNS.
+        page: The table, ready to be rendered.
+    """
 
     name: str
-    cells: list[dict]
-    published: list[dict]
-    best: list[dict]
-    curves: list[dict]
+    cells: list[Row]
+    published: list[Row]
+    best: list[Row]
+    curves: list[Row]
     page: Page
 
 
-def make(grid, runs_csv: Path, name: str) -> Made:
-    """Table `name` of `grid` from what `collect` wrote.
+def make(grid: Grid, runs_csv: Path, name: str) -> TableData:
+    """Make a table from the runs.csv that `collect` wrote.
 
-    Raises Problems when the grid has no such table, or runs.csv lacks runs of it.
+    Raises:
+        ConfigError: If the grid has no such table, or runs.csv lacks runs of it.
     """
     if name not in grid.tables:
         allowed = ", ".join([*grid.tables, selection.NAME])
         raise ConfigError(
-            f"No table {name!r} is asked for:", [f"allowed: {allowed}; add it under tables:"]
+            f"The config has no table {name!r}:",
+            [f"allowed: {allowed}; to make another one, add it under `tables:`"],
         )
     table = grid.tables[name]
-    runs = statistics.read(grid, runs_csv, table.cells)
-    cells, best, curves = [], [], []
-    for cell, of_cell in runs.items():
+    cells: list[Row] = []
+    best: list[Row] = []
+    curves: list[Row] = []
+    for cell, runs in statistics.read(grid, runs_csv, table.cells).items():
         task = grid.tasks[cell.task]
-        best += [run.line for run in of_cell]
-        curves += _curves(cell, task, [run.rows for run in of_cell if run.ok], len(of_cell))
-        cells.append(_cell(grid, name, cell, task.title, task.metric, of_cell))
+        best += [run.line for run in runs]
+        curves += _curves(cell, task, runs)
+        cells.append(_cell(grid, name, cell, task.title, task.metric, runs))
         if len(task.eval_splits) > 1 and name == "table2":
-            cells += _other_sets(grid, name, cell, task, of_cell)
+            cells += _other_sets(grid, name, cell, task, runs)
     if name == "table2" and set(GLUE) <= set(table.tasks):
         cells += _averages(cells)
-    published = matching.beside(grid, table, cells)
-    cells = [matching.compared(row, published) for row in cells]
-    return Made(name, cells, published, best, curves, layout.page(grid, table, cells, published))
+    published = matching.match(grid, table, cells)
+    cells = [matching.with_published(row, published) for row in cells]
+    page = layout.page(grid, table, cells, published)
+    return TableData(name, cells, published, best, curves, page)
 
 
-def write(grid, runs_csv: Path, name: str, folder: Path) -> None:
-    """Write table `name` into `folder`: <name>.csv .md .tex .html, and, but for the table of selection, <name>_published,
-    _best and _curves.csv."""
+def write(grid: Grid, runs_csv: Path, name: str, folder: Path) -> None:
+    """Write a table into `folder`: <name>.csv, .md, .tex and .html.
+
+    All tables but the selection table also get <name>_published, _best and _curves.csv.
+    """
     folder = Path(folder)
+    written: list[tuple[str, Columns, list[Row]]]
     if name == selection.NAME:
         rows, page = selection.make(grid, runs_csv)
-        files = (("", SELECTION_COLUMNS, rows),)
+        written = [("", SELECTION_COLUMNS, rows)]
     else:
-        made = make(grid, runs_csv, name)
-        page = made.page
-        files = (
-            ("", TABLE_COLUMNS, made.cells),
-            ("_published", PUBLISHED_COLUMNS, made.published),
-            ("_best", BEST_COLUMNS, made.best),
-            ("_curves", CURVES_COLUMNS, made.curves),
-        )
-    for suffix, columns, rows in files:
+        data = make(grid, runs_csv, name)
+        page = data.page
+        written = [
+            ("", TABLE_COLUMNS, data.cells),
+            ("_published", PUBLISHED_COLUMNS, data.published),
+            ("_best", BEST_COLUMNS, data.best),
+            ("_curves", CURVES_COLUMNS, data.curves),
+        ]
+    for suffix, columns, rows in written:
         write_csv(folder / f"{name}{suffix}.csv", columns, rows)
-    for suffix, convert in (
-        (".md", render.to_markdown),
-        (".tex", render.to_latex),
-        (".html", render.to_html),
-    ):
-        write_text(folder / f"{name}{suffix}", convert(page))
+    write_text(folder / f"{name}.md", render.to_markdown(page))
+    write_text(folder / f"{name}.tex", render.to_latex(page))
+    write_text(folder / f"{name}.html", render.to_html(page))
 
 
-def _row(table: str, cell: Cell) -> str:
-    """The row of a table in which a cell stands, in words that no other row has."""
+def _row_name(table: str, cell: Cell) -> str:
+    """Return a name for the row of a cell that no other row of the table has."""
     shared = f"{cell.model} {cell.task} {cell.method}"
     if table == "table5":
         return f"{shared} {cell.protocol} budget r{cell.rank * len(cell.weights)}"
@@ -108,98 +123,98 @@ def _row(table: str, cell: Cell) -> str:
     return f"{cell.model} {cell.method} {cell.weights} r{cell.rank} {cell.protocol}"
 
 
-def _cell(grid, table: str, cell: Cell, title: str, metric: str, runs: list[RunRows]) -> dict:
-    """A cell's line of the long CSV, without what is published."""
-    done = pd.DataFrame(
+def _cell(grid: Grid, table: str, cell: Cell, title: str, metric: str, runs: list[RunRows]) -> Row:
+    """Return the row of a cell for one metric, without the published value."""
+    finished = pd.DataFrame(
         [run.line for run in runs if run.ok], columns=["best_value", "last_value"], dtype=float
     )
-    best, last = summarize(done["best_value"]), summarize(done["last_value"])
+    best, last = summarize(finished["best_value"]), summarize(finished["last_value"])
     examples = pd.concat([run.rows["eval_examples"] for run in runs]).dropna()
-    trainable = [
-        run.line["trainable"] for run in runs if run.line["trainable"] == run.line["trainable"]
-    ]
+    trainable = [run.line["trainable"] for run in runs if not math.isnan(run.line["trainable"])]
     hparams = grid.hparams(cell)
-    row = (
-        dict.fromkeys(TABLE_COLUMNS, math.nan)
-        | asdict(cell)
-        | dict(task_title=title, metric=metric)
-    )
-    row |= dict(
-        row=_row(table, cell),
-        column=matching.column(table, row),
-        start=hparams.start,
-        head=hparams.head,
-    )
-    row |= statistics.counts(runs) | dict(
-        base_precision=" ".join(
-            sorted({run.rows["base_precision"].iloc[0] for run in runs} - {""})
-        ),
-        trainable=trainable[0] if trainable else math.nan,
-        eval_examples=whole(examples.iloc[0]) if len(examples) else math.nan,
-    )
+    row: Row = dict.fromkeys(TABLE_COLUMNS, math.nan)
+    row |= asdict(cell) | {"task_title": title, "metric": metric}
+    row |= {"row": _row_name(table, cell), "column": matching.column(table, row)}
+    row |= {"start": hparams.start, "head": hparams.head}
+    row |= statistics.counts(runs)
+    row["base_precision"] = _joined(run.rows["base_precision"].iloc[0] for run in runs)
+    row["trainable"] = trainable[0] if trainable else math.nan
+    row["eval_examples"] = whole(examples.iloc[0]) if len(examples) else math.nan
     row |= {f"best_{key}": best[key] for key in statistics.STATISTICS}
-    return row | {f"last_{key}": last[key] for key in ("mean", "median", "std")}
+    row |= {f"last_{key}": last[key] for key in ("mean", "median", "std")}
+    return row
 
 
-def _other_sets(grid, table: str, cell: Cell, task, runs: list[RunRows]) -> list[dict]:
-    """MNLI's second evaluation set and both sets as one, at the epochs that the first set chose; none where no finished run
-    has recorded such a figure."""
-    lines = []
+def _joined(words: Iterable[str]) -> str:
+    """Return the distinct words in alphabetical order, without empty ones."""
+    return " ".join(sorted(set(words) - {""}))
+
+
+def _other_sets(grid: Grid, table: str, cell: Cell, task: Task, runs: list[RunRows]) -> list[Row]:
+    """Return rows for MNLI's second evaluation set and for both sets together.
+
+    The epochs are those that the first set chose. A set that no finished run recorded has no row.
+    """
+    rows = []
     for metric, suffix in OTHER_SETS.items():
-        other = []
-        for run in runs:
-            values, line = run.rows.set_index("epoch")[metric], run.line
-            if run.ok:
-                at = dict(
-                    best_value=values[line["best_epoch"]], last_value=values[line["last_epoch"]]
-                )
-                line = line | {key: percent(value) for key, value in at.items()}
-            other.append(RunRows(line, run.rows))
         finished = [run.rows[metric] for run in runs if run.ok]
-        if not finished or pd.concat(finished).notna().any():
-            row = _cell(grid, table, cell, f"{task.title}-{suffix}", metric, other)
-            lines.append(row | dict(eval_examples=math.nan))  # the set's size is not recorded
-    return lines
+        if finished and not pd.concat(finished).notna().any():
+            continue
+        other = [_with_metric(run, metric) for run in runs]
+        row = _cell(grid, table, cell, f"{task.title}-{suffix}", metric, other)
+        rows.append(row | {"eval_examples": math.nan})  # the size of this set is not recorded
+    return rows
 
 
-def _averages(cells: list[dict]) -> list[dict]:
-    """The paper's Avg: the mean of a row's eight GLUE figures, empty where one of them is; counts are of the task with the
-    fewest runs."""
+def _with_metric(run: RunRows, metric: str) -> RunRows:
+    """Return a run with the values of another metric at the epochs that its own metric chose."""
+    if not run.ok:
+        return run
+    values = run.rows.set_index("epoch")[metric]
+    line = run.line | {
+        "best_value": percent(values[run.line["best_epoch"]]),
+        "last_value": percent(values[run.line["last_epoch"]]),
+    }
+    return replace(run, line=line)
+
+
+def _averages(cells: list[Row]) -> list[Row]:
+    """Return the paper's Avg for each row: the mean of its eight GLUE values.
+
+    It is empty if one of the eight is. The counts are those of the task with the fewest runs.
+    """
     averages = []
-    for row in dict.fromkeys(cell["row"] for cell in cells):
-        eight = [cell for cell in cells if cell["row"] == row and cell["column"] in GLUE]
+    for name in dict.fromkeys(cell["row"] for cell in cells):
+        eight = [cell for cell in cells if cell["row"] == name and cell["column"] in GLUE]
         frame, fewest = pd.DataFrame(eight), min(eight, key=lambda cell: cell["n"])
-        means = {key: round(float(frame[key].mean(skipna=False)), 6) for key in AVERAGED}
-        numbers = {key: fewest[key] for key in ("n", "n_expected", "n_failed", "n_missing")}
-        kept = {
+        row: Row = dict.fromkeys(TABLE_COLUMNS, math.nan)
+        row |= {
             key: eight[0][key] for key in ("row", "model", "method", "weights", "rank", "protocol")
         }
-        kept |= {key: " ".join(sorted({cell[key] for cell in eight})) for key in ("start", "head")}
-        kept["base_precision"] = " ".join(
-            sorted({one for cell in eight for one in cell["base_precision"].split()})
+        row |= {key: _joined(cell[key] for cell in eight) for key in ("start", "head")}
+        row["base_precision"] = _joined(
+            word for cell in eight for word in cell["base_precision"].split()
         )
-        kept["trainable"] = next((cell["trainable"] for cell in eight if cell["n"]), math.nan)
-        blank = dict.fromkeys(TABLE_COLUMNS, math.nan)
-        named = dict(column="average", task="average", task_title="Avg", metric="average")
-        averages.append(blank | kept | means | numbers | named)
+        row["trainable"] = next((cell["trainable"] for cell in eight if cell["n"]), math.nan)
+        row |= {key: round(float(frame[key].mean(skipna=False)), 6) for key in AVERAGED}
+        row |= {key: fewest[key] for key in COUNTS}
+        row |= {"column": "average", "task": "average", "task_title": "Avg", "metric": "average"}
+        averages.append(row)
     return averages
 
 
-def _curves(cell: Cell, task, runs: list[pd.DataFrame], expected: int) -> list[dict]:
-    """Mean, min and max over the finished runs, epoch by epoch."""
-    if not runs:
+def _curves(cell: Cell, task: Task, runs: list[RunRows]) -> list[Row]:
+    """Return mean, min and max over the finished runs for each epoch."""
+    finished = [run.rows for run in runs if run.ok]
+    if not finished:
         return []
-    frame = pd.concat(runs).assign(metric_percent=lambda rows: rows[task.metric] * 100)
+    frame = pd.concat(finished).assign(metric_percent=lambda rows: rows[task.metric] * 100)
     lines = []
     for epoch, rows in frame.groupby("epoch"):
-        line = statistics.identity(cell, task) | dict(
-            metric=task.metric, epoch=int(epoch), n=len(rows), n_expected=expected
-        )
-        for name, column in (
-            ("metric", "metric_percent"),
-            ("train_loss", "train_loss"),
-            ("eval_loss", "eval_loss"),
-        ):
+        line: Row = statistics.identity(cell, task)
+        line |= {"metric": task.metric, "epoch": int(epoch)}
+        line |= {"n": len(rows), "n_expected": len(runs)}
+        for name, column in CURVES.items():
             values = summarize(rows[column])
             line |= {f"{name}_{key}": values[key] for key in ("mean", "min", "max")}
         lines.append(line)

@@ -1,224 +1,163 @@
-"""From run folders to one CSV, and to the record of what every run stood on.
+"""Gather the metrics.csv of every run of a grid into one runs.csv, and check each run.
 
-`collect` gathers the `metrics.csv` of every run a grid asks for into one `runs.csv`. A run that is not there is one row
-with status `missing`, so that nothing is left out in silence. On a cluster a queued job reads the config when it starts,
-so what was asked for and what was trained can differ: every run.json is compared with the grid, and all differences are
-told at once. The cost is that changing one setting makes every older run unusable until it is retrained or the config is
-put back; that is the point. It neither trains nor chooses an epoch (`tables` does).
+A run without metrics.csv is one row with status `missing`, so no run is left out. Every run.json is
+compared with the grid, because a queued job reads the config when it starts and the config may have
+changed since. Changing a setting therefore excludes all older runs until they are trained again or
+the setting is changed back.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-import yaml
-
 from lora import files, run_record
-from lora.columns import METRICS_COLUMNS, PROVENANCE_COLUMNS, RUNS_COLUMNS, STATUSES
+from lora.columns import METRICS_COLUMNS, RUNS_COLUMNS, STATUSES
 from lora.errors import ConfigError
 from lora.experiment import verify
 from lora.experiment.cell import BASE_METHODS, Cell
-from lora.tables import render
-from lora.tables.labels import Listing
+from lora.experiment.grid import Grid
+from lora.files import Row
+from lora.run_record import RunRecord
 
-RETRAIN = "retrain these runs (delete their folders)"
-LEAST = {  # metric -> the least it can be; the most is 1
-    **dict.fromkeys(
-        ("accuracy", "f1", "precision", "recall", "accuracy_mismatched", "accuracy_overall"), 0
-    ),
-    **dict.fromkeys(("matthews", "pearson", "spearman"), -1),
+RETRAIN = "delete these runs to train them again"
+MINIMUM = {  # metric -> its lowest possible value; the highest is 1
+    "accuracy": 0,
+    "f1": 0,
+    "precision": 0,
+    "recall": 0,
+    "accuracy_mismatched": 0,
+    "accuracy_overall": 0,
+    "matthews": -1,
+    "pearson": -1,
+    "spearman": -1,
 }
-ADVICE = f"{RETRAIN}, or use the config they were trained with"
-
-STOOD_ON = {  # column of provenance.csv -> its place in run.json
-    **{
-        name: name
-        for name in (
-            "status",
-            "digest",
-            "results_version",
-            "device",
-            "precision",
-            "commit",
-            "finished",
-        )
-    },
-    "data_source": "data.source",
-    "tokens_sha256": "data.tokens_sha256",
-    "train_examples": "data.train_examples",
-    "base_source": "base.source",
-    "base_sha256": "base.base_sha256",
-    "start_source": "start.source",
-    "start_sha256": "start.sha256",
-    **{name: f"versions.{name}" for name in ("python", "torch", "transformers", "lora")},
-    **{name: f"speed.{name}" for name in ("wall_s", "examples_per_s", "pack")},
-}
-HASHES = ("digest", "tokens_sha256", "base_sha256", "start_sha256")  # cut to their first 12 digits
+ROUNDING = 1e-9  # a metric may exceed its range by this
 
 
-def collect(grid, runs_dir: Path, output: Path) -> None:
-    """Write `output` (records.RUNS_COLUMNS): one row per epoch of every run of `grid`, in the grid's order.
+def collect(grid: Grid, runs_dir: Path, output: Path) -> None:
+    """Write runs.csv: one row per epoch of every run of the grid, in the grid's order.
 
-    Raises Problems that name every run whose run.json says other settings or another results_version than the grid asks
-    for, or whose metrics.csv does not hold the epochs it should, and the runs of one cell that stood on different things.
+    Args:
+        grid: The requested runs.
+        runs_dir: Folder of all runs.
+        output: The file to write, with the columns RUNS_COLUMNS.
+
+    Raises:
+        ConfigError: If a run has other settings or another results_version than the grid, a
+            metrics.csv does not have the expected epochs, or runs of one cell were trained on
+            different data, models or versions. The message names every such run.
     """
-    rows, problems, trained = [], [], []
+    rows: list[Row] = []
+    problems: list[str] = []
+    trained: list[tuple[Cell, int, RunRecord]] = []
     for cell, seed, folder in runs_of(grid, runs_dir):
         if not (folder / "metrics.csv").is_file():
-            rows.append(_row(grid, cell, seed, None, dict(status="missing")))
+            rows.append(_row(cell, seed, RunRecord(), {"status": "missing"}))
             continue
-        name = f"{cell.path}/seed{seed}"
         try:
-            record = _read_record(folder)
-            epochs = files.read_csv(folder / "metrics.csv", METRICS_COLUMNS)
-        except ValueError as error:
-            problems.append(str(error))
+            record, epochs = _read_run(grid, cell, seed, folder)
+        except ConfigError as error:
+            problems += error.problems
             continue
-        if record is None:
-            problems.append(
-                f"{name}: metrics.csv is there without run.json, so nothing says what it is"
-            )
-            continue
-        precision = "auto" if cell.method in BASE_METHODS else grid.config["precision"]
-        found = damages(record, folder) + verify.differences(record, grid, cell, seed, precision)
-        found += (
-            []
-            if found
-            else _wrong_epochs(epochs, grid.hparams(cell).epochs, record) + _wrong_values(epochs)
-        )
-        problems += [f"{name}: {difference}" for difference in found]
-        trained += [(cell, seed, record)] * (not found)
-        rows += [_row(grid, cell, seed, record, epoch) for epoch in epochs]
+        trained.append((cell, seed, record))
+        rows += [_row(cell, seed, record, epoch) for epoch in epochs]
     if problems:
         raise ConfigError(
-            f"Runs in {runs_dir} are not what the config asks for; {ADVICE}:", problems
+            f"Runs in {runs_dir} cannot be used with this config; {RETRAIN}, or change the config "
+            "back to the settings of these runs:",
+            problems,
         )
-    mixed = verify.unlike(trained)
+    mixed = verify.disagreements(trained)
     if mixed:
         raise ConfigError(
-            f"Runs in {runs_dir} do not belong together; {RETRAIN}, or set precision: to what you want:",
+            f"Runs in {runs_dir} cannot be compared with each other; {RETRAIN}, or set "
+            "`precision:` in the config:",
             mixed,
         )
     files.write_csv(output, RUNS_COLUMNS, rows)
 
 
-def runs_of(grid, runs_dir: Path):
-    """Every run of the grid: its cell, seed and folder."""
+def runs_of(grid: Grid, runs_dir: Path) -> Iterator[tuple[Cell, int, Path]]:
+    """Yield cell, seed and folder of every run of the grid."""
     for cell in grid.cells:
         for seed in grid.seeds:
             yield cell, seed, Path(runs_dir) / cell.path / f"seed{seed}"
 
 
-def damages(record: dict, folder: Path) -> list[str]:
-    """What of a run is not as training left it, one line each, as far as its run.json can tell."""
-    found = (
-        ["run.json is not as it was written: its seal does not fit"]
-        if files.checksum_fails(record)
-        else []
-    )
-    if files.differs_from(folder / "metrics.csv", (record.get("files") or {}).get("metrics.csv")):
-        found.append("metrics.csv is not as it was written: run.json has another sha256 of it")
-    return found
+def read_record(folder: Path) -> RunRecord | None:
+    """Return the run.json of a run, None if there is none.
 
-
-def _wrong_epochs(epochs: list[dict], asked: int, record: dict) -> list[str]:
-    """A finished run has every epoch, all ok; a failed one stops at its first non-finite epoch."""
-    numbers, statuses = [row["epoch"] for row in epochs], [row["status"] for row in epochs]
-    if numbers != list(range(1, len(numbers) + 1)) or any(
-        status != "ok" for status in statuses[:-1]
-    ):
-        return [
-            f"metrics.csv has epochs {numbers} with status {statuses}; expected 1, 2, ..., ok up to the last"
-        ]
-    last = statuses[-1] if statuses else "missing"
-    if last not in STATUSES or last != record.get("status"):
-        return [f"metrics.csv ends with status {last!r}, run.json says {record.get('status')!r}"]
-    if last == "ok" and len(epochs) != asked:
-        return [f"metrics.csv has {len(epochs)} epochs, asked for is {asked}"]
-    return []
-
-
-def _wrong_values(epochs: list[dict]) -> list[str]:
-    """Metrics beyond what they can be, one line each; their last bits may be beyond it by rounding."""
-    return [
-        f"metrics.csv, epoch {row['epoch']}: {name} is {row[name]!r}; allowed: {least} to 1"
-        for row in epochs
-        for name, least in LEAST.items()
-        if not (math.isnan(row[name]) or least - 1e-9 <= row[name] <= 1 + 1e-9)
-    ]
-
-
-def _row(grid, cell: Cell, seed: int, record: dict | None, epoch: dict) -> dict:
-    record = record or {}
-    row = dict.fromkeys(METRICS_COLUMNS, math.nan) | epoch
-    row |= asdict(cell) | dict(seed=seed)
-    return row | dict(
-        digest=record.get("digest", ""),
-        base_precision=verify.precision_of(record) if record else "",
-        trainable=run_record.value_at(record, "parameters.trainable"),
-        eval_examples=run_record.value_at(record, "data.eval_examples"),
-    )
-
-
-def _read_record(folder: Path) -> dict | None:
-    """The run.json of a run, None where there is none; raises ValueError that names it and what in it is wrong."""
+    Raises:
+        ValueError: If it is not valid.
+    """
     path = folder / "run.json"
     return run_record.read(path, RETRAIN) if path.is_file() else None
 
 
-def provenance(grid, runs_dir: Path) -> list[dict]:
-    """Rows of records.PROVENANCE_COLUMNS: what every run of the grid stood on, in the grid's order.
-
-    Raises Problems that name every run.json without a key it should have, and the key.
-    """
-    rows, problems = [], []
-    for cell, seed, folder in runs_of(grid, runs_dir):
-        row = {
-            name: "" if kind is str else math.nan for name, (kind, _) in PROVENANCE_COLUMNS.items()
-        }
-        row |= asdict(cell) | dict(seed=seed)
-        try:
-            record = _read_record(folder)
-        except ValueError as error:
-            problems.append(str(error))
-            continue
-        if record is None:
-            rows.append(row | dict(status="missing"))
-            continue
-        problems += [f"{folder}: {damage}" for damage in damages(record, folder)]
-        record = record | dict(
-            start=record.get("start") or dict(source="", sha256="")
-        )  # null is the pre-trained model
-        found = {
-            column: run_record.value_at(record, place) for column, place in STOOD_ON.items()
-        } | dict(precision=verify.precision_of(record))
-        lacking = [STOOD_ON[column] for column, value in found.items() if value is None]
-        if lacking:
-            problems.append(f"{folder / 'run.json'} has no {', '.join(lacking)}")
-        rows.append(row | found | {name: str(found[name])[:12] for name in HASHES})
-    if problems:
-        raise ConfigError(
-            f"Runs in {runs_dir} have a run.json of another format; {RETRAIN}:", problems
-        )
-    return rows
+def damages(record: RunRecord, folder: Path) -> list[str]:
+    """Return a line for each file of a run that was changed after training."""
+    found = []
+    if record.altered:
+        found.append("run.json was changed or damaged: its checksum does not fit")
+    if files.differs_from(folder / "metrics.csv", record.files.get("metrics.csv")):
+        found.append("metrics.csv was changed or damaged: run.json has another sha256 of it")
+    return found
 
 
-def write_provenance(grid, config: dict, runs_dir: Path, folder: Path) -> None:
-    """Write provenance.csv and provenance.html into `folder`: the runs' rows, and the merged config as it was used."""
-    rows = provenance(grid, runs_dir)
-    folder = Path(folder)
-    files.write_csv(folder / "provenance.csv", PROVENANCE_COLUMNS, rows)
-    missing = sum(row["status"] == "missing" for row in rows)
-    listing = Listing(
-        title="What every run stood on",
-        caption=f"{len(rows)} runs asked for, {missing} missing. Hashes are cut to their first 12 digits; the full ones "
-        "are in each run's run.json.",
-        columns=tuple(PROVENANCE_COLUMNS),
-        numeric=tuple(kind is not str for kind, _ in PROVENANCE_COLUMNS.values()),
-        rows=tuple(
-            tuple(files.format_value(row[name]) for name in PROVENANCE_COLUMNS) for row in rows
-        ),
-        text_title="The merged config",
-        text=yaml.safe_dump(config, sort_keys=False, allow_unicode=True, default_flow_style=None),
-    )
-    files.write_text(folder / "provenance.html", render.listing_to_html(listing))
+def _read_run(grid: Grid, cell: Cell, seed: int, folder: Path) -> tuple[RunRecord, list[Row]]:
+    """Return the record and the epochs of a run; raise ConfigError unless both are as expected."""
+    name = f"{cell.path}/seed{seed}"
+    try:
+        record = read_record(folder)
+        epochs = files.read_csv(folder / "metrics.csv", METRICS_COLUMNS)
+    except ValueError as error:
+        raise ConfigError(name, [str(error)]) from None
+    if record is None:
+        raise ConfigError(name, [f"{name}: metrics.csv has no run.json beside it"])
+    precision = "auto" if cell.method in BASE_METHODS else grid.config.precision
+    wrong = damages(record, folder) + verify.differences(record, grid, cell, seed, precision)
+    if not wrong:
+        wrong = _wrong_epochs(epochs, grid.hparams(cell).epochs, record) + _wrong_values(epochs)
+    if wrong:
+        raise ConfigError(name, [f"{name}: {problem}" for problem in wrong])
+    return record, epochs
+
+
+def _wrong_epochs(epochs: list[Row], expected: int, record: RunRecord) -> list[str]:
+    """Check that a finished run has every epoch and a failed one ends at its non-finite epoch."""
+    numbers, statuses = [row["epoch"] for row in epochs], [row["status"] for row in epochs]
+    in_order = numbers == list(range(1, len(numbers) + 1))
+    if not in_order or any(status != "ok" for status in statuses[:-1]):
+        return [
+            f"metrics.csv has epochs {numbers} with status {statuses}; expected 1, 2, ..., all ok "
+            "but the last"
+        ]
+    last = statuses[-1] if statuses else "missing"
+    if last not in STATUSES or last != record.status:
+        return [f"metrics.csv ends with status {last!r}, run.json has {record.get('status')!r}"]
+    if last == "ok" and len(epochs) != expected:
+        return [f"metrics.csv has {len(epochs)} epochs; expected {expected}"]
+    return []
+
+
+def _wrong_values(epochs: list[Row]) -> list[str]:
+    """Return a line for each metric outside its range."""
+    return [
+        f"metrics.csv, epoch {row['epoch']}: {name} is {row[name]!r}; allowed: {lowest} to 1"
+        for row in epochs
+        for name, lowest in MINIMUM.items()
+        if not (math.isnan(row[name]) or lowest - ROUNDING <= row[name] <= 1 + ROUNDING)
+    ]
+
+
+def _row(cell: Cell, seed: int, record: RunRecord, epoch: Row) -> Row:
+    """Return a row of runs.csv. The record of a missing run is empty."""
+    row: Row = dict.fromkeys(METRICS_COLUMNS, math.nan)
+    row |= epoch | asdict(cell)
+    row["seed"] = seed
+    row["digest"] = record.digest
+    row["base_precision"] = record.base_precision if record.model_fields_set else ""
+    row["trainable"] = record.parameters.trainable
+    row["eval_examples"] = record.data.eval_examples
+    return row

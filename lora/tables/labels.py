@@ -1,12 +1,13 @@
-"""What a page is made of: the records that every format is rendered from, and how figures are written in text.
+"""Names and number formats of the tables, and the page records that `render` writes.
 
-Text is plain, with two marks of its own that `render` turns into sub- and superscripts: `W_q` and `Adpt^D`. Numbers are
-written as the paper writes them, one decimal and `±.2`, so that the two can be read side by side; the CSVs have the
-digits that this drops. Where things stand on a page is `layout`.
+Text is plain but for two marks that `render` turns into sub- and superscripts: `W_q` and `Adpt^D`.
+Numbers are written as in the paper, one decimal and `±.2`; the CSVs hold all digits.
 """
 
 import math
 from dataclasses import dataclass
+
+from lora.files import Row
 
 MODELS = {
     "roberta-base": "RoBERTa-base",
@@ -23,7 +24,7 @@ METHODS = {  # in the order of the paper's Table 2
     "adapter_houlsby": "Houlsby adapter (Adpt^H)",
     "lora": "LoRA",
 }
-SYMBOLS = {  # as the paper's Table 2 prints them
+SYMBOLS = {  # as printed in the paper's Table 2
     "ft": "FT",
     "bitfit": "BitFit",
     "adapter_drop": "Adpt^D",
@@ -31,24 +32,19 @@ SYMBOLS = {  # as the paper's Table 2 prints them
     "adapter_houlsby": "Adpt^H",
     "lora": "LoRA",
 }
-COPIED = ("ft", "bitfit", "adapter_drop")  # rows that the paper copied from prior work: its mark *
-METRICS = {"matthews": "Matthews correlation × 100", "pearson": "Pearson correlation × 100"}
-METRICS |= {"spearman": "Spearman correlation × 100", "f1": "F1"}
-GLUE = (
-    "mnli",
-    "sst2",
-    "mrpc",
-    "cola",
-    "qnli",
-    "qqp",
-    "rte",
-    "stsb",
-)  # the columns of the paper's Table 2, in order
-OTHER_SETS = {
+COPIED = ("ft", "bitfit", "adapter_drop")  # rows that the paper copied from prior work, marked *
+METRICS = {
+    "matthews": "Matthews correlation × 100",
+    "pearson": "Pearson correlation × 100",
+    "spearman": "Spearman correlation × 100",
+    "f1": "F1",
+}
+GLUE = ("mnli", "sst2", "mrpc", "cola", "qnli", "qqp", "rte", "stsb")  # columns of Table 2
+OTHER_SETS = {  # metric of another evaluation set of MNLI -> end of its column's name
     "accuracy_mismatched": "mm",
     "accuracy_overall": "all",
-}  # of MNLI: metric -> what its column's name ends in
-STATISTICS = (  # how ours are shown: words, centre, spread
+}
+STATISTICS = (  # of our runs: label, column of the center, column of the spread
     ("best epoch, median ± std", "best_median", "best_std"),
     ("last epoch, mean ± std", "last_mean", "last_std"),
 )
@@ -57,7 +53,12 @@ NONE = "–"
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a table; kind is published, ours, difference, reference, or axis for what a column stands for."""
+    """One line of a table.
+
+    Attributes:
+        kind: `published`, `ours`, `difference`, `reference`, or `axis` (what a column is).
+        cells: The texts, at most one per column.
+    """
 
     kind: str
     cells: tuple[str, ...]
@@ -65,30 +66,44 @@ class Line:
 
 @dataclass(frozen=True)
 class Section:
+    """Lines under a title."""
+
     title: str
     lines: tuple[Line, ...]
 
 
 @dataclass(frozen=True)
 class Page:
-    """A table ready to be rendered. `details` is the second table, of the columns `details_columns`, of which the first
-    `details_texts` are words; one without rows is left out."""
+    """A table, ready to be rendered.
+
+    Attributes:
+        name: Name of the table, as in the config.
+        title: Heading.
+        caption: What the table shows.
+        partial: Why the table is incomplete; empty if it is complete.
+        columns: Headings of the columns.
+        sections: The lines of the table.
+        footnotes: Notes below the table.
+        details_texts: Number of text columns in the second table; the others are numbers.
+        details_columns: Headings of the second table.
+        details: Its rows. Without rows there is no second table.
+    """
 
     name: str
     title: str
     caption: str
-    partial: str  # why the table is not whole, or empty
+    partial: str
     columns: tuple[str, ...]
     sections: tuple[Section, ...]
     footnotes: tuple[str, ...]
-    details_texts: int
-    details_columns: tuple[str, ...]
-    details: tuple[tuple[str, ...], ...]
+    details_texts: int = 0
+    details_columns: tuple[str, ...] = ()
+    details: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A plain table of rows with a text below."""
+    """A plain table of rows with a block of text above it."""
 
     title: str
     caption: str
@@ -99,48 +114,53 @@ class Listing:
     text: str
 
 
-def number(value: float, places: int = 1) -> str:
-    """`95.1`; a dash for NaN."""
-    return NONE if math.isnan(value) else f"{value:.{places}f}"
+def number(value: float, digits: int = 1) -> str:
+    """Return `95.1` or `−3.4`; a dash for NaN."""
+    return NONE if math.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
 
 
-def spread(value: float, places: int = 1) -> str:
-    """`±.2` or `±1.2`, as the paper writes it; nothing for NaN."""
-    return (
-        ""
-        if math.isnan(value)
-        else "±" + f"{value:.{places}f}".removeprefix("0" if value < 1 else "")
-    )
+def spread(value: float, digits: int = 1) -> str:
+    """Return `±.2` or `±1.2`, as in the paper; nothing for NaN."""
+    if math.isnan(value):
+        return ""
+    return "±" + f"{value:.{digits}f}".removeprefix("0" if value < 1 else "")
 
 
-def difference(value: float, places: int = 1) -> str:
-    """`+0.3`, `−1.2` or `0.0`; a dash for NaN."""
+def difference(value: float, digits: int = 1) -> str:
+    """Return `+0.3`, `−1.2` or `0.0`; a dash for NaN."""
     if math.isnan(value):
         return NONE
-    text = f"{abs(value):.{places}f}"
+    text = f"{abs(value):.{digits}f}"
     return text if float(text) == 0 else ("+" if value > 0 else "−") + text
 
 
 def parameters(count: float) -> str:
-    """`0.3M` for 294,912, as the paper prints counts; thousands below 50,000."""
+    """Return `0.3M` for 294,912, as in the paper; thousands below 50,000."""
     if math.isnan(count):
         return NONE
     return f"{count / 1e6:.1f}M" if count >= 5e4 else f"{count / 1e3:.1f}K"
 
 
+def listed(words: list[str]) -> str:
+    """Return `a`, `a and b` or `a, b and c`."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def model_name(model: str) -> str:
+    """Return the usual spelling of a model's name."""
+    return MODELS.get(model, model)
+
+
 def weight_types(letters: str) -> str:
-    """`W_q,W_v` for qv."""
+    """Return `W_q,W_v` for qv."""
     return ",".join(f"W_{letter}" for letter in letters)
 
 
 def adapted(method: str, weights: str) -> str:
-    """What a method adapts: `W_q,W_v`, or the word for it."""
+    """Return what a method adapts: `W_q,W_v` for LoRA, words for other methods."""
     if method == "adapter_drop":
-        return (
-            "FFN, all layers"
-            if weights == "ffn0"
-            else f"FFN, layers from {int(weights.removeprefix('ffn')) + 1}"
-        )
+        first = int(weights.removeprefix("ffn"))
+        return f"FFN, layers from {first + 1}" if first else "FFN, all layers"
     words = {
         "ft": "all",
         "bitfit": "biases",
@@ -150,8 +170,11 @@ def adapted(method: str, weights: str) -> str:
     return words.get(method) or weight_types(weights)
 
 
-def method_name(cell: dict) -> str:
-    """A row of ours in words: `LoRA r=8 on W_q,W_v`, `Houlsby adapter (Adpt^H), bottleneck 64`."""
+def method_name(cell: Row) -> str:
+    """Return the method of a cell with its size.
+
+    For example `LoRA r=8 on W_q,W_v` or `Houlsby adapter (Adpt^H), bottleneck 64`.
+    """
     method, rank = cell["method"], cell["rank"]
     if method == "lora":
         return f"LoRA r={rank} on {weight_types(cell['weights'])}"
@@ -160,29 +183,41 @@ def method_name(cell: dict) -> str:
     return METHODS[method] + size + (f", none in the lowest {dropped} layers" if dropped else "")
 
 
-def published_name(fact: dict) -> str:
-    """A published row as the paper prints it: `FT*` is copied from prior work, `LoRA†` set up as Houlsby et al. (2019)."""
-    paper = origin(fact) == "paper"
-    return SYMBOLS[fact["method"]] + (
-        "*" if paper and fact["method"] in COPIED else "†" if fact["protocol"] else ""
-    )
+def published_name(value: Row) -> str:
+    """Return the method of a published value as printed, with the paper's marks * and †."""
+    mark = "†" if value["protocol"] else ""
+    if origin(value) == "paper" and value["method"] in COPIED:
+        mark = "*"
+    return SYMBOLS[value["method"]] + mark
 
 
-def ours(cell: dict, centre: str, around: str) -> str:
-    """A cell of ours: `95.1±.2`, with the counts where not all runs finished."""
-    text = number(cell[centre]) + spread(cell[around])
+def runs_text(row: Row) -> str:
+    """Return `3`, or `2 of 3` and the number of failed runs if not every run finished."""
+    if row["n"] == row["n_expected"]:
+        return str(row["n"])
+    failed = f", {row['n_failed']} failed" if row["n_failed"] else ""
+    return f"{row['n']} of {row['n_expected']}{failed}"
+
+
+def ours(cell: Row, center: str, around: str) -> str:
+    """Return a value of ours: `95.1±.2`, with n if not every run finished.
+
+    Args:
+        cell: A row with the columns TABLE_COLUMNS.
+        center: Column of the statistic.
+        around: Column of the spread.
+    """
+    text = number(cell[center]) + spread(cell[around])
     if cell["n"] == cell["n_expected"]:
         return text
-    failed = f", {cell['n_failed']} failed" if cell["n_failed"] else ""
-    counts = f"{cell['n']} of {cell['n_expected']}{failed}"
-    return f"{text} (n={counts})" if cell["n"] else f"{NONE} ({counts})"
+    return f"{text} (n={runs_text(cell)})" if cell["n"] else f"{NONE} ({runs_text(cell)})"
 
 
-def published(fact: dict) -> str:
-    """A published figure as it was printed, with its spread."""
-    return fact["value"] + spread(fact["spread"])
+def published(value: Row) -> str:
+    """Return a published value as printed, with its spread."""
+    return str(value["value"]) + spread(value["spread"])
 
 
-def origin(fact: dict) -> str:
-    """paper or course."""
-    return "course" if "cs5782_final_project" in fact["source"] else "paper"
+def origin(value: Row) -> str:
+    """Return where a published value is from: `paper` or `course`."""
+    return "course" if "cs5782_final_project" in value["source"] else "paper"

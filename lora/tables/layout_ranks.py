@@ -1,197 +1,191 @@
-"""Tables 5 and 6 on a page: the shape of the metric over weight types and over ranks, beside GPT-3's.
+"""Arrange Tables 5 and 6: the shape of the metric over weight types and over ranks.
 
-The paper has both tables of GPT-3 175B alone, so its level never stands next to a difference; what can be compared is the
-shape. It is shown by what a line is named for: in Table 6 the spread over r, the largest minus the smallest figure; in
-Table 5 each figure minus the mean of its line. Both need more than one figure and say so where some are not there. Cells
-under several protocols, or of several methods, stand in sections of their own.
+The paper has both tables for GPT-3 175B only, so its level is never compared, only its shape. In
+Table 6 the shape is the spread over r, in Table 5 each value minus the mean of its line. Both need
+several values and say so if some are missing. Each protocol and method has its own sections.
 """
 
 import math
+from collections.abc import Iterable
 
+from lora.experiment.grid import Grid, Table
+from lora.files import Row
 from lora.tables.labels import (
     METHODS,
-    MODELS,
     NONE,
     STATISTICS,
     Line,
     Section,
     adapted,
     difference,
+    model_name,
     number,
     origin,
     ours,
     published,
     weight_types,
 )
+from lora.tables.statistics import group_by
+
+GPT3_TITLE = "GPT-3 175B, MNLI, paper: compare the shape, not the level"
+Layout = tuple[tuple[str, ...], tuple[Section, ...]]  # columns and sections
 
 
-def table6(grid, table, cells: list[dict], facts: list[dict]):
-    """Columns and sections of Table 6: ranks across, what is adapted down."""
+def table6(grid: Grid, table: Table, cells: list[Row], values: list[Row]) -> Layout:
+    """Return the columns and sections of Table 6: a column per rank, a line per weight types.
+
+    Args:
+        grid: The grid of the table.
+        table: The table.
+        cells: Its rows, with the columns TABLE_COLUMNS.
+        values: Its published values, with the columns PUBLISHED_COLUMNS.
+    """
     ranks = sorted({cell["rank"] for cell in cells})
-    asked = list(dict.fromkeys(cell["weights"] for cell in cells))
-    facts = sorted(facts, key=lambda fact: asked.index(fact["weights"]))
-    parts = []
-    for (model, task, method, protocol), mine in _groups(
-        cells, "model", "task", "method", "protocol"
-    ).items():
-        named = (
-            f"{MODELS.get(model, model)}, {grid.tasks[task].title}{_which(table, method, protocol)}"
-        )
-        by_weights = _groups(mine, "weights")
-        for words, centre, around in STATISTICS:
-            lines = []
-            for (weights,), line in by_weights.items():
-                of_rank = {cell["rank"]: cell for cell in line}
-                texts = (
-                    ours(of_rank[rank], centre, around) if rank in of_rank else NONE
-                    for rank in ranks
-                )
-                values = [cell[centre] for cell in line]
-                lines.append(
-                    Line("ours", (adapted(method, weights), *texts, _range(values, "ranks")))
-                )
-            parts.append(Section(f"{named}, ours: {words}", tuple(lines)))
+    weights = list(dict.fromkeys(cell["weights"] for cell in cells))
+    values = sorted(values, key=lambda value: weights.index(value["weights"]))
+    sections: list[Section] = []
+    groups = group_by(cells, "model", "task", "method", "protocol")
+    for (model, task, method, protocol), group in groups.items():
+        name = f"{model_name(model)}, {grid.tasks[task].title}{_which(table, method, protocol)}"
+        for label, center, around in STATISTICS:
+            lines = _our_lines(method, group, ranks, center, around)
+            sections.append(Section(f"{name}, ours: {label}", lines))
         theirs = [
-            fact
-            for fact in facts
-            if fact["relation"] == "same" and fact["ours_protocol"] == protocol
-        ]
-        theirs = [
-            fact
-            for fact in theirs
-            if (fact["model"], fact["task"], fact["method"]) == (model, task, method)
+            value
+            for value in values
+            if value["relation"] == "same"
+            and value["ours_protocol"] == protocol
+            and (value["model"], value["task"], value["method"]) == (model, task, method)
         ]
         if theirs:
-            whose = origin(theirs[0])
-            about = (
-                f"{named}, course: one seed, best epoch" if whose == "course" else f"{named}, paper"
-            )
-            parts.append(Section(about, _fact_lines("published", theirs, ranks)))
-            parts.append(
-                Section(
-                    f"{named}: ours, best epoch, minus {whose}", _difference_lines(theirs, ranks)
-                )
-            )
-    reference = [fact for fact in facts if fact["relation"] == "reference"]
+            source = origin(theirs[0])
+            about = ": one seed, best epoch" if source == "course" else ""
+            lines = _published_lines("published", theirs, ranks)
+            sections.append(Section(f"{name}, {source}{about}", lines))
+            title = f"{name}: ours, best epoch, minus {source}"
+            sections.append(Section(title, _difference_lines(theirs, ranks)))
+    reference = [value for value in values if value["relation"] == "reference"]
     if reference:
-        title = "GPT-3 175B, MNLI, paper: its level can never be compared, its shape can"
-        parts.append(Section(title, _fact_lines("reference", reference, ranks)))
-    return (
-        "Weight type",
-        *(f"r = {rank}" if rank else "no r" for rank in ranks),
-        "Spread over r",
-    ), tuple(parts)
+        sections.append(Section(GPT3_TITLE, _published_lines("reference", reference, ranks)))
+    headings = (f"r = {rank}" if rank else "no r" for rank in ranks)
+    return ("Weight type", *headings, "Spread over r"), tuple(sections)
 
 
-def _groups(rows: list[dict], *keys: str) -> dict[tuple, list[dict]]:
-    groups = {}
-    for row in rows:
-        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
-    return groups
+def _which(table: Table, method: str, protocol: str) -> str:
+    """Return method and protocol for a title, where the table has several."""
+    several_methods = len({block.method for block in table.blocks}) > 1
+    words = []
+    if several_methods or method != "lora":
+        words.append(METHODS[method])
+    if len(table.protocols) > 1:
+        words.append(f"protocol {protocol}")
+    return "".join(f", {word}" for word in words)
 
 
-def _which(table, method: str, protocol: str) -> str:
-    """What tells a section from another one of the same model and task: method and protocol, where there are several."""
-    named = (
-        METHODS[method]
-        if len({block.method for block in table.blocks}) > 1 or method != "lora"
-        else ""
-    )
-    words = [named, f"protocol {protocol}" if len(table.protocols) > 1 else ""]
-    return "".join(f", {word}" for word in words if word)
-
-
-def _range(values: list[float], what: str, places: int = 1) -> str:
-    """Largest minus smallest; said to be of fewer where some have no figure."""
+def _spread(values: list[float], axis: str, digits: int = 1) -> str:
+    """Return the highest minus the lowest value, and of how many if some are missing."""
     known = [value for value in values if not math.isnan(value)]
     if len(known) < 2:
         return NONE
-    fewer = f" ({len(known)} of {len(values)} {what})" if len(known) < len(values) else ""
-    return number(max(known) - min(known), places) + fewer
+    fewer = f" ({len(known)} of {len(values)} {axis})" if len(known) < len(values) else ""
+    return number(max(known) - min(known), digits) + fewer
 
 
-def _places(facts: list[dict]) -> int:
-    """Digits after the point as printed."""
-    return max((len(fact["value"].partition(".")[2]) for fact in facts), default=1)
-
-
-def _fact_lines(kind: str, facts: list[dict], ranks: list[int]) -> tuple[Line, ...]:
+def _our_lines(
+    method: str, cells: list[Row], ranks: list[int], center: str, around: str
+) -> tuple[Line, ...]:
+    """Return our values, a line per weight types."""
     lines = []
-    for (weights,), line in _groups(facts, "weights").items():
-        by_rank = {fact["rank"]: fact for fact in line}
-        values = [float(by_rank[rank]["value"]) if rank in by_rank else math.nan for rank in ranks]
-        texts = (published(by_rank[rank]) if rank in by_rank else NONE for rank in ranks)
-        lines.append(
-            Line(kind, (weight_types(weights), *texts, _range(values, "ranks", _places(line))))
-        )
+    for (weights,), group in group_by(cells, "weights").items():
+        by_rank = {cell["rank"]: cell for cell in group}
+        texts = (ours(by_rank[rank], center, around) if rank in by_rank else NONE for rank in ranks)
+        values = [cell[center] for cell in group]
+        lines.append(Line("ours", (adapted(method, weights), *texts, _spread(values, "ranks"))))
     return tuple(lines)
 
 
-def _difference_lines(facts: list[dict], ranks: list[int]) -> tuple[Line, ...]:
+def _published_lines(kind: str, values: list[Row], ranks: list[int]) -> tuple[Line, ...]:
+    """Return published values, a line per weight types, with as many digits as printed."""
     lines = []
-    for (weights,), line in _groups(facts, "weights").items():
-        by_rank = {fact["rank"]: fact["difference"] for fact in line}
+    for (weights,), group in group_by(values, "weights").items():
+        by_rank = {value["rank"]: value for value in group}
+        numbers = [float(by_rank[rank]["value"]) if rank in by_rank else math.nan for rank in ranks]
+        texts = (published(by_rank[rank]) if rank in by_rank else NONE for rank in ranks)
+        digits = max(len(value["value"].partition(".")[2]) for value in group)
+        spread = _spread(numbers, "ranks", digits)
+        lines.append(Line(kind, (weight_types(weights), *texts, spread)))
+    return tuple(lines)
+
+
+def _difference_lines(values: list[Row], ranks: list[int]) -> tuple[Line, ...]:
+    """Return ours minus published, a line per weight types."""
+    lines = []
+    for (weights,), group in group_by(values, "weights").items():
+        by_rank = {value["rank"]: value["difference"] for value in group}
         texts = (difference(by_rank.get(rank, math.nan)) for rank in ranks)
         lines.append(Line("difference", (weight_types(weights), *texts, "")))
     return tuple(lines)
 
 
-def table5(grid, table, cells: list[dict], facts: list[dict]):
-    """Columns and sections of Table 5: weight types across with the rank that each has under the budget, tasks down."""
+def table5(grid: Grid, table: Table, cells: list[Row], values: list[Row]) -> Layout:
+    """Return the columns and sections of Table 5: a column per weight types, with its rank.
+
+    Args and return value are those of `table6`.
+    """
     letters = list(table.weights)
-    parts = []
-    budgets = [cell | dict(budget=cell["rank"] * len(cell["weights"])) for cell in cells]
-    for (model, protocol, budget), mine in _groups(budgets, "model", "protocol", "budget").items():
-        ranks = {cell["weights"]: cell["rank"] for cell in mine}
-        counts = [next((one["trainable"] for one in mine if one["weights"] == weights and one["n"]), math.nan)
-                  for weights in letters]  # fmt: skip
-        lines = [
-            Line("axis", ("rank r of each", *(str(ranks[weights]) for weights in letters), "")),
-            Line(
-                "axis",
-                (
-                    "# trainable",
-                    *(NONE if math.isnan(count) else f"{count:,}" for count in counts),
-                    "",
-                ),
-            ),
-        ]
-        for (task,), of_task in _groups(mine, "task").items():
-            of_weights = {cell["weights"]: cell for cell in of_task}
-            for words, centre, around in STATISTICS:
-                line = [of_weights[weights] for weights in letters]
-                values = [cell[centre] for cell in line]
-                texts = (ours(cell, centre, around) for cell in line)
-                label = f"{grid.tasks[task].title}, {words}"
-                lines.append(Line("ours", (label, *texts, _range(values, "weight types"))))
-                lines.append(_shape_line("difference", values))
-        named = f"{MODELS.get(model, model)}{_which(table, 'lora', protocol)}"
-        parts.append(
-            Section(f"{named}, ours: a budget of rank {budget} on one weight type", tuple(lines))
-        )
-        reference = {fact["weights"]: fact for fact in facts if fact["relation"] == "reference"}
-        reference = {
-            weights: fact for weights, fact in reference.items() if fact["rank"] == ranks[weights]
-        }
-        if reference:
-            values = [
-                float(reference[weights]["value"]) if weights in reference else math.nan
-                for weights in letters
-            ]
-            texts = (
-                published(reference[weights]) if weights in reference else NONE
-                for weights in letters
-            )
-            spread = _range(values, "weight types")
-            lines = (Line("reference", ("MNLI", *texts, spread)), _shape_line("reference", values))
-            title = "GPT-3 175B, MNLI, paper, same ranks: its level can never be compared, its shape can"
-            parts.append(Section(title, lines))
-    return ("Weight type", *map(weight_types, letters), "Spread"), tuple(parts)
+    reference = {v["weights"]: v for v in values if v["relation"] == "reference"}
+    sections = []
+    budgets = [cell | {"budget": cell["rank"] * len(cell["weights"])} for cell in cells]
+    groups = group_by(budgets, "model", "protocol", "budget")
+    for (model, protocol, budget), group in groups.items():
+        ranks = {cell["weights"]: cell["rank"] for cell in group}
+        lines = _axis_lines(group, letters, ranks)
+        for (task,), of_task in group_by(group, "task").items():
+            lines += _budget_lines(grid.tasks[task].title, of_task, letters)
+        name = f"{model_name(model)}{_which(table, 'lora', protocol)}"
+        title = f"{name}, ours: as many parameters as rank {budget} on one weight type"
+        sections.append(Section(title, tuple(lines)))
+        of_ranks = {key: v for key, v in reference.items() if v["rank"] == ranks[key]}
+        if of_ranks:
+            sections.append(_gpt3_section(of_ranks, letters))
+    return ("Weight type", *map(weight_types, letters), "Spread"), tuple(sections)
+
+
+def _axis_lines(cells: list[Row], letters: list[str], ranks: dict[str, int]) -> list[Line]:
+    """Return the rank and the number of parameters of each column."""
+    counts = [
+        next((c["trainable"] for c in cells if c["weights"] == weights and c["n"]), math.nan)
+        for weights in letters
+    ]
+    texts = (NONE if math.isnan(count) else f"{count:,}" for count in counts)
+    return [
+        Line("axis", ("rank r of each", *(str(ranks[weights]) for weights in letters), "")),
+        Line("axis", ("# trainable", *texts, "")),
+    ]
+
+
+def _budget_lines(title: str, cells: list[Row], letters: list[str]) -> Iterable[Line]:
+    """Yield our values of one task and, below them, their shape."""
+    by_weights = {cell["weights"]: cell for cell in cells}
+    line = [by_weights[weights] for weights in letters]
+    for label, center, around in STATISTICS:
+        values = [cell[center] for cell in line]
+        texts = (ours(cell, center, around) for cell in line)
+        yield Line("ours", (f"{title}, {label}", *texts, _spread(values, "weight types")))
+        yield _shape_line("difference", values)
+
+
+def _gpt3_section(reference: dict[str, Row], letters: list[str]) -> Section:
+    """Return the paper's values of GPT-3, by weight types, and their shape."""
+    line = [reference.get(weights) for weights in letters]
+    values = [float(value["value"]) if value else math.nan for value in line]
+    texts = (published(value) if value else NONE for value in line)
+    level = Line("reference", ("MNLI", *texts, _spread(values, "weight types")))
+    return Section(f"{GPT3_TITLE} (same ranks)", (level, _shape_line("reference", values)))
 
 
 def _shape_line(kind: str, values: list[float]) -> Line:
-    """Each figure minus the mean of its line; dashes where a figure is not there, for then the mean is of another line."""
+    """Return each value minus the mean of its line; dashes if a value is missing."""
     mean = sum(values) / len(values)
-    return Line(
-        kind, ("minus mean of the line", *(difference(value - mean) for value in values), "")
-    )
+    texts = (difference(value - mean) for value in values)
+    return Line(kind, ("minus mean of the line", *texts, ""))

@@ -1,149 +1,155 @@
-"""Which published figure stands beside which of ours, and how they differ.
+"""Match published values to our cells, and compute the differences.
 
-A figure is compared with a cell only where model, task, method, weights, rank and metric are the same, and by its own
-statistic and selection. The paper's dagger rows were run under a protocol of their own, so they meet only our runs under
-that protocol (or one of the config's that is based on it), and no other figure does; between all other protocols a figure
-is compared all the same, and the page says which they are. Prior work that the paper copied does not say its statistic:
-it is compared with our median of best epochs, which is what the paper sets beside it.
+A published value is compared with a cell of the same model, task, method, weights, rank and metric,
+by its own statistic and selection. The paper's † rows have another protocol, so only runs under
+that protocol (or one based on it) are compared with them. Other protocols are compared with each
+other, and the page names them. Prior work that the paper copied has no known statistic: it is
+compared with our median over best epochs, as in the paper's table.
 """
 
 import math
+from collections.abc import Mapping
 
 from lora.columns import PUBLISHED_COLUMNS
-from lora.tables.labels import GLUE
+from lora.experiment.grid import Grid, Table
+from lora.files import Row
+from lora.tables.labels import GLUE, OTHER_SETS
 
-OURS = {  # statistic and selection of a published figure -> the column of ours that is like it
+OURS = {  # statistic and selection of a published value -> our column of the same kind
     ("median", "best"): "best_median",
     ("mean", "best"): "best_mean",
-    ("single", "best"): "best_median",  # one seed is a draw from what ours is the median of
+    ("single", "best"): "best_median",  # one seed is a draw from the distribution of this median
     ("median", "last"): "last_median",
     ("mean", "last"): "last_mean",
     ("unknown", "unknown"): "best_median",  # the paper's own (Appendix D.1)
 }
 SAME = ("model", "task", "method", "weights", "rank", "metric")
+WORDS = ("spread_kind", "statistic", "selection", "source")
 
 
-def beside(grid, table, cells: list[dict]) -> list[dict]:
-    """The published figures that a table shows, as records.PUBLISHED_COLUMNS; one that is of several cells of ours, which
-    then differ by their protocol, once for each of them. `cells` are records.TABLE_COLUMNS without what is published."""
-    apart = {fact["protocol"] for fact in grid.published} - {""}
-    shown = []
-    for fact in grid.published:
-        if fact["table"] != table.name or fact["metric"] == "spearman":
+def match(grid: Grid, table: Table, cells: list[Row]) -> list[Row]:
+    """Return the published values that a table shows, with the columns PUBLISHED_COLUMNS.
+
+    A value that is compared with several cells, of different protocols, has a row for each.
+
+    Args:
+        grid: The grid, with all published values.
+        table: The table.
+        cells: Rows of the table with the columns TABLE_COLUMNS, without published values.
+    """
+    separate = {value["protocol"] for value in grid.published} - {""}
+    rows: list[Row] = []
+    for text_row in grid.published:
+        if text_row["table"] != table.name or text_row["metric"] == "spearman":
             continue
-        typed = _typed(fact)
+        value = _typed(text_row)
         same = [
             cell
             for cell in cells
-            if _is_of(typed, cell) and _meets(grid, fact["protocol"], cell["protocol"], apart)
+            if all(value[key] == cell[key] for key in SAME)
+            and _comparable(grid, value["protocol"], cell["protocol"], separate)
         ]
-        for cell in same:
-            like = OURS.get((fact["statistic"], fact["selection"]))
-            ours = cell[like] if like else math.nan
-            found = dict(relation="same", column=cell["column"], ours_protocol=cell["protocol"])
-            shown.append(
-                typed | found | dict(ours=ours, difference=round(ours - float(fact["value"]), 6))
-            )
-        relation = "" if same else _relation(table, typed)
-        blank = dict(relation=relation, ours_protocol="", ours=math.nan, difference=math.nan)
-        shown += [
-            typed | blank | dict(column=column)
-            for column in _columns(grid, table, typed)
-            if relation
-        ]
-    return shown
+        rows += [_compared_row(value, cell) for cell in same]
+        relation = "" if same else _relation(table, value)
+        if relation:
+            blank = {"ours_protocol": "", "ours": math.nan, "difference": math.nan}
+            rows += [
+                value | blank | {"relation": relation, "column": name}
+                for name in _columns(grid, table, value)
+            ]
+    return rows
 
 
-def compared(row: dict, published: list[dict]) -> dict:
-    """A line of the long CSV with the first published figure that is of the same thing."""
-    words = (
-        "published_spread_kind",
-        "published_statistic",
-        "published_selection",
-        "published_source",
-        "note",
+def _compared_row(value: Row, cell: Row) -> Row:
+    """Return the row of a published value that is compared with this cell."""
+    key = OURS.get((value["statistic"], value["selection"]))
+    ours = cell[key] if key else math.nan
+    return value | {
+        "relation": "same",
+        "column": cell["column"],
+        "ours_protocol": cell["protocol"],
+        "ours": ours,
+        "difference": round(ours - float(value["value"]), 6),
+    }
+
+
+def with_published(row: Row, published: list[Row]) -> Row:
+    """Return a row of <table>.csv with the first published value that is compared with it."""
+    matching = (
+        value
+        for value in published
+        if is_compared(value, row)
+        and value["metric"] == row["metric"]
+        and value["task"] == row["task"]
     )
-    fact = next((fact for fact in published if is_beside(fact, row) and fact["metric"] == row["metric"]
-                 and fact["task"] == row["task"]), None)  # fmt: skip
-    if fact is None:
-        return row | dict.fromkeys(words, "")
-    return row | dict(
-        published=float(fact["value"]),
-        published_spread=fact["spread"],
-        difference=fact["difference"],
-        note=fact["note"],
-        **{
-            f"published_{key}": fact[key]
-            for key in ("spread_kind", "statistic", "selection", "source")
-        },
-    )
+    value = next(matching, None)
+    if value is None:
+        return row | {"note": ""} | {f"published_{key}": "" for key in WORDS}
+    return row | {
+        "published": float(value["value"]),
+        "published_spread": value["spread"],
+        "difference": value["difference"],
+        "note": value["note"],
+        **{f"published_{key}": value[key] for key in WORDS},
+    }
 
 
-def is_beside(fact: dict, row: dict) -> bool:
-    """Whether a published figure is compared with a cell of this row of ours, whatever the task."""
+def is_compared(value: Row, row: Row) -> bool:
+    """Return whether a published value is compared with a cell of this row, of any task."""
     keys = ("model", "method", "weights", "rank")
-    same = fact["relation"] == "same" and fact["ours_protocol"] == row["protocol"]
-    return same and all(fact[key] == row[key] for key in keys)
+    same = value["relation"] == "same" and value["ours_protocol"] == row["protocol"]
+    return same and all(value[key] == row[key] for key in keys)
 
 
-def _is_of(fact: dict, cell: dict) -> bool:
-    return all(fact[key] == cell[key] for key in SAME)
+def _comparable(grid: Grid, theirs: str, ours: str, separate: set[str]) -> bool:
+    """Return whether two protocols may be compared. `theirs` is empty for the main protocol."""
+    base = grid.base_protocol(ours)
+    return base == theirs if theirs else base not in separate
 
 
-def _meets(grid, theirs: str, ours: str, apart: set[str]) -> bool:
-    """Whether a figure of protocol `theirs`, empty for the origin's main one, is compared with a run under `ours`."""
-    shipped = grid.config["protocols"].get(ours, {}).get("base", ours)
-    return shipped == theirs if theirs else shipped not in apart
-
-
-def _relation(table, fact: dict) -> str:
-    """What a published figure that is of no cell of ours is to the table: context, reference, or empty for nothing."""
+def _relation(table: Table, value: Row) -> str:
+    """Return `context` or `reference` for a value that no cell matches; empty to omit it."""
     if table.name != "table2":
-        asked = {(cell.weights, cell.rank) for cell in table.cells}
-        if (fact["weights"], fact["rank"]) not in asked:
+        requested = {(cell.weights, cell.rank) for cell in table.cells}
+        if (value["weights"], value["rank"]) not in requested:
             return ""
-        ours = fact["model"] in table.models and fact["task"] in table.tasks
-        return (
-            "context"
-            if ours
-            else "reference"
-            if (fact["model"], fact["task"]) == ("gpt3-175b", "mnli")
-            else ""
-        )
-    if fact["model"] in table.models and fact["task"] in (*table.tasks, "average"):
+        if value["model"] in table.models and value["task"] in table.tasks:
+            return "context"
+        is_gpt3 = (value["model"], value["task"]) == ("gpt3-175b", "mnli")
+        return "reference" if is_gpt3 else ""
+    if value["model"] in table.models and value["task"] in (*table.tasks, "average"):
         return "context"
-    paper_lora = (fact["model"], fact["method"]) == ("roberta-base", "lora") and fact[
-        "source"
-    ].startswith("arXiv")
-    return "reference" if paper_lora and fact["task"] != "average" else ""
+    is_lora = (value["model"], value["method"]) == ("roberta-base", "lora")
+    if is_lora and value["source"].startswith("arXiv") and value["task"] != "average":
+        return "reference"
+    return ""
 
 
-def _columns(grid, table, fact: dict) -> list[str]:
-    """The columns that a published figure stands in: its cell's, its task's, or those of the demo tasks that mirror it."""
+def _columns(grid: Grid, table: Table, value: Row) -> list[str]:
+    """Return the columns of a published value: those of its task, or of demo tasks like it."""
     if table.name != "table2":
-        return [column(table.name, fact)]
-    if fact["task"] == "average":
+        return [column(table.name, value)]
+    if value["task"] == "average":
         return ["average"] if set(GLUE) <= set(table.tasks) else []
-    if fact["model"] in table.models:
-        return [column(table.name, fact)] if fact["task"] in table.tasks else []
-    return [task for task in table.tasks if grid.tasks[task].mirrors == fact["task"]]
+    if value["model"] in table.models:
+        return [column(table.name, value)] if value["task"] in table.tasks else []
+    return [task for task in table.tasks if grid.tasks[task].mirrors == value["task"]]
 
 
-def column(table: str, of: dict) -> str:
-    """The column of a table in which a cell of ours, or a published figure, stands."""
+def column(table: str, row: Row) -> str:
+    """Return the column of a table that a cell or a published value belongs to."""
     if table == "table5":
-        return f"{of['weights']} r{of['rank']}"
+        return f"{row['weights']} r{row['rank']}"
     if table == "table6":
-        return f"r{of['rank']}"
-    return {"accuracy_mismatched": f"{of['task']}-mm", "accuracy_overall": f"{of['task']}-all"}.get(
-        of["metric"], of["task"]
-    )
+        return f"r{row['rank']}"
+    suffix = OTHER_SETS.get(row["metric"])
+    return f"{row['task']}-{suffix}" if suffix else str(row["task"])
 
 
-def _typed(fact: dict) -> dict:
-    """A row of config/published.csv with numbers as numbers; an empty one is NaN."""
-    kinds = {name: PUBLISHED_COLUMNS[name][0] for name in fact}
+def _typed(text_row: Mapping[str, str]) -> Row:
+    """Return a row of config/published.csv with numbers as numbers; an empty one is NaN."""
+    kinds = {name: PUBLISHED_COLUMNS[name][0] for name in text_row}
     return {
         name: text if kinds[name] is str else kinds[name](text) if text else math.nan
-        for name, text in fact.items()
+        for name, text in text_row.items()
     }

@@ -1,15 +1,16 @@
-"""Training.
+"""Training: run the packs of a job to their end, and write the outputs of each run.
 
-batching: How a step of a pack is cut into passes: as many tokens at once as memory allows, and no more than is fast.
-checkpoint: State of one run, kept where a job can find it again: whole, checked, and never somebody else's.
-checkpoint_schedule: When the runs under way are saved, and how long they have been under way.
-device: What the machine offers a training: its device, the precision it gains by, and the memory it has.
-evaluation: The end of an epoch: every run's figures on its whole evaluation set, one more row, and the best epoch's tensors.
-gpu_lock: Which GPU a training takes: one that no other training holds, chosen before torch is loaded.
-loop: A pack in, rows out: the loop that trains the runs of a pack in lock-step over one frozen base.
-metrics: The figures of one evaluation, computed from logits and labels; no torch, no network, no files kept.
-optim: The optimiser steps of all runs of a pack: AdamW with decoupled weight decay, each run at its own rate, clipped by itself.
-progress: Where a long job is: one line that rewrites itself on a terminal, and the same in the log now and then.
-run_state: One run: what identifies it, what it carries through training, how it is kept and how it is written out.
-signals: Being told to stop: SIGTERM (a queue's time limit, a node that goes down), SIGUSR1 (a queue's warning), Ctrl-C.
+batching: Split an optimizer step into micro-batches that fit the token budget.
+checkpoint: Checkpoint of one run, written atomically and keyed by the run's digest.
+checkpoint_schedule: When checkpoints are saved, and how long each run has trained.
+device: The device, the precision it trains in, and its memory.
+evaluation: Evaluation at the end of an epoch, and its row of metrics.csv.
+gpu_lock: Lock a free GPU for this process before torch is imported.
+loop: The training loop: the runs of a pack in lock-step over one frozen base model.
+metrics: Metrics of one evaluation, computed from logits and labels.
+optim: AdamW for all runs of a pack, each with its own learning rate and clipping.
+progress: Progress line on a terminal and in the log.
+run_outputs: Outputs of a finished run: adapter/, run.json and metrics.csv.
+run_state: State of one run during training, its digest, and its checkpoint.
+signals: Handle SIGTERM, SIGUSR1 and SIGINT: save checkpoints after the current step, then exit.
 """

@@ -1,53 +1,87 @@
-"""How a step of a pack is cut into passes: as many tokens at once as memory allows, and no more than is fast.
+"""Split an optimizer step into micro-batches that fit the token budget.
 
-The runs of a step need not go through the model together: gradients add up, and a run's rows do not depend on what else
-is in a pass. So a pass holds whole steps of runs until it is full. Only when one run's step alone is too much is it cut
-into micro-batches, which changes the order in which its gradient is summed, that is its rounding, and nothing else.
+Gradients add up, and a run's rows do not depend on what else is in a forward pass. So a pass takes
+whole steps of runs until it is full. Only a step that exceeds the budget alone is split, which
+changes the order in which its gradient is summed, that is its rounding, and nothing else.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from lora.data.tokens import epoch_order
 from lora.model import attention, memory
-from lora.model.memory import EVALUATED, FLOATS_PER_PARAMETER, TOKENS
+from lora.model.memory import EVAL_TOKENS, FLOATS_PER_PARAMETER, TRAIN_TOKENS
 from lora.training.device import GIB, activation_bytes, free_bytes, is_out_of_memory
 from lora.training.run_state import RunState
 
-__all__ = ["EVALUATED", "TOKENS", "MicroBatch", "TokenBudget", "cut", "plan", "run_within_memory"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = [
+    "EVAL_TOKENS",
+    "TRAIN_TOKENS",
+    "MicroBatch",
+    "TokenBudget",
+    "plan_budget",
+    "run_within_memory",
+    "split_step",
+]
 log = logging.getLogger(__name__)
-SHARE = 0.9  # of free memory that is planned with
+SHARE = 0.9  # of the free memory that the plan uses
 
 
 @dataclass
 class TokenBudget:
-    """What one pass may hold: `tokens` of all runs together, and `examples` of one run, 0 for its whole step."""
+    """What one forward pass may hold.
+
+    Attributes:
+        tokens: Tokens of all runs together.
+        examples: Examples of one run; 0 is its whole optimizer step.
+    """
 
     tokens: int
     examples: int = 0
 
-    def shrink(self, largest: int, single: bool) -> None:
-        """After running out of memory in a pass of `largest` tokens; raises MemoryError when it was one example."""
+    def shrink(self, tokens: int, single: bool) -> None:
+        """Halve the budget after running out of memory.
+
+        Args:
+            tokens: Tokens of the pass that failed.
+            single: Whether it was a single example.
+
+        Raises:
+            MemoryError: If it was a single example.
+        """
         if single:
             raise MemoryError(
-                f"out of memory in a pass of a single example of {largest} tokens; free memory, pack fewer runs, or lower "
-                "max_tokens. Finished epochs are kept: the same command goes on from there"
+                f"out of memory in a pass of a single example of {tokens} tokens; free memory, "
+                "pack fewer runs, or lower max_tokens. Finished epochs are saved: run the same "
+                "command again to continue"
             )
-        self.tokens = max(1, min(self.tokens, largest) // 2)
+        self.tokens = max(1, min(self.tokens, tokens) // 2)
         log.warning(
-            "out of memory in a pass of %d tokens: passes of at most %d tokens from here on",
-            largest,
+            "out of memory in a pass of %d tokens: from now on at most %d tokens per pass",
+            tokens,
             self.tokens,
         )
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Examples `indices` of a run's step of `step_size` examples, the first of them at place `first`."""
+    """A part of one run's optimizer step.
+
+    Attributes:
+        run: The run.
+        indices: Its examples in the training set, [n].
+        first: Index of the first of them in the step.
+        step_size: Examples in the whole step.
+        tokens: Tokens in this part.
+    """
 
     run: RunState
     indices: np.ndarray
@@ -56,116 +90,162 @@ class MicroBatch:
     tokens: int
 
 
-def cut(chosen: list[tuple[RunState, np.ndarray]], limits: TokenBudget) -> list[list[MicroBatch]]:
-    """The passes of a step in which each run sees the examples chosen for it, in order."""
+def split_step(
+    chosen: Sequence[tuple[RunState, np.ndarray]], budget: TokenBudget
+) -> list[list[MicroBatch]]:
+    """Return the forward passes of an optimizer step.
+
+    Args:
+        chosen: For each run the examples of its step, [n].
+        budget: What a pass may hold.
+
+    Returns:
+        The micro-batches of each pass. Together they have each run's examples in order.
+    """
     passes: list[list[MicroBatch]] = []
-    room = 0
+    tokens_left = 0
     for run, indices in chosen:
-        for piece in _pieces(run, indices, limits):
-            if piece.tokens > room:
+        for batch in _micro_batches(run, indices, budget):
+            if batch.tokens > tokens_left:
                 passes.append([])
-                room = limits.tokens
-            passes[-1].append(piece)
-            room -= piece.tokens
+                tokens_left = budget.tokens
+            passes[-1].append(batch)
+            tokens_left -= batch.tokens
     return passes
 
 
-def _pieces(run: RunState, indices: np.ndarray, limits: TokenBudget) -> list[MicroBatch]:
+def _micro_batches(run: RunState, indices: np.ndarray, budget: TokenBudget) -> list[MicroBatch]:
     lengths = run.tokens["train"].lengths_of(indices)
-    size = min(limits.examples or len(indices), len(indices))
-    while (
-        size > 1
-        and max(lengths[at : at + size].sum() for at in range(0, len(indices), size))
-        > limits.tokens
-    ):
+    count = len(indices)
+
+    def tokens_from(first: int) -> int:
+        return int(lengths[first : first + size].sum())
+
+    size = min(budget.examples or count, count)
+    while size > 1 and max(map(tokens_from, range(0, count, size))) > budget.tokens:
         size = (size + 1) // 2
     return [
-        MicroBatch(
-            run, indices[at : at + size], at, len(indices), int(lengths[at : at + size].sum())
-        )
-        for at in range(0, len(indices), size)
+        MicroBatch(run, indices[first : first + size], first, count, tokens_from(first))
+        for first in range(0, count, size)
     ]
 
 
 def run_within_memory(
-    limits: TokenBudget, attempt: Callable[[], Iterator[tuple[int, bool]]], undo: Callable[[], None]
+    budget: TokenBudget,
+    attempt: Callable[[], Iterator[tuple[int, bool]]],
+    undo: Callable[[], None],
 ) -> None:
-    """Run `attempt` through; if memory runs out, `undo`, shrink the limits and do it again.
+    """Run `attempt` to its end, halving the token budget each time memory runs out.
 
-    `attempt` yields, before each pass, its tokens and whether it is a single example.
+    Args:
+        budget: Halved in place.
+        attempt: Does the work. Before each pass it yields the pass's tokens and whether it is a
+            single example.
+        undo: Clears what a failed attempt left.
+
+    Raises:
+        MemoryError: If a single example does not fit.
     """
     while True:
-        tried = (0, True)
+        last = (0, True)
         try:
-            for tried in attempt():  # noqa: B007 (the last one is looked at after the loop)
+            for last in attempt():  # noqa: B007 (used after the loop)
                 pass
             return
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-        # Outside the handler: until here the error holds on to the tensors of the pass that failed.
+        # Outside the handler, because the error holds the tensors of the failed pass.
         undo()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        limits.shrink(*tried)
+        budget.shrink(*last)
 
 
-def plan(
-    pack: list[RunState], base, parameters: list[int], device: torch.device, micro_batch: int
+def plan_budget(
+    pack: Sequence[RunState],
+    base: "PreTrainedModel",
+    trainable: Sequence[int],
+    device: torch.device,
+    micro_batch: int,
 ) -> TokenBudget:
-    """The limits that the pack fits memory with, predicted and logged; raises ValueError when none does.
+    """Return the token budget with which the pack is predicted to fit memory, and log it.
 
-    `parameters` are the trainable parameters of each run.
+    Args:
+        pack: The runs, with their tokens.
+        base: The base model, on the CPU.
+        trainable: Number of parameters that each run trains.
+        device: Where the pack will train.
+        micro_batch: Examples of a run per pass; 0 is the whole step.
+
+    Raises:
+        ValueError: If the pack does not fit. It names the largest pack that would.
     """
-    longest_steps = [_longest_step(run) for run in pack]
-    lengths = np.concatenate(longest_steps)
+    lengths = np.concatenate([_longest_step(run) for run in pack])
     per_token = _activations(base, pack, lengths) / lengths.sum()
     one_example = _activations(base, pack, lengths.max(keepdims=True))
     model = sum(value.numel() * value.element_size() for value in base.parameters())
-    runs = [4 * FLOATS_PER_PARAMETER * count for count in parameters]
-    free = int(SHARE * free_bytes(device)) - (
-        model if device.type == "cuda" else 0
-    )  # on a CPU it is loaded already
+    runs = [4 * FLOATS_PER_PARAMETER * count for count in trainable]
+    free = int(SHARE * free_bytes(device))
+    if device.type == "cuda":  # on a CPU the model is in memory already
+        free -= model
     if sum(runs) + one_example > free:
-        fit = int(np.searchsorted(np.cumsum(runs), free - one_example, side="right"))
-        advice = (
-            f"the largest pack that fits has {fit} of its runs"
-            if fit
-            else "not even its first run fits"
-        )
-        raise ValueError(
-            f"a pack of {len(pack)} runs needs at least {(sum(runs) + one_example) / GIB:.2f} GiB beside the model; "
-            f"{max(free, 0) / GIB:.2f} GiB can be had: {advice}. Pack fewer axes (pack:), or free memory"
-        )
-    limits = TokenBudget(TOKENS[device.type], micro_batch)
-    while limits.tokens > lengths.max() and per_token * min(
-        limits.tokens, lengths.sum()
-    ) > free - sum(runs):
-        limits.tokens //= 2
-    tokens = min(limits.tokens, int(lengths.sum()))
+        raise ValueError(_too_large(runs, one_example, free))
+    budget = TokenBudget(TRAIN_TOKENS[device.type], micro_batch)
+    while (
+        budget.tokens > lengths.max()
+        and per_token * min(budget.tokens, lengths.sum()) > free - sum(runs)
+    ):  # fmt: skip
+        budget.tokens //= 2
+    tokens = min(budget.tokens, int(lengths.sum()))
     log.info(
-        "memory: %.2f GiB of tensors predicted (model %.2f, %d runs %.2f, passes of up to %d tokens %.2f), %.2f GiB free",
-        (model + sum(runs) + per_token * tokens) / GIB, model / GIB, len(pack), sum(runs) / GIB,
-        tokens, per_token * tokens / GIB, free_bytes(device) / GIB,
-    )  # fmt: skip
-    return limits
+        "memory: %.2f GiB of tensors predicted (model %.2f, %d runs %.2f, passes of up to %d "
+        "tokens %.2f), %.2f GiB free",
+        (model + sum(runs) + per_token * tokens) / GIB,
+        model / GIB,
+        len(pack),
+        sum(runs) / GIB,
+        tokens,
+        per_token * tokens / GIB,
+        free_bytes(device) / GIB,
+    )
+    return budget
 
 
-def _longest_step(run: RunState) -> np.ndarray:
-    """Lengths of the examples in the run's step with most tokens, of its first epoch: others differ little."""
-    train_set, size = run.tokens["train"], run.hparams.examples_per_step
-    lengths = train_set.lengths[epoch_order(run.seed, 0, len(train_set))]
-    starts = range(0, len(lengths), size)
-    at = starts[int(np.argmax(np.add.reduceat(lengths, starts)))]
-    return lengths[at : at + size]
+def _too_large(runs: Sequence[int], one_example: int, free: int) -> str:
+    """Return the message for a pack that does not fit.
 
-
-def _activations(base, pack: list[RunState], lengths: np.ndarray) -> int:
-    lora_inputs = max(map(_lora_inputs, pack))
-    return activation_bytes(
-        base.config, lengths, attention.widths_of(lengths), lora_inputs, base.dtype
+    Args:
+        runs: Bytes of each run.
+        one_example: Bytes of the activations of the longest example.
+        free: Bytes that the pack may use.
+    """
+    fitting = int(np.searchsorted(np.cumsum(runs), free - one_example, side="right"))
+    advice = "not even its first run fits"
+    if fitting:
+        advice = f"the largest pack that fits has {fitting} of its runs"
+    needed, available = (sum(runs) + one_example) / GIB, max(free, 0) / GIB
+    return (
+        f"a pack of {len(runs)} runs needs at least {needed:.2f} GiB in addition to the model, "
+        f"and {available:.2f} GiB are available: {advice}. Use fewer axes in pack:, or free memory"
     )
 
 
-def _lora_inputs(run: RunState) -> int:
-    return memory.lora_inputs(run.method, run.cell.weights, run.hparams.lora_dropout)
+def _longest_step(run: RunState) -> np.ndarray:
+    """Return the lengths of the examples in the step with most tokens, of the first epoch."""
+    train_set, size = run.tokens["train"], run.spec.hparams.examples_per_step
+    lengths = train_set.lengths[epoch_order(run.spec.seed, 0, len(train_set))]
+    starts = range(0, len(lengths), size)
+    first = starts[int(np.argmax(np.add.reduceat(lengths, starts)))]
+    return lengths[first : first + size]
+
+
+def _activations(base: "PreTrainedModel", pack: Sequence[RunState], lengths: np.ndarray) -> int:
+    lora_inputs = max(
+        memory.lora_inputs(
+            run.spec.cell.method, run.spec.cell.weights, run.spec.hparams.lora_dropout
+        )
+        for run in pack
+    )
+    widths = attention.widths_of(lengths)
+    return activation_bytes(base.config, lengths, widths, lora_inputs, base.dtype)

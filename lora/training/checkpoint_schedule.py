@@ -1,58 +1,77 @@
-"""When the runs under way are saved, and how long they have been under way.
+"""When checkpoints are saved, and how long each run has trained.
 
-All of them every so many seconds and when training is told to stop; a run at the end of its epoch as long as saving has
-taken little of the time so far, as the state of a fully fine-tuned model is gigabytes; a finished run always. Seconds are
-those of a clock that nobody sets, so that a clock that is moved neither saves too often nor never.
+Every `every_s` seconds, and when training is interrupted, all runs are saved. At the end of an
+epoch a run is saved if saving has taken little time so far, because the state of a fully fine-tuned
+model is gigabytes. A finished run is always saved. The clock is monotonic: changing the system time
+has no effect.
 """
 
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from lora.training import run_state
+from lora.run_record import RunRecord
+from lora.training import run_outputs, run_state
 from lora.training.run_state import RunState
 
-SHARE = 0.02  # of the time so far that saving may have taken for an unfinished run to be saved at the end of its epoch
+SHARE = 0.02  # of the time so far: what saving may have taken for a save at the end of an epoch
 
 
 class CheckpointSchedule:
-    """Keeps the states of the runs under way: at the end of an epoch, when asked to, and every `every_s` seconds."""
+    """Saves the runs in training.
 
-    def __init__(self, state_dir: Path, every_s: float):
-        self.state_dir, self.every_s = state_dir, every_s
-        self.left: list[RunState] = []
-        self.begun = self.ticked = self.saved = time.monotonic()
-        self.spent_s = 0.0  # in saving
+    Args:
+        state_dir: Folder of all checkpoints.
+        every_s: Seconds between checkpoints within an epoch.
 
-    def tick(self) -> None:
-        """Add the time since the last tick to the runs under way."""
-        elapsed, self.ticked = time.monotonic() - self.ticked, time.monotonic()
-        for run in self.left:
-            run.wall_s += elapsed
+    Attributes:
+        unfinished: The runs in training.
+    """
 
-    def end_epoch(self, ended: list[RunState], record_of) -> None:
-        """Runs have ended an epoch: those that are finished are saved with their run.json, `record_of(run)`, and written
-        out; the others are saved as far as that costs little."""
-        self.tick()
-        affordable = self.spent_s <= SHARE * (time.monotonic() - self.begun)
+    def __init__(self, state_dir: Path, every_s: float) -> None:
+        self.state_dir, self.every_s = Path(state_dir), every_s
+        self.unfinished: list[RunState] = []
+        self._started = self._ticked = self._saved = time.monotonic()
+        self._saving_s = 0.0
+
+    def end_epoch(
+        self, ended: Iterable[RunState], build_record: Callable[[RunState], RunRecord]
+    ) -> None:
+        """Save the runs that ended an epoch, and write the outputs of the finished ones.
+
+        Args:
+            ended: The runs whose epoch ended.
+            build_record: Returns the run.json of a finished run.
+        """
+        self._tick()
+        affordable = self._saving_s <= SHARE * (time.monotonic() - self._started)
         for run in ended:
-            record = record_of(run) if run.done else None
-            if run.done or affordable:
-                self._keep(run, record)
             if run.done:
-                run_state.write_outputs(run.asked, run.rows, record, run.best)
+                record = build_record(run)
+                self._save(run, record)
+                run_outputs.write_outputs(run, record)
+            elif affordable:
+                self._save(run, None)
 
-    def save(self) -> None:
-        """All runs under way."""
-        self.tick()
-        for run in self.left:
-            self._keep(run, None)
-        self.saved = time.monotonic()
+    def save_all(self) -> None:
+        """Save all runs in training."""
+        self._tick()
+        for run in self.unfinished:
+            self._save(run, None)
+        self._saved = time.monotonic()
 
     def save_if_due(self) -> None:
-        if time.monotonic() - self.saved >= self.every_s:
-            self.save()
+        """Save all runs in training if the last time is `every_s` seconds ago."""
+        if time.monotonic() - self._saved >= self.every_s:
+            self.save_all()
 
-    def _keep(self, run: RunState, record: dict | None) -> None:
+    def _tick(self) -> None:
+        """Add the time since the last call to the runs in training."""
+        elapsed, self._ticked = time.monotonic() - self._ticked, time.monotonic()
+        for run in self.unfinished:
+            run.wall_s += elapsed
+
+    def _save(self, run: RunState, record: RunRecord | None) -> None:
         started = time.monotonic()
         run_state.save(run, self.state_dir, record)
-        self.spent_s += time.monotonic() - started
+        self._saving_s += time.monotonic() - started

@@ -1,16 +1,15 @@
-"""Which GPU a training takes: one that no other training holds, chosen before torch is loaded.
+"""Lock a free GPU for this process and set CUDA_VISIBLE_DEVICES before torch is imported.
 
-Snakemake counts GPUs and hands none out, so parallel jobs would all take the first. Here a job locks one device of its pool
-and names that one alone in CUDA_VISIBLE_DEVICES. The pool is CUDA_VISIBLE_DEVICES where that is set, otherwise every GPU of
-the machine, with MIG instances in place of their GPU. A single device that Slurm gave is taken as it is; of several, the
-jobs inside that allocation take one each. A lock is an flock, which the kernel frees however its process ends; it is held
-to the end of the process, as only then the GPU's memory comes back. One training a device: runs that are to share one go
-into a pack. The locks lie on this machine, not on a shared disk, and bind all who use this package, whoever they are; other
-programs do not know them.
+Snakemake counts GPUs but assigns none, so parallel jobs would all take the first. A job locks one
+device of its pool: CUDA_VISIBLE_DEVICES if set, otherwise every GPU (MIG instances in place of
+their GPU). A single device from Slurm is used as it is; of several, each job in the allocation
+locks one. The lock is an flock: the kernel frees it when the process ends in any way, and it is
+held until then, because the GPU's memory is freed no earlier. It binds all users of this package
+on this machine, but no other program.
 """
 
 import contextlib
-import fcntl
+import fcntl  # not filelock, which refuses lock files of other users in a sticky folder
 import logging
 import os
 import re
@@ -22,56 +21,74 @@ from pathlib import Path
 from lora.training import signals
 
 log = logging.getLogger(__name__)
-FOLDER = Path("/tmp/lora-gpu-locks")  # not TMPDIR, which may be a job's own
+FOLDER = Path("/tmp/lora-gpu-locks")  # not TMPDIR, which may differ between jobs
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 POLL_S, REMIND_S = 1.0, 600.0
-LISTED = re.compile(r"^\s*(GPU|MIG) .*\(UUID: (\S+)\)\s*$", re.M)  # a line of nvidia-smi -L
-NAME = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")
+SMI_LINE = re.compile(r"^\s*(GPU|MIG) .*\(UUID: (\S+)\)\s*$", re.M)  # of nvidia-smi -L
+DEVICE_NAME = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")
 
 
 def lock_free_gpu(
-    wanted: str, environ: MutableMapping[str, str] = os.environ, folder: Path = FOLDER
+    requested: str, environ: MutableMapping[str, str] = os.environ, folder: Path = FOLDER
 ) -> tuple[int, ...]:
-    """Lock one GPU for this process and name it in CUDA_VISIBLE_DEVICES; waits, and says so, while all are held.
+    """Lock one GPU for this process, and set CUDA_VISIBLE_DEVICES to it.
 
-    `wanted` is auto, cpu or cuda. Returns the file descriptors that hold the lock, left open until the process ends; none
-    where there is nothing to lock. Raises Interrupted when told to stop while waiting, OSError for a folder that cannot
-    hold locks.
+    Waits while all devices of the pool are locked, and logs the holders.
+
+    Args:
+        requested: auto, cpu or cuda. cpu locks nothing.
+        environ: The environment, changed in place.
+        folder: Folder of the lock files, shared by all users of the machine.
+
+    Returns:
+        File descriptors that hold the lock; leave them open until the process ends. Empty if there
+        is nothing to lock.
+
+    Raises:
+        Interrupted: If a signal arrives while waiting.
+        OSError: If the folder can't hold locks.
     """
-    if wanted == "cpu":
+    if requested == "cpu":
         return ()
-    given, job, gpus = environ.get(VISIBLE), environ.get("SLURM_JOB_ID"), listed()
-    pool = [name for names in gpus for name in names] if given is None else _named(given, gpus)
-    if given and job and len(pool) == 1:
-        log.info("GPU %s, as Slurm gave it to job %s", pool[0], job)
+    visible, slurm_job, gpus = environ.get(VISIBLE), environ.get("SLURM_JOB_ID"), list_gpus()
+    if visible is None:
+        pool = [name for names in gpus for name in names]
+    else:
+        pool = _visible_devices(visible, gpus)
+    in_allocation = bool(visible and slurm_job)
+    if in_allocation and len(pool) == 1:
+        log.info("GPU %s, as Slurm gave it to job %s", pool[0], slurm_job)
         return ()
     if not pool:
         return ()
-    # Slurm may count an allocation's devices from 0, so what it gave is told apart by the job alone.
+    # Slurm may number the devices of an allocation from 0, so their locks are per allocation.
     locks = {
-        name: f"slurm{job}-{name}" if given and job else _physical(name, gpus) for name in pool
+        name: f"slurm{slurm_job}-{name}" if in_allocation else _uuid_of(name, gpus) for name in pool
     }
-    place = _open_folder(folder)
+    locks = {name: re.sub(r"[^\w-]", "_", lock) for name, lock in locks.items()}
+    folder_fd = _open_folder(folder)
     with signals.handle_signals():
-        name, lock = _first_free(
-            {name: re.sub(r"[^\w-]", "_", lock) for name, lock in locks.items()}, place, folder
-        )
+        name, lock_fd = _wait_for_lock(locks, folder_fd, folder)
     environ[VISIBLE] = name
     log.info("GPU %s, the first free one of %s", name, ", ".join(pool))
-    return place, lock
+    return folder_fd, lock_fd
 
 
-def listed() -> list[list[str]]:
-    """The machine's GPUs in the order of their numbers, each as the UUIDs it is named by: its own, or those of its MIG
-    instances. Where nvidia-smi does not tell, their numbers, after /dev/nvidia0, /dev/nvidia1 and so on."""
+def list_gpus() -> list[list[str]]:
+    """List the GPUs of the machine, in the order of their numbers.
+
+    Returns:
+        UUIDs for each GPU: its own, or those of its MIG instances. Without nvidia-smi, the numbers
+        of /dev/nvidia0, /dev/nvidia1, ...
+    """
     try:
-        told = subprocess.run(
+        output = subprocess.run(
             ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=120
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
-        told = ""
+        output = ""
     gpus: list[list[str]] = []
-    for kind, uuid in LISTED.findall(told):
+    for kind, uuid in SMI_LINE.findall(output):
         if kind == "GPU":
             gpus.append([uuid])
         elif gpus:
@@ -80,15 +97,15 @@ def listed() -> list[list[str]]:
     return gpus or [[str(number)] for number in range(count)]
 
 
-def _named(given: str, gpus: list[list[str]]) -> list[str]:
-    """The devices that a value of CUDA_VISIBLE_DEVICES names. Like CUDA, it reads up to the first that cannot be one."""
+def _visible_devices(visible: str, gpus: list[list[str]]) -> list[str]:
+    """Return the devices in CUDA_VISIBLE_DEVICES, up to the first invalid one, as CUDA reads it."""
     names: list[str] = []
-    for name in map(str.strip, given.split(",")):
-        if not NAME.fullmatch(name):
+    for name in map(str.strip, visible.split(",")):
+        if not DEVICE_NAME.fullmatch(name):
             break
         if name.isdecimal() and gpus and int(name) >= len(gpus):
             log.warning(
-                "%s names GPU %s, this machine has %d: not used, nor what comes after it",
+                "%s names GPU %s, this machine has %d: it and the devices after it are not used",
                 VISIBLE,
                 name,
                 len(gpus),
@@ -98,88 +115,92 @@ def _named(given: str, gpus: list[list[str]]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _physical(name: str, gpus: list[list[str]]) -> str:
-    """The UUID of a device by its number or the beginning of its UUID, so that however it is named it is one lock."""
+def _uuid_of(name: str, gpus: list[list[str]]) -> str:
+    """Return the UUID of a device given by its number or by the start of its UUID."""
     if name.isdecimal():
         return gpus[int(name)][0] if int(name) < len(gpus) else name
     return next((uuid for uuids in gpus for uuid in uuids if uuid.startswith(name)), name)
 
 
 def _open_folder(folder: Path) -> int:
-    """The folder of the locks, which every user may add to and nobody may take others' from."""
+    """Open the lock folder, made as needed: all users may add files and delete only their own."""
     try:
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder)
-        place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        if os.fstat(place).st_uid == os.geteuid():
-            os.fchmod(place, 0o1777)
+        folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        if os.fstat(folder_fd).st_uid == os.geteuid():
+            os.fchmod(folder_fd, 0o1777)
     except OSError as error:
         raise OSError(
-            f"{folder} cannot hold the locks of GPUs ({error.strerror}): it must be a folder that all users may write to; "
-            "have its owner remove it"
+            f"{folder} cannot hold GPU locks ({error.strerror}): it must be a folder that all "
+            "users can write to. Ask its owner to remove it."
         ) from None
     with contextlib.suppress(BlockingIOError):
-        fcntl.flock(
-            place, fcntl.LOCK_SH | fcntl.LOCK_NB
-        )  # tmpfiles.d(5): what is in it is not cleaned up by age
-    return place
+        # systemd-tmpfiles deletes nothing by age in a locked folder: see tmpfiles.d(5).
+        fcntl.flock(folder_fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    return folder_fd
 
 
-def _first_free(locks: dict[str, str], place: int, folder: Path) -> tuple[str, int]:
-    """The first device of which the lock is to be had, and the descriptor that holds it."""
-    told = -REMIND_S
+def _wait_for_lock(locks: dict[str, str], folder_fd: int, folder: Path) -> tuple[str, int]:
+    """Poll the devices until one is locked; return its name and the descriptor of the lock."""
+    logged = -REMIND_S
     while True:
         for name, lock in locks.items():
-            held = _lock(lock, place, folder)
-            if held is not None:
-                return name, held
-        if time.monotonic() - told >= REMIND_S:
-            told = time.monotonic()
-            holders = ", ".join(f"{name} by {_holder(lock, place)}" for name, lock in locks.items())
+            lock_fd = _try_lock(lock, folder_fd, folder)
+            if lock_fd is not None:
+                return name, lock_fd
+        if time.monotonic() - logged >= REMIND_S:
+            logged = time.monotonic()
+            holders = [f"{name} by {_holder(lock, folder_fd)}" for name, lock in locks.items()]
             log.warning(
-                "waiting for a GPU: other trainings hold all %d (%s). More jobs than GPUs gain nothing: give Snakemake "
-                "--resources gpu=%d", len(locks), holders, len(locks),
-            )  # fmt: skip
+                "waiting for a GPU: other trainings hold all %d (%s). To avoid this, run "
+                "Snakemake with --resources gpu=%d",
+                len(locks),
+                ", ".join(holders),
+                len(locks),
+            )
         signals.raise_if_received()
         time.sleep(POLL_S)
 
 
-def _lock(name: str, place: int, folder: Path) -> int | None:
-    """A descriptor that holds the lock file `name`; None while another process does, or where it cannot be told.
+def _try_lock(lock: str, folder_fd: int, folder: Path) -> int | None:
+    """Lock a file in the folder; None if another process holds the lock.
 
-    A file that is there is opened without O_CREAT, which the kernel refuses for another user's file in such a folder
-    (fs.protected_regular), and for reading, which is enough for a lock.
+    An existing file is opened without O_CREAT, which the kernel refuses for another user's file in
+    a sticky folder (fs.protected_regular), and read-only, which is enough for flock.
     """
-    reading = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         try:
-            held = os.open(name, reading, dir_fd=place)
+            lock_fd = os.open(lock, flags, dir_fd=folder_fd)
         except FileNotFoundError:
-            held = os.open(name, reading | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=place)
-            os.fchmod(held, 0o644)  # whatever the umask: others must be able to see that it is held
+            lock_fd = os.open(lock, flags | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=folder_fd)
+            os.fchmod(lock_fd, 0o644)  # whatever the umask: other users must be able to open it
     except (FileExistsError, PermissionError) as error:
-        if isinstance(error, PermissionError) and not os.access(name, os.F_OK, dir_fd=place):
+        if isinstance(error, PermissionError) and not os.access(lock, os.F_OK, dir_fd=folder_fd):
             raise OSError(
-                f"{folder} takes no locks from this user; have its owner remove it, or chmod 1777 it"
+                f"Cannot create a lock in {folder}: permission denied. Ask its owner to run "
+                f"`chmod 1777 {folder}`."
             ) from None
         return None
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(held), os.stat(name, dir_fd=place, follow_symlinks=False)):
-            return held
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        current = os.stat(lock, dir_fd=folder_fd, follow_symlinks=False)
+        if os.path.samestat(os.fstat(lock_fd), current):
+            return lock_fd
     except (BlockingIOError, FileNotFoundError):
-        pass  # held by another; or deleted meanwhile, and then it guards nothing
-    os.close(held)
+        pass  # locked by another process, or deleted: the lock of a deleted file protects nothing
+    os.close(lock_fd)
     return None
 
 
-def _holder(name: str, place: int) -> str:
-    """Who holds a lock file, as far as the system tells."""
+def _holder(lock: str, folder_fd: int) -> str:
+    """Return the process that holds a lock, from /proc/locks."""
     try:
-        file = os.stat(name, dir_fd=place, follow_symlinks=False)
+        file = os.stat(lock, dir_fd=folder_fd, follow_symlinks=False)
         text = Path("/proc/locks").read_text(encoding="utf-8")
     except OSError:
         return "another process"
-    device = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
-    found = re.search(rf"FLOCK\s+ADVISORY\s+WRITE\s+(\d+)\s+{device}\s", text)
+    inode = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
+    found = re.search(rf"FLOCK\s+ADVISORY\s+WRITE\s+(\d+)\s+{inode}\s", text)
     return f"process {found.group(1)}" if found else "another process"

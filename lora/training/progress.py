@@ -1,53 +1,80 @@
-"""Where a long job is: one line that rewrites itself on a terminal, and the same in the log now and then.
+"""Progress of a job: a tqdm bar on a terminal, and a line in the log every LOG_EVERY_S.
 
-Quiet when standard error is not a terminal; the log file keeps a line every `LOG_EVERY_S` and whatever the job logs.
+Without a terminal on standard error there is no bar, only the lines in the log.
 """
 
 import logging
 import sys
 import time
+from typing import TextIO
+
+from tqdm import tqdm
 
 log = logging.getLogger(__name__)
-LINE_EVERY_S = 0.2
+BAR_EVERY_S = 0.2
 LOG_EVERY_S = 60.0
+BAR_FORMAT = "{desc}  {percentage:3.0f}%|{bar:20}| {rate_noinv_fmt}  {remaining} left"
 
 
 def clock(seconds: float) -> str:
-    """h:mm:ss"""
+    """Format a duration as h:mm:ss."""
     minutes, second = divmod(int(seconds + 0.5), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"
 
 
 class Progress:
-    """Counts examples toward `total`; `show` says epoch, step, examples/s and the time left."""
+    """Progress of the runs of a pack, counted in examples.
 
-    def __init__(self, label: str, total: int, stream=None):
+    Args:
+        label: What is trained.
+        total: Examples of all runs together.
+        stream: Where the bar is drawn if it is a terminal. Standard error by default.
+    """
+
+    def __init__(self, label: str, total: int, stream: TextIO | None = None):
         self.label, self.total, self.done = label, total, 0
-        self.stream = sys.stderr if stream is None else stream
-        self.live = self.stream.isatty()
-        self.started = self.shown = self.logged = time.monotonic()
+        stream = sys.stderr if stream is None else stream
+        self.started = self.logged = time.monotonic()
+        self._bar: tqdm | None = None
+        if stream.isatty():
+            self._bar = tqdm(
+                desc=label,
+                total=total,
+                unit=" examples",
+                file=stream,
+                leave=False,
+                dynamic_ncols=True,
+                mininterval=BAR_EVERY_S,
+                miniters=1,
+                position=0,
+                smoothing=0,  # the mean rate since the start, as in the log
+                bar_format=BAR_FORMAT,
+            )
 
     def rate(self) -> float:
-        """Examples per second since the start, all runs together."""
+        """Return examples per second since the start, all runs together."""
         return self.done / max(time.monotonic() - self.started, 1e-9)
 
-    def show(self, examples: int, where: str) -> None:
+    def show(self, examples: int, position: str) -> None:
+        """Count the examples of a step, and show the position if it is time to.
+
+        Args:
+            examples: Examples trained since the last call, of all runs together.
+            position: Epoch and step, as text.
+        """
         self.done += examples
+        if self._bar is not None:
+            self._bar.set_description_str(f"{self.label}  {position}", refresh=False)
+            self._bar.update(examples)
         now = time.monotonic()
-        if now - self.shown < LINE_EVERY_S or not (self.live or now - self.logged >= LOG_EVERY_S):
-            return
-        rate = self.rate()
-        line = f"{self.label}  {where}  {rate:.0f} examples/s  {clock((self.total - self.done) / rate)} left"
-        self.shown = now
-        if self.live:
-            self.stream.write(f"\r\x1b[K{line}")
-            self.stream.flush()
         if now - self.logged >= LOG_EVERY_S:
             self.logged = now
-            log.info(line)
+            rate = self.rate()
+            left = clock((self.total - self.done) / rate)
+            self.clear()
+            log.info("%s  %s  %.0f examples/s  %s left", self.label, position, rate, left)
 
     def clear(self) -> None:
-        """Wipe the line, before something else is printed and at the end."""
-        if self.live:
-            self.stream.write("\r\x1b[K")
-            self.stream.flush()
+        """Remove the bar until the next `show`: before other output, and at the end."""
+        if self._bar is not None:
+            self._bar.clear()

@@ -1,19 +1,16 @@
-"""One run: what identifies it, what it carries through training, how it is kept and how it is written out.
+"""State of one run during training, its digest, and its checkpoint.
 
-A run's digest hashes everything that decides its numbers and nothing else, so the same run is recognised wherever and
-with whomever it trains. Its state after each epoch, under that digest, is enough to go on from or, once it is done, to
-write its outputs again without training: Snakemake deletes outputs before a job starts. What a run's numbers stood on
-(versions, hashes, device, commit) goes into run.json.
+`RunState` holds all that training changes; `spec` is what it trains. The digest hashes everything
+that decides the run's numbers and nothing else, so a run is recognised whatever job trains it.
+Dropout masks and example orders are functions of seed, epoch and step: a checkpoint needs no
+generator state.
 """
 
 import hashlib
 import json
 import logging
 import math
-import platform
-import subprocess
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,220 +19,194 @@ import torch
 from torch import Tensor
 
 import lora
-from lora import files, run_record
-from lora.adapters import peft_folder
+from lora import run_record
 from lora.adapters.warm_start import Start
-from lora.columns import CELL_COLUMNS
-from lora.data.tokens import Tokens, steps_per_epoch
-from lora.experiment.cell import Cell
-from lora.experiment.hparams import Hparams
-from lora.experiment.jobs import Asked
-from lora.experiment.task import Task
-from lora.model.tensor_files import save_tensors
-from lora.training import checkpoint
-from lora.training.device import device_name, peak_device_bytes, peak_host_bytes
+from lora.data.tokens import TokenFacts, Tokens, epoch_order, steps_per_epoch
+from lora.experiment.run_spec import RunSpec
+from lora.run_record import RunRecord
+from lora.training import checkpoint, optim
+from lora.training.optim import Optimizer
 
 log = logging.getLogger(__name__)
+Row = dict[str, float | str]  # of metrics.csv
 
 
 @dataclass(eq=False)
 class RunState:
-    """One run under way."""
+    """One run in training.
 
-    asked: Asked
-    hparams: Hparams
-    prepared: dict  # tokens.json
-    precision: str  # of the frozen base
+    Attributes:
+        spec: What it trains.
+        facts: The tokens.json of its prepared tokens.
+        precision: Of the frozen base: `bf16` or `fp32`.
+        digest: See `digest_of`.
+        start: The adapter it starts from, None for the pre-trained model.
+        index: Its index in the pack.
+        step: Finished optimizer steps.
+        epoch: Finished epochs.
+        rows: A row of metrics.csv per finished epoch.
+        best_epoch: The epoch of `best`, from 1; 0 if there is none yet.
+        best: Its tensors after the best epoch, on the CPU.
+        wall_s: Seconds of training so far, with evaluation and checkpoints.
+        order: Example order of the current epoch, [examples] int64.
+        loss: Sum of the example losses of the current epoch, float64 scalar.
+        tokens: The splits of its task by name.
+        parameters: Its tensors in the model, by name. All that a checkpoint holds.
+        optimizer: AdamW state of the parameters that train.
+        counts: Number of parameters: `trainable` without the head, `head` and `frozen`.
+    """
+
+    spec: RunSpec
+    facts: TokenFacts
+    precision: str
     digest: str
     start: Start | None = None
-    place: int = 0  # in the pack
+    index: int = 0
     step: int = 0
-    epoch: int = 0  # finished epochs
-    rows: list[dict] = field(default_factory=list)
-    best: dict[str, Tensor] = field(default_factory=dict)
+    epoch: int = 0
+    rows: list[Row] = field(default_factory=list)
     best_epoch: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
     wall_s: float = 0.0
     order: np.ndarray | None = None
-    loss: Tensor | None = None  # summed over the epoch so far
-    tokens: dict[str, Tokens] = field(default_factory=dict)  # of its task, by split
+    loss: Tensor | None = None
+    tokens: dict[str, Tokens] = field(default_factory=dict)
     parameters: dict[str, Tensor] = field(default_factory=dict)
-    optimizer: Any = None  # adamw.Optimizer
+    optimizer: Optimizer = field(default_factory=Optimizer)
     counts: dict[str, int] = field(default_factory=dict)
 
     @property
     def done(self) -> bool:
-        return self.epoch >= self.hparams.epochs or bool(
-            self.rows and self.rows[-1]["status"] != "ok"
-        )
-
-    @property
-    def cell(self) -> Cell:
-        return Cell(**{name: self.asked.settings[name] for name in CELL_COLUMNS})
-
-    @property
-    def method(self) -> str:
-        return self.asked.settings["method"]
-
-    @property
-    def seed(self) -> int:
-        return self.asked.settings["seed"]
-
-    @property
-    def name(self) -> str:
-        """What tells it from the others of its pack, for messages."""
-        settings = self.asked.settings
-        what = (
-            f"{settings['weights']} r{settings['rank']}" if self.method == "lora" else self.method
-        )
-        return f"{settings['task']} {what} seed {self.seed}"
+        """Whether every epoch is finished, or the last one failed."""
+        failed = bool(self.rows) and self.rows[-1]["status"] != "ok"
+        return failed or self.epoch >= self.spec.hparams.epochs
 
     @property
     def steps_per_epoch(self) -> int:
-        return steps_per_epoch(len(self.tokens["train"]), self.hparams.examples_per_step)
+        """Optimizer steps in an epoch; the last one may have fewer examples."""
+        return steps_per_epoch(len(self.tokens["train"]), self.spec.hparams.examples_per_step)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self.steps_per_epoch * self.spec.hparams.epochs
+
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate of the optimizer step with this number, from 0."""
+        return optim.learning_rate(step, self.total_steps, self.spec.hparams)
+
+    def begin_epoch(self, device: torch.device) -> None:
+        """Set the example order and a loss of zero, unless the epoch has begun already."""
+        if self.order is None:
+            self.order = epoch_order(self.spec.seed, self.epoch, len(self.tokens["train"]))
+        if self.loss is None:
+            self.loss = torch.zeros((), dtype=torch.float64, device=device)
+
+    def end_epoch(self, row: Row) -> None:
+        """Add the epoch's row, and keep the tensors if the epoch is the best so far.
+
+        While the metric of every epoch is undefined, the tensors of the latest one are kept.
+        """
+        self.rows.append(row)
+        self.epoch, self.order, self.loss = self.epoch + 1, None, None
+        metric = self.spec.task.metric
+        best = run_record.best_epoch([float(row[metric]) for row in self.rows])
+        if row["status"] == "ok" and best in (None, self.epoch):
+            self.best_epoch = self.epoch
+            self.best = {
+                name: value.detach().cpu().clone() for name, value in self.parameters.items()
+            }
+
+    def release(self) -> None:
+        """Drop all tensors, so that their memory is free for the next pack."""
+        self.parameters, self.best, self.optimizer = {}, {}, Optimizer()
 
 
 def digest_of(
-    settings: dict,
-    task: Task,
-    tokens_sha256: str,
-    base_sha256: str,
-    precision: str,
-    start_sha256: str,
+    spec: RunSpec, tokens_sha256: str, base_sha256: str, precision: str, start_sha256: str
 ) -> str:
-    """sha256 of everything that decides a run's numbers and its adapter; the names of protocol, model and task do not, nor
-    does where what it starts from was found."""
-    deciding = {key: settings[key] for key in ("method", "weights", "rank", "seed")}
-    deciding["hparams"] = settings["hparams"] | dict(start=start_sha256)
-    deciding |= dict(num_labels=task.num_labels, metric=task.metric, eval_splits=task.eval_splits)
-    deciding |= dict(
+    """Return the SHA-256 of everything that decides a run's numbers and its adapter.
+
+    The names of protocol, model and task are not part of it, nor is any path.
+
+    Args:
+        spec: The run.
+        tokens_sha256: Hash of the prepared tokens, from tokens.json.
+        base_sha256: Hash of the base model, from `fetch.base_sha256`.
+        precision: Of the frozen base.
+        start_sha256: Hash of the adapter it starts from; empty for the pre-trained model.
+    """
+    cell, task = spec.cell, spec.task
+    inputs = dict(
+        method=cell.method,
+        weights=cell.weights,
+        rank=cell.rank,
+        seed=spec.seed,
+        hparams=spec.hparams.as_dict() | dict(start=start_sha256),
+        num_labels=task.num_labels,
+        metric=task.metric,
+        eval_splits=task.eval_splits,
         tokens=tokens_sha256,
         base=base_sha256,
         precision=precision,
         results_version=lora.RESULTS_VERSION,
     )
-    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
-def commit() -> str:
-    """The checkout's commit, with -dirty when it has local changes; empty where there is no git."""
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return found.stdout.strip() if found.returncode == 0 else ""
+def save(run: RunState, state_dir: Path, record: RunRecord | None) -> None:
+    """Save a checkpoint of the run.
 
-
-def record_of(run: RunState, base_facts: dict, model, pack: int) -> dict:
-    """run.json so far; see records.RUN_JSON_KEYS. `base_facts` are its `base`, `pack` the runs of the job."""
-    import transformers
-
-    train_set, task = run.tokens["train"], run.asked.task
-    data_facts = dict(
-        source=run.prepared["source"],
-        tokens_sha256=run.prepared["sha256"],
-        train_examples=len(train_set),
-        train_tokens=int(train_set.lengths.sum()),
-        eval_examples=len(run.tokens[task.eval_splits[0]]),
-    )
-    best = run.rows[run.best_epoch - 1][task.metric] if run.best_epoch else None
-    return dict(
-        settings=run.asked.settings,
-        digest=run.digest,
-        results_version=lora.RESULTS_VERSION,
-        status=run.rows[-1]["status"],
-        parameters=run.counts,
-        data=data_facts,
-        base=base_facts,
-        start=run.start and dict(source=run.start.source, sha256=run.start.sha256),
-        best=dict(
-            epoch=run.best_epoch,
-            metric=task.metric,
-            value=None if best is None or math.isnan(best) else best,
-        ),
-        speed=dict(
-            wall_s=round(run.wall_s, 3),
-            examples_per_s=round(run.epoch * len(train_set) / max(run.wall_s, 1e-9), 1),
-            pack=pack,
-            peak_host_bytes=peak_host_bytes(),
-            peak_device_bytes=peak_device_bytes(model.device),
-        ),
-        versions=dict(
-            python=platform.python_version(),
-            torch=torch.__version__,
-            transformers=transformers.__version__,
-            lora=lora.__version__,
-        ),
-        precision=run.precision,
-        device=device_name(model.device),
-        commit=commit(),
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-
-
-def save(run: RunState, state_dir: Path, record: dict | None) -> None:
-    """Keep the run's state: everything to go on from, or, once it is done, everything to write it out again; then `record`
-    is its run.json. Masks and orders are functions of seed, epoch and step, so there is no generator to keep."""
+    Args:
+        run: The run, between two optimizer steps.
+        state_dir: Folder of all checkpoints.
+        record: Its run.json if it is done. Then the checkpoint has what its outputs need, and no
+            parameters or optimizer state.
+    """
     tensors = {f"best/{name}": value for name, value in run.best.items()}
     if not run.done:
         for name, value in run.parameters.items():
             tensors[f"now/{name}"] = value
             for key, moment in run.optimizer.moments.get(name, {}).items():
                 tensors[f"adam/{key}/{name}"] = moment
-    rows = [
-        {key: None if value != value else value for key, value in row.items()} for row in run.rows
-    ]
     meta = dict(
         done=run.done,
         epoch=run.epoch,
         step=run.step,
-        rows=rows,
+        # JSON has no NaN.
+        rows=[
+            {key: None if value != value else value for key, value in row.items()}
+            for row in run.rows
+        ],
         best_epoch=run.best_epoch,
         wall_s=run.wall_s,
+        # Hexadecimal keeps every bit, and also NaN and infinity.
+        loss=None if run.loss is None else float(run.loss).hex(),
+        record=record and record.as_json(),
     )
-    loss = (
-        None if run.loss is None else float(run.loss).hex()
-    )  # also NaN and infinity, which JSON has not
-    checkpoint.save(
-        state_dir,
-        run.digest,
-        f"epoch{run.epoch}-step{run.step}",
-        tensors,
-        meta | dict(loss=loss, record=record),
-    )
+    checkpoint.save(state_dir, run.digest, f"epoch{run.epoch}-step{run.step}", tensors, meta)
 
 
-def _restore(run: RunState, meta: dict, tensors: dict[str, Tensor]) -> None:
-    run.epoch, run.step, run.best_epoch, run.wall_s = (
-        meta[key] for key in ("epoch", "step", "best_epoch", "wall_s")
-    )
-    run.rows = [
-        {key: math.nan if value is None else value for key, value in row.items()}
-        for row in meta["rows"]
-    ]
-    run.best = {
-        name.removeprefix("best/"): value
-        for name, value in tensors.items()
-        if name.startswith("best/")
-    }
+def load_finished(run: RunState, state_dir: Path) -> dict[str, Any] | None:
+    """Load the rows and best tensors of a finished run, and return its run.json.
 
-
-def restore_finished(run: RunState, state_dir: Path) -> bool:
-    """Write a finished run's outputs from its state; False where it has none."""
+    Returns None, and changes nothing, if there is no checkpoint or the run is not done.
+    """
     state = checkpoint.load(state_dir, run.digest)
     if state is None or not state[1]["done"]:
-        return False
+        return None
     tensors, meta = state
     _restore(run, meta, tensors)
-    write_outputs(run.asked, run.rows, meta["record"] | dict(settings=run.asked.settings), run.best)
-    return True
+    record: dict[str, Any] = meta["record"]
+    return record
 
 
 @torch.no_grad()
 def resume(run: RunState, state_dir: Path) -> None:
-    """Take a run up where its state left it, between two steps."""
+    """Continue the run from its checkpoint, if there is one.
+
+    Values are copied into `run.parameters` and the optimizer's moments in place.
+    """
     state = checkpoint.load(state_dir, run.digest)
     if state is None:
         return
@@ -248,25 +219,19 @@ def resume(run: RunState, state_dir: Path) -> None:
     if meta["loss"] is not None:
         device = next(iter(run.parameters.values())).device
         run.loss = torch.tensor(float.fromhex(meta["loss"]), dtype=torch.float64, device=device)
-    log.info("%s goes on after epoch %d, step %d", run.name, run.epoch, run.step)
+    log.info("%s resumes after epoch %d, step %d", run.spec.name, run.epoch, run.step)
 
 
-def write_outputs(asked: Asked, rows: list[dict], record: dict, best: dict[str, Tensor]) -> None:
-    """adapter/, run.json, which has the others' hashes and a seal, and, last, metrics.csv of a finished run. A run that
-    failed in its first epoch has no adapter tensors worth keeping: its folder holds the configuration and an empty file."""
-    settings, folder = asked.settings, Path(asked.output_dir)
-    hparams = settings["hparams"]
-    for part in (folder, folder / "adapter"):
-        files.remove_temporary_files(part)
-    if settings["method"] == "lora":
-        peft_folder.write_adapter(
-            folder / "adapter", best, record["base"]["family"], settings["model"], settings["weights"], settings["rank"],
-            hparams["alpha"], hparams["lora_dropout"],
-        )  # fmt: skip
-    else:
-        save_tensors(folder / "adapter" / peft_folder.TENSORS, best)
-        told = {key: settings[key] for key in ("method", "weights", "rank", "model")}
-        files.write_json(
-            folder / "adapter" / "adapter_config.json", told | dict(family=record["base"]["family"])
-        )
-    run_record.write_run(folder, record, rows, f"adapter/{peft_folder.TENSORS}")
+def _restore(run: RunState, meta: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Set what every checkpoint has: progress, rows and the best tensors."""
+    run.epoch, run.step = meta["epoch"], meta["step"]
+    run.best_epoch, run.wall_s = meta["best_epoch"], meta["wall_s"]
+    run.rows = [
+        {key: math.nan if value is None else value for key, value in row.items()}
+        for row in meta["rows"]
+    ]
+    run.best = {
+        name.removeprefix("best/"): value
+        for name, value in tensors.items()
+        if name.startswith("best/")
+    }

@@ -1,4 +1,4 @@
-"""A merged checkpoint gives the logits of peft's own model on the same adapter, and nothing is half-written."""
+"""A merged checkpoint gives the logits of peft on the same adapter, and is written whole."""
 
 import json
 
@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from lora import files
 from lora.adapters import merge, peft_folder
 from lora.errors import ConfigError
-from lora.model import packed_model
+from lora.model import methods, pretrained
 
 CLOSE = {torch.float64: 1e-12, torch.float32: 1e-5}
 
@@ -91,7 +91,7 @@ def test_a_bert_adapter_without_a_pooler_takes_the_base_s(bert_dir, tmp_path):
 
 
 def trained_copy(model_dir, family, method, folder):
-    """A run of full fine-tuning or BitFit as its folder holds it, and transformers' model with the same parameters."""
+    """A run of full fine-tuning or BitFit, and transformers' model with the same parameters."""
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(
         model_dir, num_labels=3, dtype=torch.float64, attn_implementation="eager"
     )
@@ -125,9 +125,9 @@ def test_trained_parameters_take_the_base_s_place(model_dir, family, tmp_path, m
     assert (logits_of(model, family) - wanted).abs().max() < 1e-12
     for name, value in model.named_parameters():
         assert torch.equal(value, dict(theirs.named_parameters())[name]), name
-    base = packed_model.load_base(model_dir)
+    base = pretrained.load_base(model_dir)
     trained = {
-        f"base.{name}" for name, _ in base.named_parameters() if packed_model.trains(method, name)
+        f"base.{name}" for name, _ in base.named_parameters() if methods.trains(method, name)
     }
     assert trained == {name for name in tensors if name.startswith("base.")}
 
@@ -144,7 +144,7 @@ def test_trained_parameters_take_the_base_s_place(model_dir, family, tmp_path, m
             lambda tensors: tensors.update(
                 {"base.encoder.layer.1.output.dense.weight": torch.ones(2, 2)}
             ),
-            "base.encoder.layer.1.output.dense.weight is nothing that bitfit trains",
+            "base.encoder.layer.1.output.dense.weight is not trained by bitfit",
         ),
         (
             lambda tensors: tensors.update(
@@ -179,7 +179,7 @@ def test_bottleneck_adapters_cannot_be_merged(bert_dir, tmp_path):
     )
     with pytest.raises(
         ValueError,
-        match="method 'adapter_houlsby', whose layers no weight can take in; allowed: lora, ft",
+        match="method 'adapter_houlsby', which adds layers that cannot be merged; allowed: lora, ft",
     ):
         merge.merge(tmp_path, bert_dir, tmp_path / "out")
 
@@ -189,7 +189,7 @@ def test_nothing_is_overwritten_and_nothing_half_written(bert_dir, tmp_path, mon
     full = tmp_path / "full"
     full.mkdir()
     (full / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="full is there already and not an empty folder"):
+    with pytest.raises(ValueError, match="full exists and is not an empty folder"):
         merge.merge(tmp_path / "adapter", bert_dir, full)
     assert [path.name for path in full.iterdir()] == ["notes.txt"]
 

@@ -1,4 +1,4 @@
-"""Adapter folders read back: what peft wrote gives peft's logits here, and what a run cannot be is refused by name."""
+"""Adapter folders read back: peft's logits, and unsupported settings refused by name."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from lora.adapters import peft_folder
 from lora.errors import ConfigError
-from lora.model import encoder
+from lora.model import collate
 
 
 def saved(folder, model_dir, **options):
@@ -35,7 +35,7 @@ def test_an_adapter_of_peft_gives_the_same_logits_here(
         for name, value in model.parameters_of(0).items():
             value.copy_(tensors[name])
     batch = sentences(6, 4, types=family == "bert")
-    (logits,) = model(model.batch([encoder.Part(0, *batch)]))
+    (logits,) = model(model.batch([collate.RunSequences(0, *batch)]))
     wanted = theirs(**padded(*batch, model.base.config.pad_token_id)).logits
     assert (logits - wanted).abs().max() < 1e-12 < wanted.std()
 
@@ -155,7 +155,7 @@ def with_config(folder, **changes) -> None:
         (dict(lora_dropout="much"), "lora_dropout is 'much'; allowed: a number of at least 0"),
         (
             dict(a_later_invention=dict(of="peft")),
-            "a_later_invention is {'of': 'peft'}; allowed: that it is not set",
+            "a_later_invention is {'of': 'peft'}; allowed: leave it out",
         ),
     ],
 )
@@ -194,15 +194,15 @@ def replaced(key, value):
         ),
         (
             replaced(f"{LAYER}.1.attention.self.value.lora_A.weight", torch.ones(2, 32)),
-            f"{LAYER}.1.attention.self.value.lora_A.weight has shape [2, 32]; r = 3 asks for [3, 32]",
+            f"{LAYER}.1.attention.self.value.lora_A.weight has shape [2, 32]; expected [3, 32] for r = 3",
         ),
         (
             replaced(f"{LAYER}.1.attention.self.value.lora_B.weight", torch.ones(16, 3)),
-            f"{LAYER}.1.attention.self.value.lora_B.weight has shape [16, 3]; r = 3 asks for [32, 3]",
+            f"{LAYER}.1.attention.self.value.lora_B.weight has shape [16, 3]; expected [32, 3] for r = 3",
         ),
         (
             replaced("base_model.model.classifier.bias", torch.ones(2)),
-            "classifier.bias has shape [2]; r = 3 asks for [3]",
+            "classifier.bias has shape [2]; expected [3] for r = 3",
         ),
         (
             replaced("base_model.model.classifier.bias", torch.full((3,), torch.nan)),

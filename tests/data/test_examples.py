@@ -1,312 +1,67 @@
-"""Readers against GLUE's own files where they are at hand, and against small files with every known trap."""
+"""Labels and lines: what every task format needs."""
 
-import csv
 import dataclasses
-from collections import Counter
-from pathlib import Path
+import math
 
 import pytest
-from helpers.glue import GLUE
 
-from lora.data.examples import DEMO_TASKS, OFFICIAL, Examples, normalised, read
+from lora.data.examples import Examples, from_columns, parse_label, read_lines
 from lora.experiment import registry
 
-ROOT = Path(__file__).resolve().parents[2]
 TASKS = registry.read_tasks()
-PAIR = "index\tsentence1\tsentence2\tlabel\n"
-
-
-def write(folder: Path, **files) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        (folder / f"{name}.tsv").write_bytes(
-            content if isinstance(content, bytes) else content.encode()
-        )
-    return folder
 
 
 @pytest.mark.parametrize(
-    "name, train, dev, counts",  # counts of the training labels, as printed in the data sets' own statistics
+    "task, label, value",
     [
-        ("sst2", 67349, 872, {0: 29780, 1: 37569}),
-        ("cola", 8551, 1043, {0: 2528, 1: 6023}),
-        ("rte", 2490, 277, {0: 1249, 1: 1241}),
-        ("mrpc", 3668, 408, {0: 1194, 1: 2474}),
-        ("stsb", 5749, 1500, None),
+        ("sst2", "1", 1.0),
+        ("sst2", " 0 ", 0.0),
+        ("sst2", 1, 1.0),
+        ("mnli", "2", 2.0),
+        ("stsb", "4.75", 4.75),
+        ("stsb", -3, -3.0),
     ],
 )
-def test_official_files_give_every_example(name, train, dev, counts):
-    folder = GLUE / OFFICIAL[name].folder
-    if not folder.is_dir():
-        pytest.skip(f"no official GLUE files in {GLUE}; set LORA_GLUE_DIR")
-    if name == "mrpc" and (folder / "train.tsv").read_bytes().count(b"\n") == 3668:
-        train, counts = (
-            3667,
-            {0: 1194, 1: 2473},
-        )  # some copies lack one pair: 3,668 lines with the header
-    splits = read(TASKS[name], GLUE)
-    assert {split: len(examples) for split, examples in splits.items()} == {
-        "train": train,
-        "validation": dev,
-    }
-    assert counts is None or Counter(splits["train"].labels) == counts
-    with open(
-        folder / "dev.tsv", encoding="utf-8-sig", newline=""
-    ) as handle:  # the csv module as a second reader
-        rows = list(csv.reader(handle, delimiter="\t", quoting=csv.QUOTE_NONE))[
-            0 if name == "cola" else 1 :
-        ]
-    columns = {"sst2": [0], "cola": [3], "rte": [1, 2], "mrpc": [3, 4], "stsb": [7, 8]}[name]
-    examples = splits["validation"]
-    assert examples.first == [row[columns[0]] for row in rows]
-    assert examples.second == ([row[columns[1]] for row in rows] if len(columns) == 2 else None)
-    assert read(TASKS[name], folder)["validation"] == examples
-
-
-def test_quotes_byte_order_mark_and_crlf_are_no_trouble(tmp_path):
-    header = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String"
-    content = f'\ufeff{header}\r\n1\t7\t8\t"He said\tit is " so\r\n0\t7\t9\t a\u2028b \tc\x0cd\r\n'
-    got = read(TASKS["mrpc"], write(tmp_path, train=content, dev=content))["validation"]
-    assert got.first == ['"He said', " a\u2028b "]
-    assert got.second == ['it is " so', "c\x0cd"]
-    assert got.labels == [1.0, 0.0]
-
-
-def test_cola_has_no_header_and_its_text_last(tmp_path):
-    write(tmp_path / "CoLA", train='gj04\t1\t\tA "b.\nbc71\t0\t*\tThe cat', dev="gj04\t1\t\tOh.\n")
-    splits = read(TASKS["cola"], tmp_path)
-    assert (splits["train"].first, splits["train"].labels) == (['A "b.', "The cat"], [1.0, 0.0])
-    assert splits["train"].second is None
-
-
-def test_mnli_names_become_the_hubs_numbers_and_both_dev_files_are_read(tmp_path):
-    header = "index\tsentence1\tsentence2\tlabel1\tgold_label\n"
-    train = header + "0\ta\tb\tneutral\tentailment\n1\tc\td\tneutral\tcontradiction\n"
-    dev = "index\tsentence1\tsentence2\tgold_label\n0\te\tf\tneutral\n"
-    folder = write(
-        tmp_path, train=train, dev_matched=dev, dev_mismatched=dev.replace("0\te", "0\tg")
-    )
-    splits = read(TASKS["mnli"], folder)
-    assert splits["train"].labels == [0.0, 2.0]
-    assert (splits["validation_matched"].first, splits["validation_mismatched"].first) == (
-        ["e"],
-        ["g"],
-    )
-    assert splits["validation_matched"].labels == [1.0]
-
-
-def test_own_task_needs_its_text_columns_and_a_label(tmp_path):
-    own = dataclasses.replace(
-        TASKS["sst2"], name="letters", text_columns=("letter", "reply"), num_labels=3
-    )
-    content = "label\treply\tletter\n2\tb\ta\n"
-    splits = read(own, write(tmp_path, train=content, dev=content))
-    assert (splits["train"].first, splits["train"].second, splits["train"].labels) == (
-        ["a"],
-        ["b"],
-        [2.0],
-    )
-
-
-GOOD = PAIR + "0\ta\tb\tentailment\n"
+def test_a_label_is_a_number(task, label, value):
+    assert parse_label(TASKS[task], label, "here") == value
 
 
 @pytest.mark.parametrize(
-    "name, dev, message",
+    "task, label",
     [
-        ("rte", b"", r"dev\.tsv is empty"),
-        ("rte", PAIR, r"dev\.tsv holds no example"),
-        ("rte", GOOD + "1\ta\tb\n", r"dev\.tsv, line 3: 3 columns; expected 4"),
-        ("rte", GOOD + "\n", r"dev\.tsv, line 3: 1 columns"),
-        ("rte", GOOD + "1\ta\tb\tc\tentailment\n", r"line 3: 5 columns"),
-        (
-            "rte",
-            GOOD + "1\ta\tb\tneutral\n",
-            r"line 3: label 'neutral'; allowed: entailment, not_entailment",
-        ),
-        ("rte", GOOD.encode() + b"1\t\xe9\tb\tentailment\n", r"line 3: byte 0xe9 is not UTF-8"),
-        ("rte", GOOD.encode() + b"1\t\0\tb\tentailment\n", r"line 3: a NUL byte"),
-        ("rte", "index\tsentence1\tlabel\n0\ta\tentailment\n", r"no column \['sentence2'\]"),
-        (
-            "sst2",
-            "sentence\tlabel\na\t2\n",
-            r"line 2: label '2'; allowed: the whole numbers 0 to 1",
-        ),
-        ("sst2", "sentence\tlabel\na\t-1\n", r"label '-1'"),
-        ("sst2", "sentence\tlabel\na\t0.5\n", r"label '0.5'"),
-        ("sst2", "sentence\tlabel\na\tnan\n", r"label 'nan'"),
-        (
-            "stsb",
-            "sentence1\tsentence2\tscore\na\tb\t5.1\n",
-            r"label '5.1'; allowed: a number from 0 to 5",
-        ),
-        ("stsb", "sentence1\tsentence2\tscore\na\tb\tnan\n", r"label 'nan'"),
-        (
-            "qqp",
-            "question1\tquestion2\tis_duplicate\na\tb\n",
-            r"line 2: 2 columns.*glue:qqp, leaves such lines out",
-        ),
+        *(("sst2", label) for label in ("2", "-1", "0.5", "nan", "", "1_0", "yes", None, [1], 2)),
+        *(("stsb", label) for label in ("inf", "nan", "x", None, math.inf)),
     ],
 )
-def test_bad_files_are_refused_by_file_and_line(tmp_path, name, dev, message):
-    train = {
-        "rte": GOOD,
-        "sst2": "sentence\tlabel\na\t1\n",
-        "stsb": "sentence1\tsentence2\tscore\na\tb\t5\n",
-        "qqp": "question1\tquestion2\tis_duplicate\na\tb\t1\n",
-    }[name]
-    assert len(read(TASKS[name], write(tmp_path, train=train, dev=train))["validation"]) == 1
-    with pytest.raises(ValueError, match=message):
-        read(TASKS[name], write(tmp_path, train=train, dev=dev))
+def test_a_label_that_is_not_allowed_is_refused(task, label):
+    with pytest.raises(ValueError, match=r"^line 7: label .*; allowed: "):
+        parse_label(TASKS[task], label, "line 7")
 
 
-def test_a_folder_or_format_that_is_neither_says_what_is(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"allowed: a folder with dataset_dict.json.*RTE/train.tsv"
-    ):
-        read(TASKS["rte"], tmp_path)
-    with pytest.raises(ValueError, match=r"there is no file .*dev\.tsv"):
-        read(TASKS["rte"], write(tmp_path, train=GOOD))
-    with pytest.raises(ValueError, match="format is 'xml'; allowed: glue, vader"):
-        read(dataclasses.replace(TASKS["rte"], format="xml"), tmp_path)
+def test_names_and_limits():
+    names = {"no": 0, "yes": 1}
+    assert parse_label(TASKS["sst2"], "yes", "here", names) == 1.0
+    for label in ("maybe", 1, None):
+        with pytest.raises(ValueError, match="allowed: no, yes"):
+            parse_label(TASKS["sst2"], label, "here", names)
+    assert parse_label(TASKS["stsb"], "5", "here", limits=(0.0, 5.0)) == 5.0
+    with pytest.raises(ValueError, match="allowed: a number from 0 to 5"):
+        parse_label(TASKS["stsb"], "5.1", "here", limits=(0.0, 5.0))
 
 
-def saved(folder: Path, **splits) -> Path:
-    from datasets import Dataset, DatasetDict
-
-    DatasetDict(
-        {name: Dataset.from_dict(columns) for name, columns in splits.items()}
-    ).save_to_disk(str(folder))
-    return folder
-
-
-def test_saved_hub_data_are_read_and_their_unlabelled_test_split_is_not(tmp_path):
-    good = {"sentence1": ["a", "c"], "sentence2": ["b", ""], "label": [0, 1], "idx": [0, 1]}
-    folder = saved(tmp_path / "good", train=good, validation=good, test={**good, "label": [-1, -1]})
-    splits = read(TASKS["rte"], folder)
-    assert set(splits) == {"train", "validation"}
-    assert splits["train"] == Examples(["a", "c"], ["b", ""], [0.0, 1.0])
-    for number, (wrong, message) in enumerate(
-        [
-            (
-                {**good, "label": [0, -1]},
-                r"split validation, row 1: label -1; allowed: the whole numbers 0 to 1",
-            ),
-            ({**good, "sentence2": ["b", None]}, r"row 1, column sentence2: None; expected text"),
-            ({"sentence1": ["a"], "label": [0]}, r"no column \['sentence2'\]"),
-            ({name: [] for name in good}, "is no data set that datasets can load"),
-        ]
-    ):
-        with pytest.raises(ValueError, match=message):
-            read(TASKS["rte"], saved(tmp_path / f"wrong{number}", train=good, validation=wrong))
-    for path in (folder / "train").glob("*.arrow"):
-        path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(ValueError, match="is no data set that datasets can load"):
-        read(TASKS["rte"], folder)
-    with pytest.raises(ValueError, match="no split 'validation'; it has: train"):
-        read(TASKS["rte"], saved(tmp_path / "half", train=good))
+def test_only_line_feeds_end_a_line(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes("\ufeffa\u2028b\x0c\r\n\r\nc".encode())
+    assert read_lines(path) == ["a\u2028b\x0c", "", "c"]
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match="a.txt is empty; expected at least one line"):
+        read_lines(path)
 
 
-def rated(folder: Path, name: str, lines: list[str]) -> Path:
-    folder.mkdir(exist_ok=True)
-    (folder / DEMO_TASKS[name].file).write_bytes("".join(f"{line}\r\n" for line in lines).encode())
-    return folder
-
-
-def made_sentences(count: int) -> list[str]:
-    return [
-        f"{i}\t{(i % 81 - 40) / 10}\tThis &amp; that  sentence {i // 2 if i < 40 else i}"
-        for i in range(count)
-    ]
-
-
-@pytest.mark.parametrize("name", ["movie-polarity", "tweet-intensity", "product-sentiment"])
-def test_demo_splits_are_disjoint_fixed_and_rated_as_documented(tmp_path, name):
-    lines = made_sentences(2000)
-    splits = read(TASKS[name], rated(tmp_path, name, lines))
-    demo = DEMO_TASKS[name]
-    assert (len(splits["train"]), len(splits["validation"])) == (demo.train, demo.evaluation)
-    texts = [normalised(text) for examples in splits.values() for text in examples.first]
-    assert len(set(texts)) == len(texts)
-    rating = {}
-    for line in lines:
-        _, value, text = line.replace("&amp;", "&").split("\t")
-        rating.setdefault(normalised(text), float(value))
-    for examples in splits.values():
-        for text, label in zip(examples.first, examples.labels, strict=True):
-            value = rating[normalised(text)]
-            assert "&amp;" not in text
-            if name == "movie-polarity":
-                assert abs(value) >= demo.gap and label == (value > 0)
-            elif name == "product-sentiment":
-                assert label == (0 if value <= -0.5 else 1 if value <= 0.5 else 2)
-            else:
-                assert label == value
-    doubled = [
-        line.upper().replace("&AMP;", "&amp;") for line in lines
-    ]  # another case is the same sentence
-    again = read(TASKS[name], rated(tmp_path, name, lines + doubled))
-    assert again == splits
-
-
-def test_demo_pairs_are_neighbours_or_of_two_articles_and_share_nothing(tmp_path):
-    lines = [
-        f"{a}_{s}\t0.1\tArticle {a} says thing number {s}"
-        for a in range(600)
-        for s in range(1, 10)
-        if s != 4
-    ]
-    splits, demo = (
-        read(TASKS["same-article"], rated(tmp_path, "same-article", lines)),
-        DEMO_TASKS["same-article"],
-    )
-    where = {line.split("\t")[2]: tuple(map(int, line.split("\t")[0].split("_"))) for line in lines}
-    assert len(splits["train"]) == demo.train and len(splits["validation"]) == demo.evaluation
-    used, articles = [], []
-    for examples in splits.values():
-        assert Counter(examples.labels) == {0.0: len(examples) / 2, 1.0: len(examples) / 2}
-        for first, second, label in zip(
-            examples.first, examples.second, examples.labels, strict=True
-        ):
-            (a, s), (b, t) = where[first], where[second]
-            assert (a == b and t == s + 1) if label else a != b
-        used += examples.first + examples.second
-        articles.append({where[text][0] for text in examples.first + examples.second})
-    assert len(set(used)) == len(used)
-    assert not articles[0] & articles[1]
-
-
-@pytest.mark.parametrize(
-    "name, lines, message",
-    [
-        ("tweet-intensity", ["1\t0.5"], "line 1: 2 columns; expected 3"),
-        (
-            "tweet-intensity",
-            ["1\t0.5\tone two three", "2\t4.5\tx"],
-            "line 2: rating '4.5'; allowed: a number from -4 to 4",
-        ),
-        ("tweet-intensity", ["1\tnan\tone two three"], "rating 'nan'"),
-        ("tweet-intensity", made_sentences(100), r"80 sentences; 400 \+ 500 are needed"),
-        ("same-article", ["7\t0.5\tone two three"], "id '7'; expected <article>_<sentence>"),
-        ("same-article", ["7_1\t0.5\tone two three"], "too few articles"),
-    ],
-)
-def test_bad_rated_files_are_refused(tmp_path, name, lines, message):
-    with pytest.raises(ValueError, match=message):
-        read(TASKS[name], rated(tmp_path, name, lines))
-
-
-def test_pairs_of_one_article_cannot_be_swapped(monkeypatch, tmp_path):
-    monkeypatch.setitem(
-        DEMO_TASKS,
-        "same-article",
-        dataclasses.replace(DEMO_TASKS["same-article"], train=2, evaluation=2),
-    )
-    lines = [f"{a}_{s}\t0.1\tArticle {a} thing {s}" for a in range(2) for s in range(1, 5)]
-    with pytest.raises(ValueError, match="too few to swap"):
-        read(TASKS["same-article"], rated(tmp_path, "same-article", lines))
-
-
-def test_a_task_that_the_demo_does_not_have_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="format vader has the tasks movie-polarity"):
-        read(dataclasses.replace(TASKS["movie-polarity"], name="film"), tmp_path)
+def test_columns_become_examples():
+    assert from_columns([["a"], ["b"]], [1.0], "here") == Examples(["a"], ["b"], [1.0])
+    assert from_columns([["a"]], [1.0], "here").second is None
+    with pytest.raises(ValueError, match="here holds no example"):
+        from_columns([[]], [], "here")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        from_columns([["a"]], [1.0], "here").second = []

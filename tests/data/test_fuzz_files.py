@@ -1,7 +1,7 @@
-"""Data sets, tokens, runs, adapters and saved states with anything wrong in them: what they say, or what is wrong with them.
+"""Damaged data sets, tokens, runs, adapters and checkpoints: read correctly, or refused.
 
-What is read out of a spoilt file is compared with what a second, simpler reader finds in it, so that a line or a split that
-is left out without a word fails too.
+What is read from a damaged file is compared with a second, simpler reader, so a line or a split
+that is silently left out fails too.
 """
 
 import csv
@@ -23,25 +23,29 @@ from safetensors.torch import load_file, save
 from lora.adapters import peft_folder
 from lora.columns import PROVENANCE_COLUMNS, RUNS_COLUMNS
 from lora.data import tokens
-from lora.data.examples import OFFICIAL, read
+from lora.data.formats import read
+from lora.data.glue import OFFICIAL
 from lora.experiment import registry
 from lora.files import read_csv
-from lora.tables import collect
+from lora.tables import collect, provenance
 from lora.tables.cells import make
 from lora.training import checkpoint
 
 TASKS = registry.read_tasks()
-PAIRS = 'index\tsentence1\tsentence2\tlabel\n0\ta b\tc, "d" e\tentailment\n1\té\t\tnot_entailment\n2\tx\ty\tentailment\n'
+PAIRS = (
+    'index\tsentence1\tsentence2\tlabel\n0\ta b\tc, "d" e\tentailment\n'
+    "1\té\t\tnot_entailment\n2\tx\ty\tentailment\n"
+)
 SPLITS = {
     "sst2": "sentence\tlabel\na film\t1\n\" it 's\t0\nlong, long\t1\n",
     "rte": PAIRS,
     "stsb": "index\tsentence1\tsentence2\tscore\n0\ta\tb\t5.000\n1\tc\td\t0\n2\te\tf\t2.5\n",
-    "cola": "gj04\t1\t\tThe cat.\nbc71\t0\t*\tCat the.\nbc71\t1\t\tA \"quote.\n",
-}  # fmt: skip
+    "cola": 'gj04\t1\t\tThe cat.\nbc71\t0\t*\tCat the.\nbc71\t1\t\tA "quote.\n',
+}
 
 
 def check_examples(task, content: bytes, examples) -> None:
-    """Every line is an example with the label that stands in it."""
+    """Assert that every line is an example with its label."""
     lines = content.decode("utf-8-sig").removesuffix("\n").split("\n")[task.name != "cola" :]
     assert len(examples) == len(lines) > 0
     for line, first, label in zip(lines, examples.first, examples.labels, strict=True):
@@ -51,7 +55,7 @@ def check_examples(task, content: bytes, examples) -> None:
 
 @fuzz(200)
 @given(st.data())
-def test_a_data_set_is_read_or_told(tmp_path_factory, given_data):
+def test_a_damaged_data_set_is_read_or_refused(tmp_path_factory, given_data):
     folder = tmp_path_factory.getbasetemp() / "glue"
     folder.mkdir(exist_ok=True)
     name = given_data.draw(st.sampled_from(sorted(SPLITS)))
@@ -65,7 +69,7 @@ def test_a_data_set_is_read_or_told(tmp_path_factory, given_data):
 @pytest.mark.parametrize(
     "name, label_at", [("sst2", 1), ("rte", 3), ("stsb", 9), ("cola", 1), ("mrpc", 0)]
 )
-def test_glues_own_files_spoilt_in_one_line_are_told_by_it(tmp_path, name, label_at):
+def test_a_damaged_line_of_glues_files_is_refused_with_its_number(tmp_path, name, label_at):
     folder = GLUE / OFFICIAL[name].folder
     if not folder.is_dir():
         pytest.skip(f"no official GLUE files in {GLUE}; set LORA_GLUE_DIR")
@@ -92,11 +96,13 @@ def test_glues_own_files_spoilt_in_one_line_are_told_by_it(tmp_path, name, label
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """(folder to spoil, its files as they were, its arrays) of a prepared data set."""
+    """A prepared data set: (folder to damage, content of its files, its arrays)."""
     folder = make_tokens(tmp_path_factory.mktemp("prepared") / "tokens")
     files = {name: (folder / name).read_bytes() for name in ("tokens.safetensors", "tokens.json")}
-    loaded = {name: [np.array(part) for part in (one.ids, one.offsets, one.types, one.labels)]
-              for name, one in tokens.load(folder).items()}  # fmt: skip
+    loaded = {
+        name: [np.array(part) for part in (one.ids, one.offsets, one.types, one.labels)]
+        for name, one in tokens.load(folder).items()
+    }
     return folder, files, loaded
 
 
@@ -120,7 +126,7 @@ def check_tokens(prepared) -> None:
 
 @fuzz(150)
 @given(st.data())
-def test_damaged_tokens_are_the_same_tokens_or_told(prepared, given_data):
+def test_damaged_tokens_are_unchanged_or_refused(prepared, given_data):
     folder, files, _ = prepared
     name = given_data.draw(st.sampled_from(sorted(files)))
     spoil(folder, files, name, given_data.draw(spoiling.spoilt_bytes(files[name])))
@@ -129,7 +135,7 @@ def test_damaged_tokens_are_the_same_tokens_or_told(prepared, given_data):
 
 @fuzz(100)
 @given(st.data())
-def test_tokens_with_other_facts_or_another_header_are_told(prepared, given_data):
+def test_tokens_with_other_facts_or_another_header_are_refused(prepared, given_data):
     folder, files, _ = prepared
     arrays = files["tokens.safetensors"]
     size = int.from_bytes(arrays[:8], "little")
@@ -156,7 +162,7 @@ GRID = synthetic.load(
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """(its folder, files, the runs folder) of a made run of GRID."""
+    """A made run of GRID: (its folder, content of its files, the runs folder)."""
     runs_dir = tmp_path_factory.mktemp("runs")
     folder = synthetic.write_run(
         GRID, GRID.cells[0], 0, runs_dir, synthetic.epochs([0.8, 0.9, 0.85])
@@ -181,13 +187,13 @@ def check_run(run) -> None:
         made = make(GRID, output, "table2")
         assert made.cells[0]["n"] + made.cells[0]["n_failed"] == 1
     with used_or_told(runs_dir):
-        collect.write_provenance(GRID, GRID.config, runs_dir, runs_dir / "tables")
+        provenance.write_provenance(GRID, GRID.config.as_dict(), runs_dir, runs_dir / "tables")
         read_csv(runs_dir / "tables/provenance.csv", PROVENANCE_COLUMNS)
 
 
 @fuzz(100)
 @given(st.data())
-def test_a_spoilt_run_is_collected_as_it_is_or_told(run, given_data):
+def test_a_damaged_run_is_collected_unchanged_or_refused(run, given_data):
     folder, files, _ = run
     name = given_data.draw(st.sampled_from(sorted(files)))
     spoil(folder, files, name, given_data.draw(spoiling.spoilt_bytes(files[name])))
@@ -196,7 +202,7 @@ def test_a_spoilt_run_is_collected_as_it_is_or_told(run, given_data):
 
 @fuzz(100)
 @given(st.data())
-def test_a_run_with_another_record_is_collected_or_told(run, given_data):
+def test_a_run_with_another_record_is_collected_or_refused(run, given_data):
     folder, files, _ = run
     tree = given_data.draw(spoiling.spoilt_tree(json.loads(files["run.json"])))
     spoil(folder, files, "run.json", json.dumps(tree).encode())
@@ -214,7 +220,7 @@ def adapter(tmp_path_factory):
 
 def check_adapter(folder) -> None:
     with used_or_told(folder):
-        tensors, told = peft_folder.read_adapter(folder, "bert")
+        tensors, settings = peft_folder.read_adapter(folder, "bert")
         stored = load_file(folder / peft_folder.TENSORS)
         assert len(tensors) == len(stored)
         for name, value in tensors.items():
@@ -222,14 +228,14 @@ def check_adapter(folder) -> None:
                 torch.equal(value, stored[peft_folder.peft_name(name, "bert")])
                 and torch.isfinite(value).all()
             )
-        assert tensors["0.q.a"].shape[0] == told["rank"] and math.isfinite(
-            told["alpha"] / told["rank"]
+        assert tensors["0.q.a"].shape[0] == settings["rank"] and math.isfinite(
+            settings["alpha"] / settings["rank"]
         )
 
 
 @fuzz(100)
 @given(st.data())
-def test_a_damaged_adapter_is_read_or_told(adapter, given_data):
+def test_a_damaged_adapter_is_read_or_refused(adapter, given_data):
     folder, files = adapter
     name = given_data.draw(st.sampled_from(sorted(files)))
     spoil(folder, files, name, given_data.draw(spoiling.spoilt_bytes(files[name])))
@@ -238,7 +244,7 @@ def test_a_damaged_adapter_is_read_or_told(adapter, given_data):
 
 @fuzz(100)
 @given(st.data())
-def test_an_adapter_with_other_settings_or_tensors_is_read_or_told(adapter, given_data):
+def test_an_adapter_with_other_settings_or_tensors_is_read_or_refused(adapter, given_data):
     folder, files = adapter
     if given_data.draw(st.booleans()):
         tree = given_data.draw(spoiling.spoilt_tree(json.loads(files[peft_folder.CONFIG])))
@@ -265,7 +271,7 @@ def test_an_adapter_with_other_settings_or_tensors_is_read_or_told(adapter, give
 
 @fuzz(100)
 @given(st.data())
-def test_a_saved_state_is_whole_or_not_used(tmp_path_factory, given_data):
+def test_a_damaged_checkpoint_is_not_used(tmp_path_factory, given_data):
     folder, digest = tmp_path_factory.getbasetemp() / "states", "ab" * 32
     shutil.rmtree(folder, ignore_errors=True)
     saved, meta = {"now/a": torch.arange(6.0)}, dict(epoch=1, rows=[dict(accuracy=0.5)], done=False)
@@ -285,8 +291,8 @@ def test_a_saved_state_is_whole_or_not_used(tmp_path_factory, given_data):
         assert torch.equal(found[0]["now/a"], saved["now/a"]) and found[1] == meta
 
 
-def test_what_is_spoilt_is_whole(prepared, run, adapter):
-    """Otherwise these tests would pass on anything."""
+def test_the_files_to_damage_are_valid(prepared, run, adapter):
+    """Otherwise the tests of this file would always pass."""
     for folder, files, *_ in (prepared, run, adapter):
         spoil(folder, files, *next(iter(files.items())))
     assert len(tokens.load(prepared[0])["train"]) == 42

@@ -1,11 +1,6 @@
-"""The real client libraries against a stand-in for the hub on the loopback: fetching, its failures, and the default grid.
-
-Every client runs in a process of its own, as the libraries read their environment when they load, with a proxy that does not
-answer for whatever is not on the loopback. Waits between retries are skipped where a test waits for a failure.
-"""
+"""The hub's client libraries against its stand-in: downloads, failures, and the cache."""
 
 import hashlib
-import json
 import os
 import signal
 import subprocess
@@ -15,100 +10,28 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import yaml
 from helpers import served
+from helpers.hub_clients import (
+    assert_no_output_at,
+    downloaded,
+    environment,
+    fetched,
+    run_fetch,
+)
 from helpers.hub_server import Hub, Repository, git_sha1
-from helpers.models import ROOT
 
 from lora import errors
 from lora.data import fetch, hub
-from lora.data.examples import read
+from lora.data.formats import read
 from lora.experiment import registry
 
-CLOSED = "http://127.0.0.1:9"  # a port that nothing listens at
-NO_WAITS = "import sys, time; time.sleep = lambda seconds: None; from lora.__main__ import main; sys.exit(main(sys.argv[1:]))"
 OTHER = "1" * 40
 
 
-@pytest.fixture(scope="module")
-def repositories(tmp_path_factory) -> list[Repository]:
-    return served.make_repositories(tmp_path_factory.mktemp("served"))
-
-
-@pytest.fixture
-def server(repositories):
-    with Hub(repositories) as running:
-        yield running
-
-
-def environment(server: Hub, home: Path, **changes: str) -> dict[str, str]:
-    """A user's environment whose hub is the stand-in and whose every other address is a proxy that is not there."""
-    kept = {
-        key: value
-        for key, value in os.environ.items()
-        if not key.startswith("HF_") and "proxy" not in key.lower()
-    }
-    proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), CLOSED) | dict(
-        NO_PROXY="127.0.0.1,localhost"
-    )
-    asked = dict(
-        HF_ENDPOINT=server.address, HF_HOME=str(home), HF_HUB_OFFLINE="0", PYTHONPATH=str(ROOT)
-    )
-    return kept | proxies | asked | changes
-
-
-def run(
-    server: Hub, home: Path, name: str, out: Path, *options: str, **changes: str
-) -> tuple[int, str]:
-    """Fetch a source of config/sources.csv by the command line; returns its status and what it logged."""
-    log = out.with_name(f"{out.name}.log")
-    command = [
-        sys.executable,
-        "-c",
-        NO_WAITS,
-        "fetch",
-        name,
-        "--output-dir",
-        out,
-        "--log",
-        log,
-        *options,
-    ]
-    try:
-        done = subprocess.run(
-            command, env=environment(server, home, **changes), capture_output=True, timeout=120
-        )
-    except subprocess.TimeoutExpired:
-        return 124, "it did not end"
-    return done.returncode, log.read_text()
-
-
-def fetched(server: Hub, home: Path, name: str, out: Path, **changes: str) -> dict:
-    status, said = run(server, home, name, out, **changes)
-    assert status == 0, said
-    return fetch.verify(out)
-
-
-def asked_for(server: Hub) -> set[str]:
-    """The files that were downloaded."""
-    return {
-        path.rpartition("/")[2]
-        for method, path in server.requests
-        if method == "GET" and "/api/" not in path
-    }
-
-
-def assert_nothing_at(out: Path) -> None:
-    """Nothing under its final name, and nothing beside it but the log."""
-    assert sorted(
-        path.name for path in out.parent.iterdir() if path.name.startswith((out.name, "."))
-    ) == [f"{out.name}.log"]
-
-
-def test_a_model_comes_as_it_is_served_and_without_pickles(server, repositories, tmp_path):
+def test_a_model_is_downloaded_without_pickles(server, repositories, tmp_path):
     manifest = fetched(server, tmp_path / "home", "roberta-base", tmp_path / "out")
     wanted = {"config.json", "merges.txt", "model.safetensors", "tokenizer.json", "vocab.json"}
-    assert set(manifest["files"]) == wanted == asked_for(server) and server.unknown == []
+    assert set(manifest["files"]) == wanted == downloaded(server) and server.unknown == []
     for name in wanted:
         assert (tmp_path / "out" / name).read_bytes() == (
             repositories[1].folder / name
@@ -118,12 +41,14 @@ def test_a_model_comes_as_it_is_served_and_without_pickles(server, repositories,
     )
 
 
-def test_a_data_set_comes_row_by_row_and_the_same_from_any_cache(server, repositories, tmp_path):
-    """Only its own configuration's files are asked for. A cache filled by the hub's own program, as config/README.md says,
-    gives the same bytes without network."""
+def test_a_data_set_has_the_served_rows_from_any_cache(server, repositories, tmp_path):
+    """Only the files of the configuration are downloaded.
+
+    A cache filled by `hf download` gives the same bytes without network.
+    """
     first = fetched(server, tmp_path / "home", "glue-mnli", tmp_path / "first")
     columns, labels, splits = served.GLUE["mnli"]
-    assert asked_for(server) == {
+    assert downloaded(server) == {
         "README.md",
         *(f"{split}-00000-of-00001.parquet" for split in splits),
     }
@@ -155,32 +80,33 @@ def test_a_data_set_comes_row_by_row_and_the_same_from_any_cache(server, reposit
 
 
 SLOW = dict(HF_HUB_DOWNLOAD_TIMEOUT="1", HF_HUB_ETAG_TIMEOUT="1")
-FAILURES = {  # source, fault, where, why, what to do
-    "no revision": ("roberta-base", "no revision", "", "the hub has no such revision", "correct it"),
-    "no revision of a data set": ("glue-sst2", "no revision", "", "the hub has no such revision", "correct it"),
-    "no repository": ("roberta-base", "no repository", "", "no such repository, or does not give it", "check its name"),
-    "consent": ("roberta-base", "gated", "", "no such repository, or does not give it", "hf auth login"),
-    "login for a data set": ("glue-sst2", "login", "", "no such repository, or does not give it", "hf auth login"),
-    "login for a file": ("roberta-base", "login", "resolve/.*safetensors", "does not give it", "hf auth login"),
-    "too many": ("glue-sst2", "too many", "", "too many requests", "in some minutes"),
-    "too many, for a file": ("roberta-base", "too many", "/storage/", "too many requests", "in some minutes"),
-    "unavailable": ("roberta-base", "unavailable", "/tree/", "a failure of its own", "fetch again"),
-    "unavailable, a file": ("glue-sst2", "unavailable", "resolve/.*train", "a failure of its own", "fetch again"),
-    "cut": ("roberta-base", "cut", "/storage/", "the download broke off", "fetch again"),
-    "cut data": ("glue-sst2", "cut", "validation", "the download broke off", "fetch again"),
-    "other bytes": ("roberta-base", "other bytes", "/storage/", "model.safetensors has other bytes", "fetch again"),
-    "other small file": ("roberta-base", "other bytes", "merges.txt", "merges.txt has other bytes", "fetch again"),
-    "other rows": ("glue-sst2", "other bytes", "/storage/.*train", "sst2/train-00000-of-00001.parquet has other bytes",
-                   "fetch again"),
-    "hang": ("roberta-base", "hang", "/storage/", "did not answer within 1 s", "HF_HUB_DOWNLOAD_TIMEOUT"),
-    "hang at the listing": ("glue-sst2", "hang", "/tree/", "did not answer within 1 s", "HF_HUB_DOWNLOAD_TIMEOUT"),
-}  # fmt: skip
+MODEL, SST2 = "roberta-base", "glue-sst2"
+TRAIN = "sst2/train-00000-of-00001.parquet"
+FAILURES = {  # source, fault, pattern of the paths that fail, reason, advice
+    "no revision": (MODEL, "no revision", "", "no such revision", "correct it"),
+    "no revision of a data set": (SST2, "no revision", "", "no such revision", "correct it"),
+    "no repository": (MODEL, "no repository", "", "or you have no access", "check its name"),
+    "consent": (MODEL, "gated", "", "or you have no access", "hf auth login"),
+    "login for a data set": (SST2, "login", "", "or you have no access", "hf auth login"),
+    "login for a file": (MODEL, "login", "resolve/.*safetensors", "no access", "hf auth login"),
+    "too many": (SST2, "too many", "", "too many requests", "in some minutes"),
+    "too many, for a file": (MODEL, "too many", "/storage/", "too many req", "in some minutes"),
+    "unavailable": (MODEL, "unavailable", "/tree/", "failed with status 503", "fetch again"),
+    "unavailable, a file": (SST2, "unavailable", "resolve/.*train", "status 503", "fetch again"),
+    "cut": (MODEL, "cut", "/storage/", "the download was interrupted", "fetch again"),
+    "cut data": (SST2, "cut", "validation", "the download was interrupted", "fetch again"),
+    "other bytes": (MODEL, "other bytes", "/storage/", "model.safetensors does", "fetch again"),
+    "other small file": (MODEL, "other bytes", "merges.txt", "merges.txt does", "fetch again"),
+    "other rows": (SST2, "other bytes", "/storage/.*train", f"{TRAIN} does not", "fetch again"),
+    "hang": (MODEL, "hang", "/storage/", "not answer within 1 s", "HF_HUB_DOWNLOAD_TIMEOUT"),
+    "hang at the listing": (SST2, "hang", "/tree/", "within 1 s", "HF_HUB_DOWNLOAD_TIMEOUT"),
+}
 RETRIED = ("login for a file", "cut", "other bytes", "other small file", "other rows", "hang")
 
 
 @pytest.fixture(scope="module")
 def failed(repositories, tmp_path_factory) -> dict[str, dict]:
-    """Each failure against a server of its own, and where it left something in the cache a second try once it is over."""
+    """Each failure on its own server; where a file may be in the cache, also a second try."""
 
     def try_one(case: str) -> dict:
         name, how, where, *_ = FAILURES[case]
@@ -188,10 +114,14 @@ def failed(repositories, tmp_path_factory) -> dict[str, dict]:
         with Hub(repositories) as server:
             server.fail(how, where)
             limits = SLOW if how == "hang" else {}
-            status, said = run(server, folder / "home", name, folder / "out", **limits)
+            status, said = run_fetch(server, folder / "home", name, folder / "out", **limits)
             left = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
             server.heal()
-            again = run(server, folder / "home", name, folder / "out") if case in RETRIED else None
+            again = (
+                run_fetch(server, folder / "home", name, folder / "out")
+                if case in RETRIED
+                else None
+            )
         return dict(
             status=status, said=said, left=left, again=again, folder=folder, unknown=server.unknown
         )
@@ -201,17 +131,16 @@ def failed(repositories, tmp_path_factory) -> dict[str, dict]:
 
 
 @pytest.mark.parametrize("case", FAILURES)
-def test_a_failure_is_one_message_and_leaves_nothing_half_written(failed, repositories, case):
+def test_a_failure_is_one_message_and_leaves_no_partial_files(failed, repositories, case):
     name, *_, why, way_out = FAILURES[case]
     got = failed[case]
     assert got["status"] == 2 and got["unknown"] == []
     assert "Traceback" not in got["said"] and got["said"].count("lora fetch:") == 1
     first, reason, heading, way, *others = got["said"].splitlines()
-    assert (
-        f"source {name}: {served.SOURCES[name].locator} at {served.SOURCES[name].revision} could not be had"
-        in first
-    )
-    assert why in reason and heading == "Ways out:" and way_out in way and len(others) == 3
+    source = served.SOURCES[name]
+    failed_source = f"source {name}: {source.locator} at {source.revision}"
+    assert f"{failed_source} could not be downloaded" in first
+    assert why in reason and heading == "What you can do:" and way_out in way and len(others) == 3
     cache = "home/hub/"
     assert {path for path in got["left"] if not path.startswith("home")} == {"out.log"}
     assert not [
@@ -228,8 +157,8 @@ def test_a_failure_is_one_message_and_leaves_nothing_half_written(failed, reposi
             assert (got["folder"] / "out" / path.name).read_bytes() == path.read_bytes()
 
 
-def test_a_connection_cut_once_goes_on_where_it_was_cut(tmp_path):
-    """Of a file of more than the 10 MiB that the client takes at a time, what came before the cut is kept."""
+def test_an_interrupted_download_continues(tmp_path):
+    """The client downloads 10 MiB at a time and keeps the parts before the interruption."""
     folder = tmp_path / "large"
     folder.mkdir()
     for name, content in {
@@ -247,63 +176,66 @@ def test_a_connection_cut_once_goes_on_where_it_was_cut(tmp_path):
     ).read_bytes()
 
 
-def test_storage_that_fails_is_one_message_and_can_be_gone_around(server, tmp_path):
+def test_a_failure_of_the_large_file_storage_can_be_avoided(server, tmp_path):
     server.xet = True
-    status, said = run(server, tmp_path / "home", "roberta-base", tmp_path / "out")
+    status, said = run_fetch(server, tmp_path / "home", "roberta-base", tmp_path / "out")
     assert (
         status == 2
         and "Traceback" not in said
         and "the hub's storage of large files failed" in said
     )
     assert any(path.startswith("/xet/") for path in server.unknown)
-    assert_nothing_at(tmp_path / "out")
+    assert_no_output_at(tmp_path / "out")
     assert "set HF_HUB_DISABLE_XET=1" in said
     fetched(server, tmp_path / "home", "roberta-base", tmp_path / "out", HF_HUB_DISABLE_XET="1")
 
 
-def test_another_commit_in_the_cache_is_never_taken_for_the_pinned_one(server, tmp_path):
-    """datasets' own fall-back would: it takes what it prepared last, whatever its commit."""
+def test_another_commit_in_the_cache_is_not_used(server, tmp_path):
+    """The fallback of `datasets` uses what it prepared last, whatever its commit."""
     command = "import datasets, sys; datasets.load_dataset(*sys.argv[1:3], revision=sys.argv[3])"
     name, _, configuration = served.DATA.locator.partition(":")
     filled = environment(server, tmp_path / "home")
-    subprocess.run([sys.executable, "-c", command, name, configuration, served.DATA.revision], env=filled, check=True,
-                   capture_output=True, timeout=60)  # fmt: skip
+    arguments = [sys.executable, "-c", command, name, configuration, served.DATA.revision]
+    subprocess.run(arguments, env=filled, check=True, capture_output=True, timeout=60)
     server.fail("unavailable")
     for offline, why in (
-        ("0", "a failure of its own"),
+        ("0", "the hub failed with status 503"),
         ("1", "HF_HUB_OFFLINE is set, and the cache"),
     ):
-        status, said = run(
-            server, tmp_path / "home", "glue-sst2", tmp_path / "out", "--revision", OTHER, HF_HUB_OFFLINE=offline
-        )  # fmt: skip
+        options = ("--revision", OTHER)
+        folders = (tmp_path / "home", "glue-sst2", tmp_path / "out")
+        status, said = run_fetch(server, *folders, *options, HF_HUB_OFFLINE=offline)
         assert status == 2 and OTHER in said and why in said
-        assert_nothing_at(tmp_path / "out")
+        assert_no_output_at(tmp_path / "out")
     assert f"hf download {name} --repo-type dataset --revision {OTHER}" in said
-    status, said = run(server, tmp_path / "home", "glue-mrpc", tmp_path / "out", HF_HUB_OFFLINE="1")
+    status, said = run_fetch(
+        server, tmp_path / "home", "glue-mrpc", tmp_path / "out", HF_HUB_OFFLINE="1"
+    )
     assert (
         status == 2
         and "there is no mrpc/train-*, mrpc/validation-*, mrpc/test-*, which its card names" in said
     )
-    fetched(
-        server, tmp_path / "home", "glue-sst2", tmp_path / "out", HF_HUB_OFFLINE="1"
-    )  # and the pinned one is taken
+    fetched(server, tmp_path / "home", "glue-sst2", tmp_path / "out", HF_HUB_OFFLINE="1")
 
 
-def test_a_model_of_which_the_cache_holds_part_is_refused_offline(server, tmp_path):
-    """What another program asked for (here the weights alone) is no model that can be prepared."""
-    command = "import huggingface_hub as hub, sys; [hub.hf_hub_download(sys.argv[1], name, revision=sys.argv[2]) for name in "
-    command += "('config.json', 'model.safetensors')]"
+def test_an_incomplete_model_in_the_cache_is_refused_offline(server, tmp_path):
+    """Another program may have downloaded the weights without the tokenizer."""
+    command = (
+        "import huggingface_hub as hub, sys\n"
+        "for name in ('config.json', 'model.safetensors'):\n"
+        "    hub.hf_hub_download(sys.argv[1], name, revision=sys.argv[2])\n"
+    )
     filled = environment(server, tmp_path / "home")
-    subprocess.run([sys.executable, "-c", command, served.MODEL.locator, served.MODEL.revision], env=filled, check=True,
-                   capture_output=True, timeout=60)  # fmt: skip
-    status, said = run(
+    arguments = [sys.executable, "-c", command, served.MODEL.locator, served.MODEL.revision]
+    subprocess.run(arguments, env=filled, check=True, capture_output=True, timeout=60)
+    status, said = run_fetch(
         server, tmp_path / "home", "roberta-base", tmp_path / "out", HF_HUB_OFFLINE="1"
     )
-    assert status == 2 and "no whole model folder: it lacks tokenizer.json; expected" in said
-    assert_nothing_at(tmp_path / "out")
+    assert status == 2 and "not a complete model folder: it has no tokenizer.json; expected" in said
+    assert_no_output_at(tmp_path / "out")
 
 
-def test_killed_in_the_middle_it_leaves_nothing_under_the_final_name(server, tmp_path):
+def test_a_killed_download_leaves_no_destination(server, tmp_path):
     server.fail("hang", "/storage/")
     command = [
         sys.executable,
@@ -329,20 +261,22 @@ def test_killed_in_the_middle_it_leaves_nothing_under_the_final_name(server, tmp
     fetched(server, tmp_path / "home", "roberta-base", tmp_path / "out")
 
 
-def test_nothing_but_the_loopback_is_asked(server, tmp_path):
-    """The proxy that is not there stops what goes elsewhere, as it stops everything once the loopback is not excepted."""
-    status, said = run(server, tmp_path / "home", "roberta-base", tmp_path / "out", NO_PROXY="")
+def test_only_the_stand_in_is_contacted(server, tmp_path):
+    """The dead proxy stops all requests once the loopback is not excepted from it."""
+    status, said = run_fetch(
+        server, tmp_path / "home", "roberta-base", tmp_path / "out", NO_PROXY=""
+    )
     assert (
         status == 2
-        and "there is no connection to the hub" in said
+        and "no connection to the hub" in said
         and "check the network, HTTPS_PROXY" in said
     )
     assert server.requests == []
-    assert_nothing_at(tmp_path / "out")
+    assert_no_output_at(tmp_path / "out")
 
 
 def linked(folder: Path, name: str, content: bytes) -> Path:
-    """A file as the hub's cache keeps it: a link to what is named by its hash."""
+    """A file as the hub's cache keeps it: a link to a file that is named by its hash."""
     (folder / "blobs").mkdir(exist_ok=True)
     (folder / "blobs" / name).write_bytes(content)
     (folder / "file").unlink(missing_ok=True)
@@ -350,7 +284,7 @@ def linked(folder: Path, name: str, content: bytes) -> Path:
     return folder / "file"
 
 
-def test_cached_files_are_held_against_their_names(tmp_path):
+def test_cached_files_are_compared_with_their_names(tmp_path):
     content = b"some bytes"
     git = subprocess.run(
         ["git", "hash-object", "--stdin"], input=content, capture_output=True, check=True
@@ -362,44 +296,17 @@ def test_cached_files_are_held_against_their_names(tmp_path):
     ]
     assert git_sha1(content) == names[2]
     for name in names:
-        hub._check(linked(tmp_path, name, content), "file")
+        hub._check_hash(linked(tmp_path, name, content), "file")
         with pytest.raises(
-            errors.HubError, match=f"file has other bytes than the hub says: expected {name}, got "
+            errors.HubError, match=f"file does not have the hub's hash: expected {name}, got "
         ):
-            hub._check(linked(tmp_path, name, content + b"!"), "file")
+            hub._check_hash(linked(tmp_path, name, content + b"!"), "file")
         assert not (tmp_path / "file").is_symlink() and not (tmp_path / "blobs" / name).exists()
-    hub._check(linked(tmp_path, "some-mirrors-tag", content), "file")  # nothing to check against
+    hub._check_hash(
+        linked(tmp_path, "some-mirrors-tag", content), "file"
+    )  # nothing to check against
     (tmp_path / "plain").write_bytes(content)
-    hub._check(tmp_path / "plain", "plain")
-
-
-@pytest.mark.parametrize(
-    "files, patterns",
-    [
-        (
-            [dict(split="train", path="a/train-*"), dict(split="test", path=["b/*", "c.csv"])],
-            ["a/train-*", "b/*", "c.csv"],
-        ),
-        ("data.csv", ["data.csv"]),
-        (["one/*", "two/*"], ["one/*", "two/*"]),
-        (None, ["*"]),
-        ("**/train.csv", ["*"]),
-        ("https://elsewhere/data.csv", ["*"]),
-        ("../data.csv", ["*"]),
-    ],
-)
-def test_the_card_says_which_files_a_configuration_has(files, patterns):
-    card = dict(
-        configs=[
-            dict(config_name="other", data_files="x"),
-            dict(config_name="mine", data_files=files),
-        ]
-    )
-    assert hub._patterns(card, "mine") == patterns
-    card["configs"][1]["data_dir"] = "below"
-    assert hub._patterns(card, "mine") == ["*"]
-    with pytest.raises(errors.HubError, match="no configuration 'my'; it has: other, mine"):
-        hub._patterns(card, "my")
+    hub._check_hash(tmp_path / "plain", "plain")
 
 
 def cached(folder: Path, card: str, rows: dict[str, str]) -> Path:
@@ -413,22 +320,25 @@ def cached(folder: Path, card: str, rows: dict[str, str]) -> Path:
 @pytest.mark.parametrize(
     "card, rows, message",
     [
-        ("---\nconfigs: [\n---\n", "a\n1\n", "the metadata of its card, README.md, is no YAML"),
-        ("# no metadata\n", "a\n1\n", "it has no configuration 'mine'; it has: none by name"),
+        ("---\nconfigs: [\n---\n", "a\n1\n", "the metadata of its card, README.md, is not YAML"),
+        ("# no metadata\n", "a\n1\n", "it has no configuration 'mine'; it has: no names"),
         (
             "---\nconfigs: [{config_name: mine, data_files: gone.csv}]\n---\n",
             "a\n1\n",
             "there is no gone.csv, which its card",
         ),
         (
-            "---\nconfigs: [{config_name: mine, data_files: rows.csv}]\ndataset_info: {config_name: mine, features: "
-            "[{name: a, dtype: int64}], splits: [{name: train, num_bytes: 1, num_examples: 3}]}\n---\n",
+            "---\nconfigs: [{config_name: mine, data_files: rows.csv}]\n"
+            "dataset_info: {config_name: mine, features: [{name: a, dtype: int64}], "
+            "splits: [{name: train, num_bytes: 1, num_examples: 3}]}\n---\n",
             "a\n1\n2\n",
-            "no data set that datasets can read: .*num_examples=3",
+            "datasets cannot read its files: .*num_examples=3",
         ),
     ],
 )
-def test_a_data_set_unlike_its_card_is_refused(tmp_path, monkeypatch, card, rows, message):
+def test_a_data_set_that_does_not_fit_its_card_is_refused(
+    tmp_path, monkeypatch, card, rows, message
+):
     (tmp_path / "snapshot").mkdir()
     folder = cached(tmp_path / "snapshot", card, {"rows.csv": rows})
     monkeypatch.setattr(hub, "snapshot", lambda *arguments: folder)
@@ -437,7 +347,7 @@ def test_a_data_set_unlike_its_card_is_refused(tmp_path, monkeypatch, card, rows
         hub.save_data_set("own/data", "mine", OTHER, tmp_path / "out", tmp_path / "work")
 
 
-def test_a_data_set_without_configurations_is_taken_whole(tmp_path, monkeypatch):
+def test_a_data_set_without_configurations_is_saved_whole(tmp_path, monkeypatch):
     (tmp_path / "snapshot").mkdir()
     folder = cached(
         tmp_path / "snapshot",
@@ -451,82 +361,3 @@ def test_a_data_set_without_configurations_is_taken_whole(tmp_path, monkeypatch)
         "train",
         "validation",
     }
-
-
-def grid(server: Hub, home: Path, folder: Path, **changes: str) -> tuple[str, dict[str, bytes]]:
-    """The default grid, smaller, by Snakemake in a folder of its own: what it said, and its tables and rows by path."""
-    small = dict(
-        seeds=[42],
-        device="cpu",
-        threads=1,
-        precision="fp32",
-        overrides=dict(epochs=1, max_tokens=24, learning_rate=3e-3),
-        tables=dict(table6=dict(weights=["qv"], ranks=[1, 8])),
-    )
-    folder.mkdir()
-    (folder / "small.yaml").write_text(yaml.safe_dump(small))
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "-s",
-        ROOT / "Snakefile",
-        "--cores",
-        "2",
-        "--configfile",
-        "small.yaml",
-    ]
-    command += [
-        "--directory",
-        folder,
-        *(f"results/tables/{name}.html" for name in ("table2", "table6")),
-    ]
-    limits = dict(OMP_NUM_THREADS="1") | changes
-    done = subprocess.run(
-        command, cwd=folder, env=environment(server, home, **limits), capture_output=True, text=True
-    )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    found = [
-        *(folder / "results/tables").glob("table*.csv"),
-        *(folder / "results/runs").rglob("metrics.csv"),
-    ]
-    return done.stdout + done.stderr, {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(found)
-    }
-
-
-def test_the_default_grid_from_the_hub_and_again_from_its_cache_alone(repositories, tmp_path):
-    """With the server gone, another one is listened at, so that a request would be seen."""
-    with Hub(repositories) as server:
-        output, made = grid(server, tmp_path / "home", tmp_path / "online")
-    print(server.log())
-    assert output.count("rule fetch:") == 5 and output.count("rule train:") == 5
-    assert server.unknown == [] and not [
-        path for path in asked_for(server) if path.endswith(".bin")
-    ]
-    downloads = [
-        path for method, path in server.requests if method == "GET" and "/storage/" in path
-    ]
-    assert (
-        len(downloads) == 1 + 3 * 3 + 5
-    )  # the weights; three configurations of three splits; MNLI's five
-    tables = {name for name in made if name.startswith("results/tables/")}
-    assert {"results/tables/table2.csv", "results/tables/table6.csv"} <= tables and len(made) - len(
-        tables
-    ) == 5
-    for name, tasks in (
-        ("table2", ("SST-2", "MRPC", "QQP")),
-        ("table6", ("MNLI", "r = 1", "r = 8")),
-    ):
-        page = (tmp_path / f"online/results/tables/{name}.md").read_text()
-        assert all(word in page for word in tasks)
-    records = [
-        json.loads(path.read_text())
-        for path in (tmp_path / "online/results/runs").rglob("run.json")
-    ]
-    assert {record["base"]["source"] for record in records} == {served.MODEL.identity}
-    assert {record["status"] for record in records} == {"ok"}
-    with Hub() as nothing:
-        output, again = grid(nothing, tmp_path / "home", tmp_path / "offline", HF_HUB_OFFLINE="1")
-    assert output.count("rule fetch:") == 5 and output.count("rule train:") == 5
-    assert again == made and nothing.requests == []

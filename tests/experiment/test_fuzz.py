@@ -1,4 +1,4 @@
-"""Configs and facts with anything wrong in them: a grid that can be used, or all that is wrong in words. Never a trace."""
+"""Damaged configs and tables: either the grid loads, or one message lists what is wrong."""
 
 import copy
 import json
@@ -24,26 +24,54 @@ DEMO = read(str(ROOT / "config/demo.yaml"))
 EVERY_KEY = DEMO | dict(  # keys that the shipped configs leave empty
     protocols=dict(mine=dict(base="demo", learning_rate=1e-3)),
     overrides=dict(alpha="2r", epochs=2, start="pretrained"),
-    sources=dict(vader=dict(kind="file", locator="/data/vader"), own=dict(role="model", kind="hub", locator="a/b",
-                                                                          revision="0" * 40)),
-    subspace=dict(model="minilm", task="same-article", protocol="mine", weights="qv", ranks=[4, 8], seeds=[0, 1],
-                  letters="q", layers=[1]),
-    tables=dict(
-        table2=dict(models=["minilm", "own"], tasks=["same-article"], method="lora", weights=["qv"], ranks=[4, 8],
-                    protocols=["demo", "mine"], baselines=[dict(method="lora", weights=["qkvo"], ranks=[4])]),
-        table5=dict(models=["minilm"], tasks=["tweet-intensity"], method="lora", weights=["q", "qv"], ranks=[8]),
+    sources=dict(
+        vader=dict(kind="file", locator="/data/vader"),
+        own=dict(role="model", kind="hub", locator="a/b", revision="0" * 40),
     ),
-)  # fmt: skip
+    subspace=dict(
+        model="minilm",
+        task="same-article",
+        protocol="mine",
+        weights="qv",
+        ranks=[4, 8],
+        seeds=[0, 1],
+        letters="q",
+        layers=[1],
+    ),
+    tables=dict(
+        table2=dict(
+            models=["minilm", "own"],
+            tasks=["same-article"],
+            method="lora",
+            weights=["qv"],
+            ranks=[4, 8],
+            protocols=["demo", "mine"],
+            baselines=[dict(method="lora", weights=["qkvo"], ranks=[4])],
+        ),
+        table5=dict(
+            models=["minilm"],
+            tasks=["tweet-intensity"],
+            method="lora",
+            weights=["q", "qv"],
+            ranks=[8],
+        ),
+    ),
+)
 
 
 def check_usable(config: dict, loaded: grid.Grid) -> None:
-    """What is accepted can be asked for: its cells are folders inside the results, and jobs that get it as JSON agree."""
+    """Cells of an accepted config are folders in the results, and its JSON gives the same grid."""
     again = grid.load(json.loads(json.dumps(config)))
     assert (again.cells, again.seeds) == (loaded.cells, loaded.seeds)
     for cell in loaded.cells:
         assert Cell.parse(cell.path) == cell and ".." not in PurePosixPath(cell.path).parts
-        job = [jobs.JobCell(cell, loaded.hparams(cell), "tokens")]
-        assert jobs.parse_json(jobs.to_json(job)) == job
+        job = jobs.to_json([jobs.cell_entry(cell, loaded.hparams(cell), "tokens")])
+        (spec,) = jobs.parse_json(job, [0], Path("runs"), loaded.tasks)
+        assert (spec.cell, spec.hparams, spec.tokens_dir) == (
+            cell,
+            loaded.hparams(cell),
+            Path("tokens"),
+        )
     for seed in loaded.seeds:
         assert type(loaded.settings(loaded.cells[0], seed)["seed"]) is int
     assert Path(config["results"], "runs").parent == Path(config["results"])
@@ -119,8 +147,9 @@ def test_a_yaml_file_is_a_mapping_or_told(tmp_path_factory, content):
         assert isinstance(read(str(path)), dict)
 
 
+TASKS = registry.read_tasks()
 JOB = [
-    jobs.JobCell(cell, grid.load(DEMO).hparams(cell), "tokens", ("run",))
+    jobs.cell_entry(cell, grid.load(DEMO).hparams(cell), "tokens", ("run",))
     for cell in grid.load(DEMO).cells[:2]
 ]
 
@@ -137,8 +166,14 @@ JOB = [
 )
 def test_the_cells_of_a_job_are_read_or_told(text):
     with used_or_told("The cells of a job"):
-        cells = jobs.parse_json(text)
-        assert jobs.parse_json(jobs.to_json(cells)) == cells
+        specs = jobs.parse_json(text, [0], Path(), TASKS)
+        again = [
+            jobs.cell_entry(
+                spec.cell, spec.hparams, str(spec.tokens_dir), map(str, spec.start_dirs)
+            )
+            for spec in specs
+        ]
+        assert jobs.parse_json(jobs.to_json(again), [0], Path(), TASKS) == specs
 
 
 @fuzz(400)

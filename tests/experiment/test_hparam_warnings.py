@@ -1,4 +1,4 @@
-"""Settings hardly meant are told, and no protocol of the paper, nor one that a config here ships, is told off."""
+"""Unusual hyperparameters give a warning; those of the paper and the shipped configs don't."""
 
 import dataclasses
 
@@ -10,21 +10,23 @@ from helpers.workflow import snakemake, write_config
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lora.data import examples
+from lora.data import formats
 from lora.experiment import config, grid, hparam_warnings, registry
 from lora.experiment.cell import Cell
 from lora.experiment.hparams import HPARAM_FIELDS, Hparams
 from lora.model import attention
 
 CELL = Cell("roberta-base", "sst2", "lora", "qv", 8, "paper")
-PAPER = registry.resolve(registry.read_rows("hparams.csv"), CELL, {})
+PAPER = registry.resolve(registry.read_hparam_rows(), CELL, {})
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "config").glob("*.yaml")))
 def test_shipped_configs_are_usual(name):
     loaded = grid.load(config.read(str(ROOT / "config" / name)))
-    told = {cell: hparam_warnings.warnings_of(loaded.hparams(cell), cell) for cell in loaded.cells}
-    assert {cell: sentences for cell, sentences in told.items() if sentences} == {}
+    warned = {
+        cell: hparam_warnings.warnings_of(loaded.hparams(cell), cell) for cell in loaded.cells
+    }
+    assert {cell: warnings for cell, warnings in warned.items() if warnings} == {}
 
 
 @pytest.mark.parametrize(
@@ -41,11 +43,11 @@ def test_the_papers_ranks_and_scales_are_usual(rank, alpha):
 
 
 @pytest.mark.parametrize(
-    "changes, sentence",
+    "changes, warning_start",
     [
         (
             dict(learning_rate=5.0),
-            "learning_rate is 5.0; usual is 1e-07 to 0.02: AdamW moves a weight by about that",
+            "learning_rate is 5.0; usual is 1e-07 to 0.02: AdamW changes a weight by about that",
         ),
         (dict(learning_rate=1e-9), "learning_rate is 1e-09; usual is"),
         (dict(epochs=500), "epochs is 500; usual is 1 to 200: the paper's longest are 80"),
@@ -59,7 +61,7 @@ def test_the_papers_ranks_and_scales_are_usual(rank, alpha):
         (dict(weight_decay=10), "weight_decay is 10; usual is 0 to 1"),
         (
             dict(warmup_frac=1),
-            "warmup_frac is 1; usual is 0 to 0.5: the rate rises for most of the training",
+            "warmup_frac is 1; usual is 0 to 0.5: above, the learning rate rises during most",
         ),
         (dict(adam_epsilon=1), "adam_epsilon is 1; usual is 0 to 0.001"),
         (
@@ -70,12 +72,12 @@ def test_the_papers_ranks_and_scales_are_usual(rank, alpha):
         (dict(alpha=0.01), "alpha/r is 0.00125; usual is"),
     ],
 )
-def test_what_is_hardly_meant_is_one_sentence(changes, sentence):
-    (told,) = hparam_warnings.warnings_of(dataclasses.replace(PAPER, **changes), CELL)
-    assert told.startswith(sentence)
+def test_an_unusual_value_is_one_warning(changes, warning_start):
+    (warning,) = hparam_warnings.warnings_of(dataclasses.replace(PAPER, **changes), CELL)
+    assert warning.startswith(warning_start)
 
 
-def test_what_a_method_does_not_use_is_not_told():
+def test_hyperparameters_that_a_method_ignores_give_no_warning():
     odd = dataclasses.replace(PAPER, lora_dropout=0.9, init_a="gaussian", init_a_std=9, alpha=1e6)
     assert len(hparam_warnings.warnings_of(odd, CELL)) == 3
     assert (
@@ -92,10 +94,10 @@ def test_what_a_method_does_not_use_is_not_told():
     )
 
 
-def test_a_rank_as_wide_as_the_model_is_told():
+def test_a_rank_of_half_the_width_gives_a_warning():
     odd = dataclasses.replace(CELL, rank=513)
-    (told,) = hparam_warnings.warnings_of(dataclasses.replace(PAPER, alpha=513), odd)
-    assert told.startswith("rank is 513; usual is 1 to 512")
+    (warning,) = hparam_warnings.warnings_of(dataclasses.replace(PAPER, alpha=513), odd)
+    assert warning.startswith("rank is 513; usual is 1 to 512")
     width = (
         1024  # at half of it, A and B together have as many numbers as the square matrix they adapt
     )
@@ -113,16 +115,16 @@ def test_most_tokens_are_those_that_attention_takes():
     )
 
 
-def test_most_sentences_of_sst2_are_longer_than_the_least_that_is_usual():
+def test_most_sentences_of_sst2_are_longer_than_the_lowest_usual_max_tokens():
     """Counted in words, of which each is a token at least, and with two special ones."""
     if not (GLUE / "SST-2").is_dir():
         pytest.skip(f"no official GLUE files in {GLUE}; set LORA_GLUE_DIR")
-    sentences = examples.read(registry.read_tasks()["sst2"], GLUE)["validation"].first
+    texts = formats.read(registry.read_tasks()["sst2"], GLUE)["validation"].first
     least = hparam_warnings.USUAL["max_tokens"][0]
-    assert sum(len(text.split()) + 2 > least for text in sentences) > len(sentences) / 2
+    assert sum(len(text.split()) + 2 > least for text in texts) > len(texts) / 2
 
 
-def test_a_grid_is_told_each_sentence_once():
+def test_a_grid_gives_each_warning_once():
     cells = [dataclasses.replace(CELL, task=task) for task in ("sst2", "mrpc", "rte")]
     odd = dataclasses.replace(PAPER, learning_rate=5.0)
     first, second = hparam_warnings.warnings_of_cells(
@@ -134,7 +136,7 @@ def test_a_grid_is_told_each_sentence_once():
     assert second.startswith("epochs is 900") and second.endswith(f"(of {cells[2].path})")
 
 
-def test_a_dry_run_tells_what_is_hardly_meant(tmp_path):
+def test_a_dry_run_shows_the_warnings(tmp_path):
     path = write_config(tmp_path, dict(overrides=dict(learning_rate=5)))
     output = snakemake("-n", "--configfile", path, "--directory", tmp_path)
     assert (
@@ -158,13 +160,19 @@ def values_of(field) -> st.SearchStrategy:
         return st.integers(limits["minimum"], limits["maximum"])
     least = limits["minimum"] if limits["minimum"] is not None else limits["above"]
     most = limits["maximum"] if limits["maximum"] is not None else limits["below"]
-    return st.floats(least, most, exclude_min=limits["above"] is not None, exclude_max=limits["below"] is not None,
-                     allow_infinity=False, allow_nan=False)  # fmt: skip
+    return st.floats(
+        least,
+        most,
+        exclude_min=limits["above"] is not None,
+        exclude_max=limits["below"] is not None,
+        allow_infinity=False,
+        allow_nan=False,
+    )
 
 
 @fuzz(100)
 @given(st.fixed_dictionaries({name: values_of(field) for name, field in HPARAM_FIELDS.items()}))
-def test_any_allowed_settings_are_judged(values):
+def test_any_allowed_values_can_be_checked(values):
     """Also those at the edges of what a number can be."""
     for cell in (None, CELL, dataclasses.replace(CELL, rank=2**31 - 1)):
         for sentence in hparam_warnings.warnings_of(Hparams(**values), cell):

@@ -1,10 +1,12 @@
-"""Protocols as data: Table 9 and the authors' scripts typed here once more, what each config asks for, how many parameters
-the methods train beside the paper's labels, and what is refused."""
+"""Protocols as data: Table 9 and the authors' scripts typed a second time, shipped configs,
+trainable parameters beside the paper's, and what the registry refuses.
+"""
 
 import csv
 import functools
 import re
 import shutil
+from dataclasses import astuple
 
 import pytest
 import torch
@@ -18,7 +20,7 @@ from lora.experiment import grid, registry
 from lora.experiment.cell import METHODS, Cell
 from lora.experiment.config import read
 from lora.experiment.hparams import Hparams, parse_setting
-from lora.model import packed_model
+from lora.model import methods
 
 CONFIGS = {  # name -> cells trained, runs
     "ablation-head.yaml": (2 * 3 * 5, 90),
@@ -39,26 +41,27 @@ WORDS = dict(
 )
 RANKS = dict(lora=8, ft=0, bitfit=0, adapter_houlsby=8, adapter_pfeiffer=16, adapter_drop=48)
 
-# protocol model method rank setting, then the eight tasks in the order of TASKS; one figure is of all of them.
+# Protocol, model, method, rank, setting, then the eight tasks in the order of TASKS, or one value
+# for all.
 TABLE_9 = """
 paper         roberta-base  lora              8 examples_per_step 16 16 16 32 32 16 32 16
 paper         roberta-base  lora              8 epochs            30 60 30 80 25 25 80 40
-paper         roberta-base  lora              8 learning_rate     5e-4 5e-4 4e-4 4e-4 4e-4 5e-4 5e-4 4e-4
+paper roberta-base lora 8 learning_rate 5e-4 5e-4 4e-4 4e-4 4e-4 5e-4 5e-4 4e-4
 paper         roberta-base  lora              8 alpha             8
 paper         roberta-base  lora              8 max_tokens        512
 paper         roberta-large lora              8 examples_per_step 4 4 4 4 4 4 8 8
 paper         roberta-large lora              8 epochs            10 10 20 20 10 20 20 30
-paper         roberta-large lora              8 learning_rate     3e-4 4e-4 3e-4 2e-4 2e-4 3e-4 4e-4 2e-4
+paper roberta-large lora 8 learning_rate 3e-4 4e-4 3e-4 2e-4 2e-4 3e-4 4e-4 2e-4
 paper         roberta-large lora              8 alpha             16
 paper         roberta-large lora              8 max_tokens        128 128 512 128 512 512 512 512
 paper-houlsby roberta-large lora              8 examples_per_step 4
 paper-houlsby roberta-large lora              8 epochs            10 10 20 20 10 20 20 10
-paper-houlsby roberta-large lora              8 learning_rate     3e-4 4e-4 3e-4 2e-4 2e-4 3e-4 4e-4 2e-4
+paper-houlsby roberta-large lora 8 learning_rate 3e-4 4e-4 3e-4 2e-4 2e-4 3e-4 4e-4 2e-4
 paper-houlsby roberta-large lora              8 alpha             16
 paper-houlsby roberta-large lora              8 max_tokens        128
 paper-houlsby roberta-large adapter_pfeiffer 64 examples_per_step 32
 paper-houlsby roberta-large adapter_pfeiffer 64 epochs            10 20 20 20 10 20 20 20
-paper-houlsby roberta-large adapter_pfeiffer 64 learning_rate     3e-5 3e-5 3e-4 3e-4 3e-4 3e-4 3e-4 3e-4
+paper-houlsby roberta-large adapter_pfeiffer 64 learning_rate 3e-5 3e-5 3e-4 3e-4 3e-4 3e-4 3e-4 3e-4
 paper-houlsby roberta-large adapter_pfeiffer 64 max_tokens        128
 paper-houlsby roberta-large adapter_pfeiffer 16 examples_per_step 32
 paper-houlsby roberta-large adapter_pfeiffer 16 epochs            5 20 20 20 10 20 20 20
@@ -66,38 +69,38 @@ paper-houlsby roberta-large adapter_pfeiffer 16 learning_rate     3e-4
 paper-houlsby roberta-large adapter_pfeiffer 16 max_tokens        128
 paper-houlsby roberta-large adapter_houlsby  64 examples_per_step 32
 paper-houlsby roberta-large adapter_houlsby  64 epochs            10 5 10 10 5 20 20 10
-paper-houlsby roberta-large adapter_houlsby  64 learning_rate     3e-5 3e-4 3e-4 3e-4 3e-4 3e-4 3e-4 3e-4
+paper-houlsby roberta-large adapter_houlsby 64 learning_rate 3e-5 3e-4 3e-4 3e-4 3e-4 3e-4 3e-4 3e-4
 paper-houlsby roberta-large adapter_houlsby  64 max_tokens        128
 paper-houlsby roberta-large adapter_houlsby   8 examples_per_step 32
 paper-houlsby roberta-large adapter_houlsby   8 epochs            10 5 10 10 5 20 20 10
 paper-houlsby roberta-large adapter_houlsby   8 learning_rate     3e-4
 paper-houlsby roberta-large adapter_houlsby   8 max_tokens        128
-"""
+"""  # noqa: E501
 # microsoft/LoRA@c4593f0 examples/NLU/*.sh; the batch is that of one device.
 SCRIPTS = """
 scripts       roberta-base  lora              8 a_device          16 16 16 32 32 16 32 16
 scripts       roberta-base  lora              8 devices           8 8 8 2 8 8 8 8
 scripts       roberta-base  lora              8 epochs            30 60 30 80 25 25 80 40
-scripts       roberta-base  lora              8 learning_rate     5e-4 5e-4 4e-4 4e-4 4e-4 5e-4 5e-4 4e-4
+scripts roberta-base lora 8 learning_rate 5e-4 5e-4 4e-4 4e-4 4e-4 5e-4 5e-4 4e-4
 scripts       roberta-base  lora              8 max_tokens        512
 scripts       roberta-large lora              8 a_device          4 8 4 4 4 4 8 4
 scripts       roberta-large lora              8 devices           8
 scripts       roberta-large lora              8 epochs            10 10 20 20 10 20 20 10
-scripts       roberta-large lora              8 learning_rate     3e-4 4e-4 3e-4 3e-4 2e-4 3e-4 4e-4 3e-4
+scripts roberta-large lora 8 learning_rate 3e-4 4e-4 3e-4 3e-4 2e-4 3e-4 4e-4 3e-4
 scripts       roberta-large lora              8 max_tokens        128 512 512 128 512 512 512 128
 """
 FAIRSEQ = """
-paper         roberta-large ft                0 learning_rate     1e-5 1e-5 1e-5 1e-5 1e-5 1e-5 2e-5 2e-5
+paper roberta-large ft 0 learning_rate 1e-5 1e-5 1e-5 1e-5 1e-5 1e-5 2e-5 2e-5
 paper         roberta-large ft                0 examples_per_step 32 32 16 16 32 32 16 16
 paper         roberta-large ft                0 epochs            10
-paper         roberta-large ft                0 updates           123873 20935 2296 5336 33112 113272 2036 3598
-paper         roberta-large ft                0 warmup            7432 1256 137 320 1986 28318 122 214
+paper roberta-large ft 0 updates 123873 20935 2296 5336 33112 113272 2036 3598
+paper roberta-large ft 0 warmup 7432 1256 137 320 1986 28318 122 214
 """
 
 
 @functools.cache
-def rows() -> tuple[dict, ...]:
-    return tuple(registry.read_rows("hparams.csv"))
+def rows() -> tuple[registry.HparamRow, ...]:
+    return registry.read_hparam_rows()
 
 
 def hparams(protocol: str, model: str, task: str, method: str = "lora", rank: int = 8) -> Hparams:
@@ -134,12 +137,18 @@ def test_every_cell_of_every_shipped_config_resolves():
 
 
 def test_the_paper_config_has_every_row_of_table_2_on_roberta():
-    """Each figure of RoBERTa in the paper's Table 2 meets a cell; no cell of ours is without one."""
+    """Each RoBERTa value of the paper's Table 2 has a cell, and each cell has a value."""
     loaded = grid.load(read(str(ROOT / "config/paper.yaml")))
     published = {
-        Cell(*(fact[key] for key in ("model", "task", "method", "weights")), int(fact["rank"]), fact["protocol"] or "paper")
+        Cell(
+            *(fact[key] for key in ("model", "task", "method", "weights")),
+            rank=int(fact["rank"]),
+            protocol=fact["protocol"] or "paper",
+        )
         for fact in loaded.published
-        if fact["table"] == "table2" and fact["source"].startswith("arXiv") and fact["task"] in TASKS
+        if fact["table"] == "table2"
+        and fact["source"].startswith("arXiv")
+        and fact["task"] in TASKS
         and fact["model"] in ("roberta-base", "roberta-large")
     }  # fmt: skip
     assert published == set(loaded.tables["table2"].cells) and len(published) == 12 * 8
@@ -223,14 +232,13 @@ def test_fine_tuning_is_fairseqs():
     )
     assert ours(of, "warmup_frac") == fractions and fractions[TASKS.index("qqp")] == 0.25
     one = hparams("paper", "roberta-base", "rte", "ft", 0)
-    assert (one.weight_decay, one.adam_beta1, one.adam_beta2, one.adam_epsilon, one.max_grad_norm) == (
-        0.1, 0.9, 0.98, 1e-6, 0,
-    )  # fmt: skip
+    assert (one.weight_decay, one.adam_beta1, one.adam_beta2) == (0.1, 0.9, 0.98)
+    assert (one.adam_epsilon, one.max_grad_norm) == (1e-6, 0)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_runs_where_it_may(method):
-    """On base and large under the paper's protocols, and on the demo's model; LoRA† is of large alone."""
+    """On base and large under the paper's protocols, and on the demo's model; LoRA† on large."""
     for protocol, models in (
         ("paper", ("roberta-base", "roberta-large")),
         (
@@ -246,7 +254,7 @@ def test_every_method_runs_where_it_may(method):
 
 
 def test_lora_takes_nothing_that_has_no_meaning_for_it():
-    """Of a model that a protocol has no row for, alpha is lacking; it is not the number that other methods carry."""
+    """Without a row for a model, alpha is missing; it is not taken from another method."""
     for protocol in ("paper", "paper-houlsby", "scripts"):
         with pytest.raises(
             ConfigError, match="alpha: no row" if protocol != "scripts" else "epochs: no row"
@@ -260,20 +268,17 @@ def test_lora_takes_nothing_that_has_no_meaning_for_it():
 
 def test_every_row_speaks_of_something_that_is_there():
     models = {source.name for source in registry.read_sources().values() if source.role == "model"}
-    keys = [
-        tuple(value for key, value in row.items() if key not in ("value", "source"))
-        for row in rows()
-    ]
+    keys = [astuple(row)[:6] for row in rows()]
     assert len(keys) == len(set(keys))
     for row in rows():
-        assert row["method"] in ("*", *METHODS) and row["model"] in ("*", *models), row
-        assert row["task"] in ("*", *registry.read_tasks()) and re.fullmatch(
-            r"\*|[1-9][0-9]*", row["rank"]
-        ), row
-        parse_setting(row["name"], row["value"], rank=8)
+        assert row.method in ("*", *METHODS) and row.model in ("*", *models), row
+        assert row.task in ("*", *registry.read_tasks()), row
+        assert re.fullmatch(r"\*|[1-9][0-9]*", row.rank), row
+        parse_setting(row.name, row.value, rank=8)
 
 
-# model, method, weights, rank -> parameters without the head, the paper's label (Table 2), and how the two agree:
+# Model, method, weights, rank: parameters without the head, the paper's label (Table 2), and how
+# they agree:
 # "rounded" to the label's digits, "2^20" when a million is taken as 2^20, "" not at all.
 COUNTS = [
     ("roberta-base", "lora", "qv", 8, 294_912, "0.3M", "rounded"),
@@ -301,7 +306,11 @@ def shape_of(model: str):
         hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096
     )
     config = transformers.RobertaConfig(
-        vocab_size=50265, max_position_embeddings=514, type_vocab_size=1, pad_token_id=1, layer_norm_eps=1e-5,
+        vocab_size=50265,
+        max_position_embeddings=514,
+        type_vocab_size=1,
+        pad_token_id=1,
+        layer_norm_eps=1e-5,
         **(large if model == "roberta-large" else {}),
     )  # fmt: skip
     with torch.device("meta"):
@@ -312,9 +321,9 @@ def shape_of(model: str):
 def test_trainable_parameters_beside_the_papers(model, method, weights, rank, count, label, agree):
     cell = Cell(model, "sst2", method, weights, rank, "paper")
     settings = registry.resolve(rows(), cell, {})
-    member = packed_model.AdapterSpec(0, weights, rank, 2, settings, method, cell.first_layer)
-    assert packed_model.trainable_parameters(shape_of(model), member, head=False) == count
-    assert packed_model.trainable_parameters(shape_of(model), member) == count + HEADS[model]
+    member = methods.AdapterSpec(0, weights, rank, 2, settings, method, cell.first_layer)
+    assert methods.trainable_parameters(shape_of(model), member, head=False) == count
+    assert methods.trainable_parameters(shape_of(model), member) == count + HEADS[model]
     millions = [
         name
         for name, size in (("rounded", 10**6), ("2^20", 2**20))
@@ -324,8 +333,10 @@ def test_trainable_parameters_beside_the_papers(model, method, weights, rank, co
     labels = {
         fact["trainable"]
         for fact in registry.read_rows("published.csv")
-        if fact["table"] == "table2" and (fact["model"], fact["method"], fact["weights"]) == (model, method, weights)
-        and int(fact["rank"] or 0) == rank and fact["task"] == "sst2" and fact["source"].startswith("arXiv")
+        if fact["table"] == "table2"
+        and (fact["model"], fact["method"], fact["weights"]) == (model, method, weights)
+        and (int(fact["rank"] or 0), fact["task"]) == (rank, "sst2")
+        and fact["source"].startswith("arXiv")
     }  # fmt: skip
     assert labels == {label}
 
@@ -354,7 +365,8 @@ def test_two_rows_as_specific_that_differ_are_refused(folder):
         grid.load(config, folder)
     assert len(caught.value.problems) == 1
     assert caught.value.problems[0] == (
-        "protocol 'course', learning_rate: equally specific rows say 1e-4, 4e-4; make one more specific"
+        "protocol 'course', learning_rate: equally specific rows say 1e-4, 4e-4; make one "
+        "more specific"
     )
     add_row(
         folder,
@@ -397,11 +409,11 @@ def test_a_row_of_another_rank_decides_nothing(folder):
         ),
         (
             dict(protocols={"mine": {"base": "course"}, "other": {"base": "mine"}}),
-            r"protocols\.other\.base: got 'mine'; allowed: course, course-as-run, demo, paper, paper-houlsby, scripts",
+            r"protocols\.other\.base: got 'mine'; allowed: course, course-as-run, demo, paper, ",
         ),
         (
             dict(protocols={"paper": {"base": "course"}}),
-            "'paper' is a protocol of config/hparams.csv already",
+            "'paper' is already a protocol of config/hparams.csv",
         ),
         (
             dict(protocols={"mine": {"base": "course", "hed": "frozen"}}),
@@ -419,7 +431,8 @@ def test_a_row_of_another_rank_decides_nothing(folder):
                 tables__table6=None,
                 tables__table2__tasks=["mnli", "mrpc"],
             ),
-            "pack: mrpc starts from mnli, which the same job would train; leave task out of pack, or set start: pretrained",
+            "pack: mrpc starts from mnli, which the same job would train; leave task out of pack, "
+            "or set start: pretrained",
         ),
         (
             dict(protocol="scripts", tables__table2__baselines=[{"method": "bitfit"}]),
@@ -443,7 +456,7 @@ def test_a_chain_of_starts_is_refused(folder):
 
 
 def test_a_task_never_starts_from_itself():
-    """With one start for every run, the runs that it names begin with the pre-trained model and the others with them."""
+    """With one start for all runs, the runs of that task start from the pre-trained model."""
     loaded = grid.load(changed(overrides={"start": "mnli"}))
     starts = {
         (cell.task, cell.rank): loaded.start_of(cell)
@@ -457,10 +470,10 @@ def test_a_task_never_starts_from_itself():
 
 
 def test_the_advice_against_a_start_in_the_same_pack_holds():
-    """Without task in pack, or from the pre-trained model, it loads; the start that no table asks for is trained too."""
+    """Without task in pack, or with start: pretrained, it loads; the start is trained too."""
     config = dict(protocol="paper", tables__table6=None, tables__table2__tasks=["mrpc"])
     apart = grid.load(changed(**config))
-    assert [cell.task for cell in apart.asked] == ["mrpc"] and [
+    assert [cell.task for cell in apart.table_cells] == ["mrpc"] and [
         cell.task for cell in apart.cells
     ] == ["mrpc", "mnli"]
     assert (
@@ -483,7 +496,7 @@ def test_a_protocol_of_ones_own_is_another_with_changes():
 
 
 def test_the_paper_config_is_a_dag_with_an_edge_from_mnli(tmp_path):
-    """A dry run of all of it: the jobs, and the runs that MRPC's, RTE's and STS-B's jobs wait for."""
+    """Dry run of paper.yaml: the jobs, and the runs that MRPC, RTE and STS-B wait for."""
     output = snakemake("-n", "--configfile", ROOT / "config/paper.yaml", "--directory", tmp_path)
     jobs = re.findall(r"rule train:\n +input: (.*)\n +output: (.*)\n", output)
     assert len(jobs) == 114 and not (tmp_path / "results").exists()
@@ -499,3 +512,54 @@ def test_the_paper_config_is_a_dag_with_an_edge_from_mnli(tmp_path):
             and cell.task in ("mrpc", "rte", "stsb")
         )
         assert found == ({f"paper/{cell.model}/mnli/lora/qv/r8"} if waits else set()), cell
+
+
+def test_the_most_specific_row_wins_and_a_tie_is_an_error():
+    cell = Cell("m", "t", "lora", "q", 1, "p")
+
+    def row(value, method="*", model="*", task="*"):
+        return registry.HparamRow("p", method, model, task, "*", "epochs", value, "")
+
+    others = hparams("demo", "minilm", "sst2").as_dict()
+    del others["epochs"]
+    assert (
+        registry.resolve([row("3"), row("5", task="t"), row("9", task="u")], cell, others).epochs
+        == 5
+    )
+    with pytest.raises(ConfigError, match="equally specific rows say 5, 6"):
+        registry.resolve([row("5", task="t"), row("6", model="m")], cell, others)
+
+
+def test_paper_protocol_is_table_9():
+    """Spot checks against Table 9 of the paper: RoBERTa-base CoLA and large RTE."""
+    cola = registry.resolve(rows(), Cell("roberta-base", "cola", "lora", "qv", 8, "paper"), {})
+    assert (
+        cola.examples_per_step,
+        cola.epochs,
+        cola.learning_rate,
+        cola.alpha,
+        cola.max_tokens,
+    ) == (32, 80, 4e-4, 8, 512)
+    rte = registry.resolve(rows(), Cell("roberta-large", "rte", "lora", "qv", 8, "paper"), {})
+    assert (rte.examples_per_step, rte.epochs, rte.learning_rate, rte.alpha, rte.max_tokens) == (
+        8,
+        20,
+        4e-4,
+        16,
+        512,
+    )
+
+
+def test_every_fact_has_a_source():
+    for name in registry.FACTS:
+        for row in registry.read_rows(name):
+            assert row["source"], (name, row)
+
+
+def test_a_broken_fact_table_names_its_lines(tmp_path):
+    (tmp_path / "tasks.csv").write_text(",".join(registry.FACTS["tasks.csv"]) + "\nsst2,SST-2\n")
+    with pytest.raises(ConfigError, match="line 2 has 2 cells; expected 10"):
+        registry.read_rows("tasks.csv", tmp_path)
+    (tmp_path / "sources.csv").write_text("name,kind\n")
+    with pytest.raises(ConfigError, match="the header is 'name,kind'"):
+        registry.read_rows("sources.csv", tmp_path)

@@ -1,7 +1,7 @@
-"""Claims about agreement: when the runs of a training job may rest. Made runs; each change is one that a user makes."""
+"""When the runs of a training job are up to date. Synthetic runs; users make such changes."""
 
 import json
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import pytest
 from helpers.synthetic import epochs, load, table, write_run
@@ -14,7 +14,7 @@ TABLES = dict(table2=table(["roberta-base"], ["mnli", "mrpc"]), table6=None)
 
 @pytest.fixture
 def made(tmp_path):
-    """A grid whose MRPC starts from MNLI, with all its runs and tokens, and whether a cell's runs rest under a grid."""
+    """A grid whose MRPC starts from MNLI, with all runs and tokens, and a check of a cell."""
     asked = load(protocol="paper", seeds=[0, 1], tables=TABLES, overrides=dict(epochs=2))
     mnli, mrpc = asked.cells
 
@@ -40,56 +40,51 @@ def made(tmp_path):
                 asked, cell, seed, tmp_path / "runs", epochs([0.9] * 2), files=files, start=start
             )
 
-    def rests(cell, grid=asked, seeds=(0, 1)) -> bool:
-        return verify.settled(grid, cell, seeds, tmp_path / "runs", tokens_json)
+    def is_current(cell, grid=asked, seeds=(0, 1)) -> bool:
+        return verify.up_to_date(grid, cell, seeds, tmp_path / "runs", tokens_json)
 
-    assert rests(mnli) and rests(mrpc)
-    return asked, mnli, mrpc, rests, tmp_path
+    assert is_current(mnli) and is_current(mrpc)
+    return asked, mnli, mrpc, is_current, tmp_path
 
 
 def changed(path, **values):
     write_json(path, json.loads(path.read_text()) | values)
 
 
-def test_a_changed_setting_of_one_task_wakes_it_and_what_starts_from_it(made):
-    asked, mnli, mrpc, rests, _ = made
+def test_a_changed_setting_outdates_its_task_and_what_starts_from_it(made):
+    asked, mnli, mrpc, is_current, _ = made
 
     def at_another_rate(task: str):
-        at = dict(
-            protocol="paper",
-            method="lora",
-            model="roberta-base",
-            task=task,
-            rank="*",
-            name="learning_rate",
-        )
-        rows = [
-            row | (dict(value="7e-4") if row.items() >= at.items() else {})
+        of_task = ("paper", "lora", "roberta-base", task, "*", "learning_rate")
+        rows = tuple(
+            replace(row, value="7e-4") if astuple(row)[:6] == of_task else row
             for row in asked.hparam_rows
-        ]
-        assert tuple(rows) != asked.hparam_rows
-        return replace(asked, hparam_rows=tuple(rows))
+        )
+        assert rows != asked.hparam_rows
+        return replace(asked, hparam_rows=rows)
 
-    assert not rests(mnli, at_another_rate("mnli")) and not rests(mrpc, at_another_rate("mnli"))
-    assert rests(mnli, at_another_rate("mrpc")) and not rests(mrpc, at_another_rate("mrpc"))
+    assert not is_current(mnli, at_another_rate("mnli")) and not is_current(
+        mrpc, at_another_rate("mnli")
+    )
+    assert is_current(mnli, at_another_rate("mrpc")) and not is_current(
+        mrpc, at_another_rate("mrpc")
+    )
 
 
 @pytest.mark.parametrize(
-    "name, wakes",
+    "name, outdated",
     [("glue-mrpc", {"mrpc"}), ("glue-mnli", {"mnli", "mrpc"}), ("roberta-base", None)],
 )
-def test_another_source_wakes_what_was_trained_on_it(made, name, wakes):
-    asked, mnli, mrpc, rests, folder = made
+def test_another_source_outdates_the_runs_trained_on_it(made, name, outdated):
+    asked, mnli, mrpc, is_current, folder = made
     moved = replace(asked.sources[name], revision="0" * 40)
     other = replace(asked, sources=asked.sources | {name: moved})
-    assert {cell.task for cell in (mnli, mrpc) if not rests(cell, other)} == (
-        wakes or {"mnli", "mrpc"}
+    assert {cell.task for cell in (mnli, mrpc) if not is_current(cell, other)} == (
+        outdated or {"mnli", "mrpc"}
     )
-    (
-        folder / "mrpc/tokens.json"
-    ).unlink()  # also where what was prepared is gone: the runs know what they stood on
-    assert not rests(mrpc, other)
-    assert rests(mrpc)
+    (folder / "mrpc/tokens.json").unlink()  # without tokens, run.json still names the source
+    assert not is_current(mrpc, other)
+    assert is_current(mrpc)
 
 
 @pytest.mark.parametrize(
@@ -101,21 +96,21 @@ def test_another_source_wakes_what_was_trained_on_it(made, name, wakes):
         dict(format="csv"),
     ],
 )
-def test_another_reading_of_a_task_wakes_it(made, change):
-    asked, mnli, mrpc, rests, _ = made
+def test_a_changed_task_outdates_its_runs(made, change):
+    asked, mnli, mrpc, is_current, _ = made
     other = replace(asked, tasks=asked.tasks | dict(mrpc=replace(asked.tasks["mrpc"], **change)))
-    assert rests(mnli, other) and not rests(mrpc, other)
+    assert is_current(mnli, other) and not is_current(mrpc, other)
 
 
-def test_a_run_that_is_missing_or_damaged_and_a_start_that_was_trained_again_wake(made):
-    asked, mnli, mrpc, rests, folder = made
-    assert not rests(mnli, seeds=(0, 1, 2))
+def test_missing_and_damaged_runs_and_retrained_starts_outdate(made):
+    asked, mnli, mrpc, is_current, folder = made
+    assert not is_current(mnli, seeds=(0, 1, 2))
     record = folder / "runs" / mnli.path / "seed1/run.json"
     changed(record, files={verify.ADAPTER: "bb" * 32})
-    assert rests(mnli) and not rests(mrpc)
+    assert is_current(mnli) and not is_current(mrpc)
     changed(record, files={verify.ADAPTER: "a1" * 32}, results_version=1)
-    assert not rests(mnli) and not rests(mrpc)
+    assert not is_current(mnli) and not is_current(mrpc)
     record.write_text("{")
-    assert not rests(mnli)
+    assert not is_current(mnli)
     (folder / "runs" / mrpc.path / "seed0/metrics.csv").unlink()
-    assert not rests(mrpc)
+    assert not is_current(mrpc)

@@ -1,8 +1,8 @@
-"""A small training job to disturb, what it gives when nobody disturbs it, and the comparison of the two.
+"""A small training job for fault injection, and the comparison with its undisturbed outputs.
 
-The job is the real command over a tiny model and a tiny data set: three runs of two kinds, two that share the base model
-and one that trains it. It runs either as a process of its own or, ten times as quickly, as a fork of a server that has
-imported torch; both must give the same bytes.
+The job is the real command with a tiny model and data set: two LoRA runs that share a base model,
+and one of BitFit. It is a subprocess or, ten times as fast, a fork of a server that has imported
+torch. Both must give the same bytes.
 """
 
 import dataclasses
@@ -31,14 +31,15 @@ from lora.experiment import jobs, registry
 from lora.experiment.cell import Cell
 from lora.experiment.source import Source
 
-LIMIT_S = 600  # that no job of this size takes
+LIMIT_S = 600  # far more than such a job takes
 CELLS = (
     ("lora", "qv", 4, 3),
     ("lora", "qkvo", 2, 2),
     ("bitfit", "bias", 0, 2),
 )  # method, weights, rank, epochs
-CHANGING = ("speed", "finished", "commit", "seal")  # keys of run.json that two equal runs differ in
-LOOKING = threading.Lock()
+# Keys of run.json that differ between equal runs.
+CHANGING = ("speed", "finished", "commit", "checksum", "seal")
+PROCESS_LOCK = threading.Lock()
 TESTS = str(ROOT / "tests")
 
 
@@ -47,33 +48,36 @@ def cell_of(method: str, weights: str, rank: int) -> Cell:
 
 
 class Lost(Exception):
-    """What a fault must not do."""
+    """Data was lost, or a job behaved as it must not."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a job ended: its exit status, negative for a signal, and what it wrote to standard error."""
+    """A finished job: its exit status, negative for a signal, and its standard error."""
 
     status: int
     errors: str
 
     @property
     def message(self) -> str:
-        """What the command said last of all, without its time; empty where it said nothing of the kind."""
+        """The last message of the command, without its time; empty if there is none."""
         found = re.findall(r"^\S+ \S+ lora \w+: (.*(?:\n  - .*)*)", self.errors, re.M)
         return found[-1] if found else ""
 
     @property
-    def taken_up(self) -> int:
-        """Runs that went on from saved state, or were written out from it."""
-        return self.errors.count(" goes on after epoch ") + self.errors.count(
-            " is finished already"
+    def resumed(self) -> int:
+        """How many runs resumed from saved state, or were written from it."""
+        return self.errors.count(" resumes after epoch ") + self.errors.count(
+            " is finished: outputs written"
         )
 
 
 class Job:
-    """A job under way, whose standard error is read as it comes. Jobs are started and looked at under one lock:
-    multiprocessing looks at all its processes whenever it starts one, and two looks at once lose an exit status."""
+    """A running job, whose standard error is read as it comes.
+
+    Jobs are started and polled under one lock: multiprocessing polls all its processes whenever it
+    starts one, and two polls at once lose an exit status.
+    """
 
     def __init__(self, process, errors, killed: list):
         self.process, self._parts, self._killed = process, [], killed
@@ -89,7 +93,7 @@ class Job:
         return self._status() is None
 
     def _status(self) -> int | None:
-        with LOOKING:
+        with PROCESS_LOCK:
             return (
                 self.process.poll()
                 if isinstance(self.process, subprocess.Popen)
@@ -101,7 +105,7 @@ class Job:
             os.kill(self.process.pid, number)
 
     def end(self) -> Ended:
-        """Wait for it; a job that hangs is killed and is lost."""
+        """Wait for the job. One that hangs is killed and counts as lost."""
         until = time.monotonic() + LIMIT_S
         while self.running:
             if time.monotonic() > until:
@@ -115,23 +119,29 @@ class Job:
 
 
 class Bench:
-    """Inputs in `folder`, and jobs over them; `whole` is what they give undisturbed, `calls` how often each place of
-    `hooks` is called in that, `took_s` how long it takes, `killed` every job that ended by kill -9."""
+    """Inputs in `folder`, and jobs that train on them.
+
+    Attributes:
+        expected: Outputs of an undisturbed job.
+        calls: Number of calls of each site of `hooks` in an undisturbed job.
+        took_s: Duration of an undisturbed job.
+        killed: Jobs that ended by kill -9.
+    """
 
     def __init__(self, folder: Path):
         self.folder, self._numbers, self.killed = Path(folder), itertools.count(), []
         model = make_model("bert", self.folder / "made")
         (model / "tokenizer.json").write_text("{}")
         self.model_dir, self.tokens_dir = self.folder / "model", make_tokens(self.folder / "tokens")
-        told = self.tokens_dir / "tokens.json"  # as of a real task, and sealed as prepared data are
-        told.write_text(
-            json.dumps(files.with_checksum(json.loads(told.read_text()) | dict(task="sst2")))
+        facts = self.tokens_dir / "tokens.json"  # as prepared data of a real task, with a checksum
+        facts.write_text(
+            json.dumps(files.with_checksum(json.loads(facts.read_text()) | dict(task="sst2")))
         )
         fetch.fetch(Source("tiny", "model", "file", str(model), "", "", ""), self.model_dir)
         self._server = _server(self.model_dir)
         apart = self.new()
         self.end_well(self.start(apart, forked=False))
-        self.whole = outputs(apart)
+        self.expected = outputs(apart)
         counted, counts = self.new(), self.folder / "calls.json"
         started = time.monotonic()
         self.end_well(self.start(counted, counts=str(counts)))
@@ -140,25 +150,27 @@ class Bench:
         self.check(counted)
 
     def new(self) -> Path:
-        """A folder that no job has used yet."""
+        """Return a new folder for a job."""
         return self.folder / f"job{next(self._numbers)}"
 
     def cells(
         self, changed: dict | None = None, tokens_dir: Path | None = None, cells=CELLS
     ) -> str:
-        """The job's cells as JSON, with other hyperparameters for the first one where some are given."""
+        """Return the job's cells as JSON; `changed` are hyperparameters of the first one."""
         listed = []
         for method, weights, rank, epochs in cells:
             cell = cell_of(method, weights, rank)
             given = OVERRIDES | dict(epochs=epochs) | ((changed or {}) if not listed else {})
             like = dataclasses.replace(cell, method="lora", weights="q", rank=max(1, rank))
-            hparams = registry.resolve(registry.read_rows("hparams.csv"), like, given)
-            listed.append(jobs.JobCell(cell, hparams, str(tokens_dir or self.tokens_dir)))
+            hparams = registry.resolve(registry.read_hparam_rows(), like, given)
+            listed.append(jobs.cell_entry(cell, hparams, str(tokens_dir or self.tokens_dir)))
         return jobs.to_json(listed)
 
-    def start(self, folder: Path, acts=(), limits=None, forked=True, counts=None, **changes) -> Job:
-        """The job over `folder`: outputs in its runs/, state in its state/; `changes` are those of `arguments`."""
-        return self.launch(self.arguments(folder, **changes), acts, limits, forked, counts)
+    def start(
+        self, folder: Path, injections=(), limits=None, forked=True, counts=None, **changes
+    ) -> Job:
+        """Start the job: outputs in <folder>/runs, state in <folder>/state (see `arguments`)."""
+        return self.launch(self.arguments(folder, **changes), injections, limits, forked, counts)
 
     def arguments(
         self, folder: Path, model_dir: Path | None = None, seeds=(0,), **cells
@@ -180,17 +192,19 @@ class Bench:
         ]
         return [*arguments, "--checkpoint-every-s", "0.05"]
 
-    def launch(self, arguments: list[str], acts=(), limits=None, forked=True, counts=None) -> Job:
-        """A command of lora, struck by `acts` under `limits` (see hooks.run), which takes a fork."""
+    def launch(
+        self, arguments: list[str], injections=(), limits=None, forked=True, counts=None
+    ) -> Job:
+        """Start a command of lora; `injections` and `limits` (see hooks.run) need a fork."""
         read, write = os.pipe()
         errors = multiprocessing.connection.Connection(write, readable=False)
         if forked:
             from faults import hooks
 
             process = self._server.Process(
-                target=hooks.run, args=(arguments, errors, list(acts), limits or {}, counts)
+                target=hooks.run, args=(arguments, errors, list(injections), limits or {}, counts)
             )
-            with LOOKING:
+            with PROCESS_LOCK:
                 process.start()
         else:
             environment = os.environ | dict(OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT))
@@ -201,7 +215,7 @@ class Bench:
         return Job(process, read, self.killed)
 
     def end_well(self, job: Job) -> Ended:
-        """The end of a job that nothing stands in the way of."""
+        """Wait for a job that must succeed."""
         ended = job.end()
         if ended.status:
             raise Lost(
@@ -209,32 +223,33 @@ class Bench:
             )
         return ended
 
-    def check(self, folder: Path, whole: dict[str, bytes] | None = None) -> None:
-        """Raise Lost unless the folder holds what an undisturbed job leaves, and nothing else."""
-        found, whole = outputs(folder), self.whole if whole is None else whole
+    def check(self, folder: Path, expected: dict[str, bytes] | None = None) -> None:
+        """Raise Lost unless the folder holds the outputs of an undisturbed job, and no others."""
+        found, expected = outputs(folder), self.expected if expected is None else expected
         differ = sorted(
-            name for name in found.keys() | whole.keys() if found.get(name) != whole.get(name)
+            name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)
         )
         if differ:
-            raise Lost(f"not as undisturbed: {', '.join(differ)}")
-        lying = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.tmp"))
-        if lying:
-            raise Lost(f"left lying about: {', '.join(lying)}")
+            raise Lost(f"not the undisturbed outputs: {', '.join(differ)}")
+        leftover = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.tmp"))
+        if leftover:
+            raise Lost(f"temporary files left: {', '.join(leftover)}")
 
-    def finish(self, folder: Path, whole: dict[str, bytes] | None = None, **options) -> Ended:
-        """Run the job again, undisturbed: every run with saved state takes it up, and all is as if nothing had happened."""
-        saved = states(folder)
+    def finish(self, folder: Path, expected: dict[str, bytes] | None = None, **options) -> Ended:
+        """Run the job again: every saved state must be resumed, and the outputs be complete."""
+        saved = saved_states(folder)
         ended = self.end_well(self.start(folder, **options))
-        if ended.taken_up != len(saved):
+        if ended.resumed != len(saved):
             raise Lost(
-                f"{len(saved)} runs had saved state, {ended.taken_up} took it up: {ended.errors[-1500:]}"
+                f"{len(saved)} runs had saved state, {ended.resumed} resumed it: "
+                f"{ended.errors[-1500:]}"
             )
-        self.check(folder, whole)
+        self.check(folder, expected)
         return ended
 
 
 def _server(model_dir: Path):
-    """The server whose forks are struck; it imports `hooks` before the first of them."""
+    """Start the server whose forks run the jobs; it imports `hooks` before the first fork."""
     context = multiprocessing.get_context("forkserver")
     wanted = dict(
         PYTHONPATH=os.pathsep.join([str(ROOT), TESTS]),
@@ -255,7 +270,7 @@ def _server(model_dir: Path):
 
 
 def outputs(folder: Path) -> dict[str, bytes]:
-    """Every file of the runs, by its place; of run.json what does not change from one time to the next."""
+    """Return the files of the runs by path; of run.json only what two equal runs share."""
     found = {}
     for path in sorted((folder / "runs").rglob("*")):
         if path.is_file() and path.suffix != ".tmp":
@@ -269,9 +284,11 @@ def outputs(folder: Path) -> dict[str, bytes]:
     return found
 
 
-def states(folder: Path) -> dict[str, tuple[int, int]]:
-    """(epoch, step) of every run with saved state, the newer of two whose tensors are those it names; read here, without the
-    code that is tested."""
+def saved_states(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return (epoch, step) of each run with saved state: of the newest one whose tensors match.
+
+    Read here without the code under test.
+    """
     found = {}
     for kept in sorted((folder / "state").glob("*")):
         for name in ("state.json", "before.json"):
@@ -285,9 +302,9 @@ def states(folder: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-def not_behind(before: dict[str, tuple[int, int]], folder: Path) -> None:
-    """Raise Lost where a state that was saved before a fault is there no more."""
-    now = states(folder)
-    gone = [name for name, place in before.items() if now.get(name, (-1, -1)) < place]
+def check_not_lost(before: dict[str, tuple[int, int]], folder: Path) -> None:
+    """Raise Lost if a state that was saved before a fault is gone."""
+    now = saved_states(folder)
+    gone = [name for name, step in before.items() if now.get(name, (-1, -1)) < step]
     if gone:
         raise Lost(f"saved state is gone: {', '.join(gone)}")

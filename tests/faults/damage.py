@@ -1,4 +1,4 @@
-"""Files that are cut off or have one bit turned around: found out, and either done without or named in a message."""
+"""Truncate files or flip a bit: the damage is found, and either recovered or named in a message."""
 
 import json
 import shutil
@@ -7,12 +7,12 @@ from pathlib import Path
 from random import Random
 
 import yaml
-from faults.bench import CELLS, Bench, Lost, cell_of, states
+from faults.bench import CELLS, Bench, Lost, cell_of, saved_states
 from faults.scarce import one_message
 from helpers.models import ROOT
 from helpers.training import OVERRIDES
 
-DAMAGED = {  # what of a run's state -> its files
+DAMAGED = {  # part of a run's state -> its files
     "tensors": ("tensors",),
     "state.json": ("state.json",),
     "both states": ("tensors", "before.json"),
@@ -21,7 +21,7 @@ INPUTS = ("tokens.safetensors", "tokens.json", "model.safetensors", "config.json
 
 
 def damage(path: Path, random: Random) -> None:
-    """One bit turned around, or the end cut off."""
+    """Flip one bit of a file, or truncate it."""
     content = bytearray(path.read_bytes())
     if random.random() < 0.5:
         content[random.randrange(len(content))] ^= 1 << random.randrange(8)
@@ -31,32 +31,38 @@ def damage(path: Path, random: Random) -> None:
 
 
 def of_state(bench: Bench, random: Random, what: str) -> str:
-    """Of a run that was killed with two states saved; the state before takes its place, also where the next kill comes just
-    as the place is taken, or, with both damaged, the run begins again. The other run's state is taken up in any case."""
+    """Damage the state of a killed run that has two saved states.
+
+    The previous state takes over, also if the next kill comes during the replacement. With both
+    damaged, the run starts again. The other run's state is resumed in any case.
+    """
     folder = bench.new()
-    act = dict(place="step", call=random.randint(8, 18), when="after", do="kill")
-    bench.start(folder, [act]).end()
-    saved = states(folder)
+    injection = dict(site="step", call=random.randint(8, 18), when="after", do="kill")
+    bench.start(folder, [injection]).end()
+    saved = saved_states(folder)
     kept = folder / "state" / random.choice(sorted(saved))
     tensors = kept / json.loads((kept / "state.json").read_text())["file"]
     for name in DAMAGED[what]:
         damage(tensors if name == "tensors" else kept / name, random)
-    told = ""
+    errors = ""
     if what != "both states" and random.random() < 0.5:
-        act = dict(place="rename before.json", call=random.randint(1, 2), when="after", do="kill")
-        told = bench.start(folder, [act]).end().errors
+        injection = dict(
+            site="rename before.json", call=random.randint(1, 2), when="after", do="kill"
+        )
+        errors = bench.start(folder, [injection]).end().errors
     ended = bench.end_well(bench.start(folder))
     bench.check(folder)
     expected = len(saved) - (what == "both states")
-    if ended.taken_up != expected or "not used" not in told + ended.errors:
+    if ended.resumed != expected or "not used" not in errors + ended.errors:
         raise Lost(
-            f"{expected} of {len(saved)} states can be taken up, {ended.taken_up} were: {ended.errors[-1500:]}"
+            f"{expected} of {len(saved)} states can be resumed, {ended.resumed} were: "
+            f"{ended.errors[-1500:]}"
         )
     return ""
 
 
 def of_input(bench: Bench, random: Random, name: str) -> str:
-    """Found out before anything is trained on it, in a job that begins or goes on; mended, the job goes through."""
+    """Damage an input: the job finds it before it trains, and succeeds once it is restored."""
     folder = bench.new()
     inputs = dict(
         tokens_dir=bench.folder / f"{folder.name}-tokens",
@@ -66,45 +72,45 @@ def of_input(bench: Bench, random: Random, name: str) -> str:
     shutil.copytree(bench.model_dir, inputs["model_dir"])
     path = inputs["tokens_dir" if name.startswith("tokens") else "model_dir"] / name
     if random.random() < 0.5:
-        act = dict(place="step", call=random.randint(2, 18), when="after", do="kill")
-        bench.start(folder, [act], **inputs).end()
-    before, whole = states(folder), path.read_bytes()
+        injection = dict(site="step", call=random.randint(2, 18), when="after", do="kill")
+        bench.start(folder, [injection], **inputs).end()
+    before, expected = saved_states(folder), path.read_bytes()
     damage(path, random)
     ended = bench.start(folder, **inputs).end()
-    said = one_message(ended, path.parent) if ended.status else ""
-    if not ended.status:  # a bit that says nothing, such as one in a name that is not used
+    message = one_message(ended, path.parent) if ended.status else ""
+    if not ended.status:  # the bit has no effect, such as one in an unused name
         bench.check(folder)
-    path.write_bytes(whole)
-    if not {*before} <= {*states(folder)}:
+    path.write_bytes(expected)
+    if not {*before} <= {*saved_states(folder)}:
         raise Lost("saved state is gone")
     bench.finish(folder, **inputs)
-    return said
+    return message
 
 
 def of_output(bench: Bench, random: Random, name: str) -> str:
-    """Of a finished run: what collects results refuses it by name, and the same command writes it again, untrained."""
+    """Damage an output: `collect` names it, and the same job writes it again without training."""
     folder = bench.new()
     bench.end_well(bench.start(folder))
     bench.end_well(_collect(bench, folder))
-    whole = (folder / "runs.csv").read_bytes()
+    expected = (folder / "runs.csv").read_bytes()
     method, weights, rank, _ = CELLS[0]
     run = folder / "runs" / cell_of(method, weights, rank).path / "seed0"
     damage(run / name, random)
     ended = _collect(bench, folder).end()
     if ended.status:
-        said = one_message(ended, f"{run.parent.name}/{run.name}")
-    elif (folder / "runs.csv").read_bytes() != whole:
+        message = one_message(ended, f"{run.parent.name}/{run.name}")
+    elif (folder / "runs.csv").read_bytes() != expected:
         raise Lost(f"a damaged {name} was collected")
     else:
-        said = ""
+        message = ""
     (folder / "runs.csv").unlink()
     if " epoch 1/" in bench.finish(folder).errors:
         raise Lost("a finished run was trained again")
-    return said
+    return message
 
 
 def _collect(bench: Bench, folder: Path):
-    """What is made of the finished runs of the first cell, in runs.csv."""
+    """Collect the finished runs of the first cell into runs.csv."""
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     method, weights, rank, epochs = CELLS[0]
     table = dict(models=["tiny"], tasks=["sst2"], method=method, weights=[weights], ranks=[rank])

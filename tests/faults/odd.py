@@ -1,5 +1,4 @@
-"""Odd circumstances: a clock that jumps, numbers that are not finite, two jobs at once. No run suffers from another one, nor
-from the time of day."""
+"""A clock that jumps, values that are not finite, and two jobs on one state directory."""
 
 import json
 import math
@@ -16,20 +15,20 @@ RUNS = [f"runs/{cell_of(method, weights, rank).path}/seed0" for method, weights,
 
 
 def clock_moved(bench: Bench, random: Random, sign: int) -> str:
-    """By up to a day at every look, from the start and again after a kill."""
+    """Move the clock by up to a day at every reading, from the start and after a kill."""
     folder = bench.new()
-    act = dict(place="", do="move the clock", by_s=sign * random.uniform(1, 86400))
+    moved = dict(site="", do="move the clock", by_s=sign * random.uniform(1, 86400))
     kill = dict(
-        place="step", call=random.randint(1, bench.calls["step"] - 1), when="after", do="kill"
+        site="step", call=random.randint(1, bench.calls["step"] - 1), when="after", do="kill"
     )
-    bench.start(folder, [act, kill]).end()
-    bench.end_well(bench.start(folder, [act]))
+    bench.start(folder, [moved, kill]).end()
+    bench.end_well(bench.start(folder, [moved]))
     bench.check(folder)
     return ""
 
 
 def not_finite(bench: Bench, random: Random, do: str) -> str:
-    """One run of a pack stops with a row that says so; the others, and that run where nothing happens to it, are as ever."""
+    """One run of a pack stops with status non_finite; the other runs are not affected."""
     folder = bench.new()
     if do == "learning rate":
         options, epoch = dict(changed=dict(learning_rate=1e30)), 1
@@ -38,30 +37,31 @@ def not_finite(bench: Bench, random: Random, do: str) -> str:
         call = random.randint(1, 18)
         options, epoch = {}, math.ceil(call / 6)
         ended = bench.end_well(
-            bench.start(folder, [dict(place="gradients", call=call, when="after", do=do)])
+            bench.start(folder, [dict(site="gradients", call=call, when="after", do=do)])
         )
     hit, others = RUNS[0], RUNS[1:]
     found = outputs(folder)
-    for name, content in bench.whole.items():
+    for name, content in bench.expected.items():
         if name.startswith(tuple(others)) and found.get(name) != content:
-            raise Lost(f"a neighbour is not as undisturbed: {name}")
+            raise Lost(f"another run has other outputs than undisturbed: {name}")
     rows = files.read_csv(folder / hit / "metrics.csv", METRICS_COLUMNS)
     if [row["status"] for row in rows] != ["ok"] * (epoch - 1) + ["non_finite"] or not math.isnan(
         rows[-1]["train_loss"]
     ):
         raise Lost(
-            f"rows {[(row['epoch'], row['status']) for row in rows]}; expected non_finite in epoch {epoch}"
+            f"rows {[(row['epoch'], row['status']) for row in rows]}; "
+            f"expected non_finite in epoch {epoch}"
         )
     if json.loads((folder / hit / "run.json").read_text())["status"] != "non_finite":
         raise Lost("run.json does not say non_finite")
     again = bench.end_well(bench.start(folder, **options))
-    if again.taken_up != len(RUNS) or outputs(folder) != found or "Traceback" in ended.errors:
-        raise Lost("the failed run did not come back from its state as it was")
+    if again.resumed != len(RUNS) or outputs(folder) != found or "Traceback" in ended.errors:
+        raise Lost("the failed run was not restored from its state")
     return ""
 
 
 def two_jobs(bench: Bench, random: Random, killed: bool) -> str:
-    """The same command twice on one state directory: one waits, or says why not; no matter if one of them is killed."""
+    """Start the same command twice on one state directory: the second one waits."""
     folder = bench.new()
     first = bench.start(folder)
     time.sleep(random.random() * bench.took_s / 2)

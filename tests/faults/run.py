@@ -1,10 +1,11 @@
-"""Disturb small training jobs in every way that is listed here, and print what became of their results.
+"""Inject every kind of fault into small training jobs, and print a table of the results.
 
     python tests/faults/run.py --kills 200
 
-prints a Markdown table and exits with 1 if anything was lost: if, with the disturbance gone, the same command did not give
-the rows and adapters of a job that nobody disturbed, or if a job stopped without one message that says why. The instants,
-places and bits are drawn from `--seed`, each fault's from a generator of its own, so that one can be looked at again.
+prints a Markdown table. It exits with 1 if anything was lost: if the same command without the fault
+did not give the rows and adapters of an undisturbed job, or if a job stopped without one message
+that gives the reason. Times, sites and bits are drawn from `--seed`, with one generator per
+injection, so each can be repeated.
 """
 
 import argparse
@@ -34,13 +35,21 @@ from faults.kills import KILLS, STOPS
 from faults.odd import ODD
 from faults.scarce import SCARCE, Skipped
 
-MAKING = threading.Lock()
+SETUP_LOCK = threading.Lock()
 
 
 @dataclass
 class Fault:
-    """One kind of disturbance: what it does, and how often; and what became of it, a line for each time: what the job said,
-    why it was skipped, what was lost."""
+    """One kind of fault, and its results.
+
+    Attributes:
+        name: What happens to the job.
+        does: Injects it once; returns the job's message.
+        times: How often it is injected.
+        survived: Messages of the jobs that lost nothing.
+        skipped: Why it could not be injected.
+        lost: What was lost.
+    """
 
     name: str
     does: Callable[[Bench, Random], str]
@@ -57,7 +66,7 @@ class Fault:
 def faults(
     kills: int, times: int, workflows: tuple[str, ...] = tuple(workflow.WORKFLOW)
 ) -> list[Fault]:
-    """All of them: at least `kills` kills, shared out, and `times` of every other disturbance; those of `workflows` once."""
+    """Plan at least `kills` kills over all kinds, `times` of every other fault, and `workflows`."""
     found = [
         Fault(name, does, -(-round(kills * share) // each))
         for name, (does, each, share) in KILLS.items()
@@ -67,7 +76,7 @@ def faults(
 
 
 def _over_workflow(bench: Bench, random: Random, name: str) -> str:
-    with MAKING:
+    with SETUP_LOCK:
         if not hasattr(bench, "workflow"):
             bench.workflow = workflow.Workflow(bench.folder / "grid")
     return workflow.WORKFLOW[name](
@@ -76,9 +85,13 @@ def _over_workflow(bench: Bench, random: Random, name: str) -> str:
 
 
 def disturb(
-    bench: Bench, planned: list[Fault], seed: int, workers: int, told=lambda line: None
+    bench: Bench,
+    planned: list[Fault],
+    seed: int,
+    workers: int,
+    report: Callable[[str], object] = lambda line: None,
 ) -> list[Fault]:
-    """Do all of it, `workers` at a time; the faults come back with what became of them."""
+    """Inject all faults, `workers` at a time, and return them with their results."""
 
     def one(job: tuple[Fault, int]) -> tuple[Fault, str, str]:
         fault, number = job
@@ -87,28 +100,28 @@ def disturb(
         except Skipped as why:
             return fault, "skipped", str(why)
         except Lost as why:
-            told(f"{fault.name}, {number}: {why}")
+            report(f"{fault.name}, {number}: {why}")
             return fault, "lost", f"{fault.name}, {number}: {why}"
 
     with ThreadPoolExecutor(workers) as pool:
         jobs = [(fault, number) for fault in planned for number in range(fault.times)]
-        for fault, became, said in pool.map(one, jobs):
-            getattr(fault, became).append(said)
+        for fault, result, message in pool.map(one, jobs):
+            getattr(fault, result).append(message)
     return planned
 
 
 def table(done: list[Fault], kills: int) -> str:
-    """The faults as Markdown; `kills` is how many jobs were killed in all."""
-    lines = ["| fault | times | survived | lost | said |", "|---|---|---|---|---|"]
+    """Format the faults as a Markdown table; `kills` is the number of jobs killed in all."""
+    lines = ["| fault | times | survived | lost | messages |", "|---|---|---|---|---|"]
     for fault in done:
-        said = [one for one, _ in Counter(filter(None, fault.survived)).most_common(2)]
-        said += [f"skipped: {why}" for why in fault.skipped[:1]]
-        words = "; ".join(" ".join(one.split()) for one in said).replace("|", "/")
+        messages = [one for one, _ in Counter(filter(None, fault.survived)).most_common(2)]
+        messages += [f"skipped: {why}" for why in fault.skipped[:1]]
+        words = "; ".join(" ".join(one.split()) for one in messages).replace("|", "/")
         lines.append(
             f"| {fault.name} | {fault.done} | {len(fault.survived)} | {len(fault.lost)} | {words} |"
         )
     survived, lost = (
-        sum(len(getattr(fault, became)) for fault in done) for became in ("survived", "lost")
+        sum(len(getattr(fault, result)) for fault in done) for result in ("survived", "lost")
     )
     return "\n".join(
         [*lines, f"| all, with {kills} kills -9 | {survived + lost} | {survived} | {lost} | |"]
@@ -120,14 +133,14 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--kills", type=int, default=200, help="kills -9, over all kinds (default 200)"
+        "--kills", type=int, default=200, help="kill -9 in all, over all kinds (default 200)"
     )
     parser.add_argument(
-        "--times", type=int, default=5, help="how often every other disturbance (default 5)"
+        "--times", type=int, default=5, help="number of each other fault (default 5)"
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=2, help="disturbances at a time (default 2)")
-    parser.add_argument("--only", default="", help="faults with this in their name")
+    parser.add_argument("--workers", type=int, default=2, help="faults at a time (default 2)")
+    parser.add_argument("--only", default="", help="only faults with this text in their name")
     arguments = parser.parse_args()
     folder, started = Path(tempfile.mkdtemp(prefix="faults-")), time.monotonic()
     try:

@@ -1,4 +1,4 @@
-"""Snakemake over the jobs: killed, started twice, and with a rerun that deletes finished outputs and then fails."""
+"""Kill Snakemake, start it twice, and let a rerun that deleted finished outputs fail."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ EPOCHS = 20  # a few seconds of training
 
 
 class Workflow:
-    """A grid of one cell and two seeds over local folders, and what it gives undisturbed."""
+    """A grid of one cell and two seeds, and its undisturbed outputs in `expected`."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -27,10 +27,10 @@ class Workflow:
         make_glue(folder / "glue")
         self.base = folder / "base"
         self.snakemake(self.base)
-        self.whole = runs_of(self.base)
+        self.expected = runs_of(self.base)
 
     def new(self, name: str) -> Path:
-        """A folder with sources and tokens, and no runs yet."""
+        """Return a new folder with sources and tokens, but no runs."""
         folder = self.folder / name
         shutil.copytree(self.base, folder, ignore=shutil.ignore_patterns("runs", "state", "logs"))
         return folder
@@ -72,12 +72,16 @@ class Workflow:
 
     def start(self, folder: Path, *options, **config) -> subprocess.Popen:
         return subprocess.Popen(
-            self.command(folder, *options, **config), cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            self.command(folder, *options, **config),
+            cwd=ROOT,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             env=os.environ | dict(OMP_NUM_THREADS="1"),
-        )  # fmt: skip
+        )
 
     def snakemake(self, folder: Path, *options, status: int = 0, **config) -> str:
-        """Run it through; raise Lost unless it ends with this status."""
+        """Run Snakemake to its end; raise Lost unless it ends with this status."""
         with self.start(folder, *options, **config) as process:
             output = _output_of(process)
         if process.returncode != status:
@@ -86,28 +90,30 @@ class Workflow:
 
     def check(self, folder: Path) -> None:
         found = runs_of(folder)
-        differ = sorted(name for name in self.whole if found.get(name) != self.whole[name])
+        differ = sorted(name for name in self.expected if found.get(name) != self.expected[name])
         if differ:
-            raise Lost(f"not as undisturbed: {', '.join(differ)}")
+            raise Lost(f"not the undisturbed outputs: {', '.join(differ)}")
 
 
 def runs_of(folder: Path) -> dict[str, bytes]:
-    """Rows and adapters."""
+    """Return metrics.csv and adapter of each run, by path."""
     names = ("metrics.csv", "adapter_model.safetensors")
     paths = [path for path in (folder / "results/runs").rglob("*") if path.name in names]
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(paths)}
 
 
 @contextmanager
-def _under_way(workflow: Workflow, random: Random, folder: Path) -> Iterator[subprocess.Popen]:
-    """A Snakemake, some time after its job saved state for the first time; the job stands still (SIGSTOP) until it is
-    told to go on or killed, so that what follows finds it in mid-training however slow the machine is."""
+def _running(workflow: Workflow, random: Random, folder: Path) -> Iterator[subprocess.Popen]:
+    """Yield a Snakemake some time after its job first saved state.
+
+    The job is stopped (SIGSTOP), so the test finds it in mid-training on any machine.
+    """
     with workflow.start(folder) as process:
         try:
             until = time.monotonic() + LIMIT_S
             while not any((folder / "results/state").glob("*/state.json")):
                 if process.poll() is not None or time.monotonic() > until:
-                    raise Lost(f"no job is under way: {_output_of(process)[-3000:]}")
+                    raise Lost(f"no job is running: {_output_of(process)[-3000:]}")
                 time.sleep(0.02)
             time.sleep(random.random() / 2)
             if not _jobs(folder):
@@ -125,7 +131,7 @@ def _signal(folder: Path, number: int) -> None:
 
 
 def _output_of(process: subprocess.Popen) -> str:
-    """What a Snakemake says until its end."""
+    """Wait for a Snakemake, and return its output."""
     try:
         return process.communicate(timeout=LIMIT_S)[0]
     except subprocess.TimeoutExpired:
@@ -134,7 +140,7 @@ def _output_of(process: subprocess.Popen) -> str:
 
 
 def _jobs(folder: Path) -> list[int]:
-    """Training processes over a folder, by what the system says of all processes."""
+    """Return the training processes that run in a folder."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -145,29 +151,31 @@ def _jobs(folder: Path) -> list[int]:
                 and os.readlink(path.parent / "cwd") == str(folder)
             ):
                 found.append(int(path.parent.name))
-        except OSError:  # it has ended
+        except OSError:  # the process has ended
             continue
     return found
 
 
 def _refused(workflow: Workflow, folder: Path) -> str:
-    """What a second Snakemake says while a lock is there."""
+    """Start a second Snakemake, and return its message about the lock."""
     output = workflow.snakemake(folder, status=1)
-    told = [line for line in output.splitlines() if "cannot be locked" in line]
-    if not told:
-        raise Lost(f"no word of a lock: {output[-3000:]}")
-    return told[0].strip()
+    lines = [line for line in output.splitlines() if "cannot be locked" in line]
+    if not lines:
+        raise Lost(f"no message about a lock: {output[-3000:]}")
+    return lines[0].strip()
 
 
 def killed(workflow: Workflow, random: Random, folder: Path) -> str:
-    """kill -9 of Snakemake alone: its job goes on, a second Snakemake is refused by the lock; unlocked, it starts the job
-    anew beside the one that still runs."""
-    with _under_way(workflow, random, folder) as process:
+    """Kill Snakemake alone: its job continues, and the lock refuses a second Snakemake.
+
+    Unlocked, that one starts the job again while the first still runs.
+    """
+    with _running(workflow, random, folder) as process:
         process.kill()
         process.wait()
         if not _jobs(folder):
             raise Lost("the job ended with its Snakemake")
-        said = _refused(workflow, folder)
+        message = _refused(workflow, folder)
         workflow.snakemake(folder, "--unlock")
         _signal(folder, signal.SIGCONT)
         workflow.snakemake(folder, "--rerun-incomplete")
@@ -175,28 +183,28 @@ def killed(workflow: Workflow, random: Random, folder: Path) -> str:
         while _jobs(folder) and time.monotonic() < until:
             time.sleep(0.05)
     workflow.check(folder)
-    return said
+    return message
 
 
 def killed_with_its_job(workflow: Workflow, random: Random, folder: Path) -> str:
-    """As when a machine goes down."""
-    with _under_way(workflow, random, folder):
+    """Kill Snakemake and its job, as when a machine fails."""
+    with _running(workflow, random, folder):
         pass
     workflow.snakemake(folder, "--unlock")
     workflow.snakemake(folder, "--rerun-incomplete")
     workflow.check(folder)
     if not any(
-        "goes on after epoch" in path.read_text()
+        "resumes after epoch" in path.read_text()
         for path in (folder / "results/logs").rglob("train.log")
     ):
-        raise Lost("the saved state was not taken up")
+        raise Lost("the saved state was not resumed")
     return ""
 
 
 def started_twice(workflow: Workflow, random: Random, folder: Path) -> str:
-    """The second one is refused, the first goes through."""
-    with _under_way(workflow, random, folder) as first:
-        said = _refused(workflow, folder)
+    """Start a second Snakemake: it is refused, and the first one succeeds."""
+    with _running(workflow, random, folder) as first:
+        message = _refused(workflow, folder)
         _signal(folder, signal.SIGCONT)
         output = _output_of(first)
         if first.returncode:
@@ -204,33 +212,37 @@ def started_twice(workflow: Workflow, random: Random, folder: Path) -> str:
                 f"the first Snakemake ended with status {first.returncode}: {output[-3000:]}"
             )
     workflow.check(folder)
-    return said
+    return message
 
 
 def seed_added(workflow: Workflow, random: Random, folder: Path) -> str:
-    """Snakemake deletes the finished seeds' outputs, the job fails for the new one (damaged tokens), Snakemake deletes what
-    the job had restored; without the new seed, and with the tokens mended, the finished ones come back untrained."""
+    """Add a seed whose training fails.
+
+    Snakemake deletes the outputs of the finished seeds before the job, and again when the job fails
+    on damaged tokens. Without the new seed, and later with the tokens restored, the finished runs
+    are written from saved state and not trained again.
+    """
     workflow.snakemake(folder)
     tokens = next((folder / "results/tokens").rglob("tokens.safetensors"))
     content = tokens.read_bytes()
     tokens.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     workflow.snakemake(folder, seeds=(0, 1, 2), status=1)
     log = next((folder / "results/logs/train").rglob("train.log"))
-    said = log.read_text().rpartition("lora train: ")[2].strip()
+    message = log.read_text().rpartition("lora train: ")[2].strip()
     workflow.snakemake(folder)
     workflow.check(folder)
-    if log.read_text().count("is finished already") != 2:
+    if log.read_text().count("is finished: outputs written") != 2:
         raise Lost("finished runs were trained again")
     tokens.write_bytes(content)
     workflow.snakemake(folder, seeds=(0, 1, 2))
     workflow.check(folder)
     if "1 runs in lock-step" not in log.read_text():
         raise Lost("more than the new seed was trained")
-    return said
+    return message
 
 
 WORKFLOW = {
-    "kill -9 of Snakemake, its job runs on": killed,
+    "kill -9 of Snakemake, its job continues": killed,
     "kill -9 of Snakemake and its job": killed_with_its_job,
     "two Snakemakes on one directory": started_twice,
     "a seed added, whose training fails": seed_added,

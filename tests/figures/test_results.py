@@ -7,7 +7,7 @@ from helpers.figures import words
 from helpers.synthetic import load, make_runs, paper_grid, table
 
 from lora.figures import results, style
-from lora.tables import cells
+from lora.tables import cells, collect
 
 
 def drawn(figure: str, folder, place) -> str:
@@ -17,7 +17,7 @@ def drawn(figure: str, folder, place) -> str:
 
 
 def write_tables(asked, place):
-    cells.collect(asked, place / "runs", place / "runs.csv")
+    collect.collect(asked, place / "runs", place / "runs.csv")
     for name in asked.tables:
         cells.write(asked, place / "runs.csv", name, place / "tables")
     return place / "tables"
@@ -98,7 +98,7 @@ def test_one_point_of_nothing_published_says_nothing_about_parameters(tmp_path):
 def methods(tmp_path_factory):
     """The tables of config/paper.yaml, all methods on both models, with failed and missing runs of baselines."""
     place = tmp_path_factory.mktemp("methods")
-    two = load(config="paper.yaml").config["tables"]["table2"] | dict(tasks=["mnli", "cola", "rte"])
+    two = load(config="paper.yaml").config.as_dict()["tables"]["table2"] | dict(tasks=["mnli", "cola", "rte"])
     asked = paper_grid(seeds=(0, 1), tables=("table5", "table6"), changed=dict(table2=two))
     make_runs(
         asked, place / "runs", missing=[("rte", "all", 0, 0)], failed=[("cola", "both", 64, 1)]

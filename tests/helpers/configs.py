@@ -1,4 +1,4 @@
-"""Shared by tests."""
+"""The default config, with changes."""
 
 import copy
 
@@ -10,6 +10,7 @@ DEFAULT = yaml.safe_load((ROOT / "config/config.yaml").read_text())
 
 
 def changed(**changes) -> dict:
+    """Return the default config with changes; `a__b=1` sets key b of key a."""
     config = copy.deepcopy(DEFAULT)
     for path, value in changes.items():
         *parents, last = path.split("__")

@@ -8,22 +8,22 @@ import transformers
 from lora.adapters import peft_folder
 from lora.experiment import registry
 from lora.experiment.cell import Cell
-from lora.model import packed_model
+from lora.model import methods, packed_model, pretrained
 
 MODULES = dict(q="query", k="key", v="value", o="attention.output.dense")
 
 
-def member(seed=0, weights="qv", rank=4, num_labels=3, **changes) -> packed_model.AdapterSpec:
-    rows = registry.read_rows("hparams.csv")
+def member(seed=0, weights="qv", rank=4, num_labels=3, **changes) -> methods.AdapterSpec:
+    rows = registry.read_hparam_rows()
     hparams = registry.resolve(
         rows, Cell("m", "sst2", "lora", weights, rank, "course"), {"alpha": 6, **changes}
     )
-    return packed_model.AdapterSpec(seed, weights, rank, num_labels, hparams)
+    return methods.AdapterSpec(seed, weights, rank, num_labels, hparams)
 
 
 def packed(model_dir, *members) -> packed_model.PackedModel:
     model = packed_model.PackedModel(
-        packed_model.load_base(model_dir, torch.float64), list(members)
+        pretrained.load_base(model_dir, torch.float64), list(members)
     )
     torch.manual_seed(1)
     with torch.no_grad():
@@ -53,7 +53,7 @@ def padded(ids, types, lengths, pad):
 
 def peft_twin(model_dir, model, run, tmp_path):
     """The run as peft sees it: its exported adapter loaded onto transformers' own classification model."""
-    member = model.members[run]
+    member = model.specs[run]
     tensors = model.parameters_of(run)
     family = model.base.config.model_type
     peft_folder.write_adapter(

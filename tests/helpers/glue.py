@@ -1,4 +1,4 @@
-"""Shared by tests."""
+"""Folder with GLUE's official files. Tests that need them are skipped where it is absent."""
 
 import os
 from pathlib import Path

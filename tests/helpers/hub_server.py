@@ -1,13 +1,12 @@
-"""A stand-in for the Hugging Face hub on the loopback: as much of its HTTP API as the client libraries ask for, over
-folders, with faults on demand.
+"""A local stand-in for the Hugging Face hub: the HTTP API its clients use, with faults on demand.
 
-What a client sees is as on the hub: commits in every path, listings in pages, small files served from the repository
-under their git hash, large ones by a redirect to another host under their sha256, ranges, and errors told in headers
-(X-Error-Code). Xet storage, through which the hub gives large files to clients that can, is absent, as for a repository
-that has none; with `xet` it is announced and fails. Every request is kept, so that a test can say what was asked for; a
-path that the stand-in does not know is answered with 404 and kept in `unknown`.
+Clients see what the hub sends: commits in every path, listings in pages, small files with their git
+hash, large files by a redirect to another host with their SHA-256, ranges, and error codes in
+headers (X-Error-Code). Xet storage is absent, as for a repository without it; with `xet=True` it is
+announced and fails. All requests are recorded. Unknown paths give 404 and are in `unknown`.
 
-The protocol: huggingface_hub 2.4 (file_download.py, hf_api.py, utils/_http.py) and datasets 5.2 (load.py) as clients.
+Protocol: huggingface_hub 2.4 (file_download.py, hf_api.py, utils/_http.py) and datasets 5.2
+(load.py) as clients.
 """
 
 import hashlib
@@ -21,13 +20,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-LARGE = (
-    ".safetensors",
-    ".parquet",
-    ".bin",
-)  # kept outside git, as .gitattributes has it on the hub
-PAGE = 3  # entries of a listing at a time, so that clients must turn pages; the hub has 1000
-REFUSALS = {  # what the hub says: status, X-Error-Code, message
+LARGE = (".safetensors", ".parquet", ".bin")  # stored outside git
+PAGE = 3  # entries of a listing in one response, so that clients must turn pages; the hub has 1000
+REFUSALS = {  # answers of the hub: status, X-Error-Code, message
     "no revision": (404, "RevisionNotFound", "Invalid rev id"),
     "no file": (404, "EntryNotFound", "Entry not found"),
     "no repository": (401, "RepoNotFound", "Invalid username or password."),
@@ -65,7 +60,7 @@ class Repository:
         return path if path.is_file() else None
 
     def entries(self) -> dict[str, dict]:
-        """What a listing says of each folder and file, by path."""
+        """Return the entries of a listing by path."""
         entries = {}
         for path in sorted(self.folder.rglob("*")):
             name = path.relative_to(self.folder).as_posix()
@@ -89,14 +84,15 @@ def git_sha1(content: bytes) -> str:
 
 
 def pointer_of(content: bytes) -> bytes:
-    """What git holds in place of a large file."""
+    """Return the text that git stores in place of a large file."""
     oid = hashlib.sha256(content).hexdigest()
-    return f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len(content)}\n".encode()
+    version = "version https://git-lfs.github.com/spec/v1"
+    return f"{version}\noid sha256:{oid}\nsize {len(content)}\n".encode()
 
 
 @dataclass(eq=False)
 class Hub:
-    """The server, as a context: `with Hub(repositories) as hub:` and clients with HF_ENDPOINT=hub.address."""
+    """The server, used as `with Hub(repositories) as hub:`; set HF_ENDPOINT=hub.address."""
 
     repositories: list[Repository] = field(default_factory=list)
     requests: list[tuple[str, str]] = field(default_factory=list)  # method, path
@@ -126,11 +122,11 @@ class Hub:
 
     @property
     def storage(self) -> str:
-        """Where large files are: another host for a client, as on the hub."""
+        """Address of large files: another host for a client, as on the hub."""
         return f"http://localhost:{self.server.server_port}/storage"
 
     def fail(self, how: str, where: str = "", times: int | None = None) -> None:
-        """Answer requests whose path `where` is found in with a fault of FAULTS, all of them or only the first ones."""
+        """Fail requests whose path matches the pattern `where`: all, or the first `times`."""
         if how not in FAULTS:
             raise ValueError(f"fault is {how!r}; allowed: {', '.join(FAULTS)}")
         self.faults.append(dict(how=how, where=where, left=times))
@@ -146,7 +142,7 @@ class Hub:
         return None
 
     def log(self) -> str:
-        """The requests by path and count, in the order of the first of each."""
+        """Return the requests by path and count, in the order of the first of each."""
         return "\n".join(
             f"{count:4} {method:4} {path}"
             for (method, path), count in Counter(self.requests).items()
@@ -186,9 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(fault)
         elif path.startswith("/storage/"):
             self._file(*self._find(*path.removeprefix("/storage/").split("/", 2)), fault)
-        elif (
-            path == "/api/agent-harnesses"
-        ):  # which programs call themselves what, for the client's user agent
+        elif path == "/api/agent-harnesses":  # names of programs, for the client's user agent
             self._json(dict(standardEnvVars=[], harnesses={}))
         elif match := re.fullmatch(
             r"/api/(models|datasets)/([^/]+/[^/]+)/(tree|revision|paths-info)/([^/]+)(?:/(.+))?",
@@ -207,7 +201,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse("no file")
 
     def _repository(self, kind: str, name: str, revision: str) -> Repository | None:
-        """The commit that a path names; None, and it is refused, where there is none."""
+        """Return the commit that a path names; if there is none, refuse it and return None."""
         found = [one for one in self.hub.repositories if (one.kind, one.name) == (kind, name)]
         for one in found:
             if one.commit == revision:
@@ -247,9 +241,9 @@ class _Handler(BaseHTTPRequestHandler):
             )
 
     def _listing(self, entries: list[dict]) -> None:
-        asked = urlsplit(self.path)
-        start = int(parse_qs(asked.query).get("cursor", ["0"])[0])
-        address = f"{self.hub.address}{asked.path}?recursive=True&cursor={start + PAGE}"
+        url = urlsplit(self.path)
+        start = int(parse_qs(url.query).get("cursor", ["0"])[0])
+        address = f"{self.hub.address}{url.path}?recursive=True&cursor={start + PAGE}"
         more = start + PAGE < len(entries)
         self._json(
             entries[start : start + PAGE], {"Link": f'<{address}>; rel="next"'} if more else {}
@@ -269,11 +263,12 @@ class _Handler(BaseHTTPRequestHandler):
         elif file.endswith(LARGE):
             content = path.read_bytes()
             oid = hashlib.sha256(content).hexdigest()
+            below = path.relative_to(repository.folder).as_posix()
             headers = {
                 "X-Repo-Commit": repository.commit,
                 "X-Linked-Size": str(len(content)),
                 "X-Linked-Etag": f'"{oid}"',
-                "Location": f"{self.hub.storage}/{kind}/{oid}/{path.relative_to(repository.folder).as_posix()}",
+                "Location": f"{self.hub.storage}/{kind}/{oid}/{below}",
             }
             if self.hub.xet:
                 refresh = f"{self.hub.address}/api/{kind}/{name}/xet-read-token/{revision}"
@@ -293,14 +288,14 @@ class _Handler(BaseHTTPRequestHandler):
                 content = path.read_bytes()
                 if hashlib.sha256(content).hexdigest() == oid:
                     return content, {"ETag": f'"{oid}"'}
-        raise AssertionError(f"asked for {file} with sha256 {oid}, which no repository holds")
+        raise AssertionError(f"no repository has {file} with sha256 {oid}")
 
     def _file(self, content: bytes, headers: dict, fault: str | None) -> None:
-        """A file, or the rest of it from where a range starts. A cut always comes at the middle of the whole file."""
+        """Send a file, or its rest from the start of a range. A cut is in its middle."""
         total, start, status = len(content), 0, 200
-        if asked := self.headers.get("Range"):
-            self.hub.ranges.append(asked)
-            start, status = int(re.fullmatch(r"bytes=(\d+)-", asked).group(1)), 206
+        if wanted := self.headers.get("Range"):
+            self.hub.ranges.append(wanted)
+            start, status = int(re.fullmatch(r"bytes=(\d+)-", wanted).group(1)), 206
             headers = headers | {"Content-Range": f"bytes {start}-{total - 1}/{total}"}
         if fault == "other bytes":
             middle = total // 2
@@ -312,13 +307,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refuse(self, why: str, headers: dict | None = None) -> None:
         status, code, message = REFUSALS[why]
-        told = {"Content-Type": "application/json", "X-Error-Message": message} | (
-            {"X-Error-Code": code} if code else {}
-        )
-        self._send(status, json.dumps({"error": message}).encode(), told | (headers or {}))
+        sent = {"Content-Type": "application/json", "X-Error-Message": message} | (headers or {})
+        if code:
+            sent["X-Error-Code"] = code
+        self._send(status, json.dumps({"error": message}).encode(), sent)
 
     def _send(self, status: int, body: bytes, headers: dict, sent: bytes | None = None) -> None:
-        """Headers of the whole body, and of it what is really sent."""
+        """Send the headers of `body`, and `sent`, or `body` if that is None."""
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)

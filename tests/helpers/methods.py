@@ -16,4 +16,4 @@ WEIGHTS = dict(
 
 def hparams_of(**changes):
     cell = Cell("m", "sst2", "lora", "qv", 4, "course")
-    return registry.resolve(registry.read_rows("hparams.csv"), cell, OVERRIDES | changes)
+    return registry.resolve(registry.read_hparam_rows(), cell, OVERRIDES | changes)

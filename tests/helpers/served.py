@@ -1,11 +1,12 @@
-"""What the hub's stand-in serves in tests: GLUE's repository in small, with made rows, and a tiny RoBERTa.
+"""Repositories for the hub's stand-in: a small GLUE with made rows, and a tiny RoBERTa.
 
-Names, configurations, splits, columns and label names are those of nyu-mll/glue, files those of FacebookAI/roberta-base; the
-rows hold what a reader may trip over. They are made with pyarrow alone, so that what `datasets` gives can be compared.
+Names, configurations, splits, columns and label names are those of nyu-mll/glue, file names those
+of FacebookAI/roberta-base. Some rows are difficult to read. They are written with pyarrow alone, so
+the rows that `datasets` reads can be compared with them.
 """
 
-import random
 from pathlib import Path
+from random import Random
 
 import pyarrow
 import pyarrow.parquet
@@ -35,13 +36,16 @@ GLUE = {  # configuration: text columns, label names, splits
     "sst2": (("sentence",), ("negative", "positive"), ("train", "validation", "test")),
 }
 ODD = ['"quoted\tand cut', "", " two\r\nlines ", "line\u2028separator", "naïve – café", "nul\0byte"]
-WORDS = "the a film plot actor is was not very good bad dull bright long short and but with without it they".split()
+WORDS = (
+    "the a film plot actor is was not very good bad dull bright long short and but with without it "
+    "they"
+).split()
 SOURCES = registry.read_sources()
 MODEL, DATA = SOURCES["roberta-base"], SOURCES["glue-sst2"]
 
 
 def make_repositories(folder: Path) -> list[Repository]:
-    """Both repositories, at the commits that config/sources.csv pins."""
+    """Make both repositories, at the commits that config/sources.csv pins."""
     glue, roberta = folder / "glue", folder / "roberta"
     texts = make_glue(glue)
     make_roberta(roberta, texts)
@@ -52,22 +56,26 @@ def make_repositories(folder: Path) -> list[Repository]:
 
 
 def make_glue(folder: Path, train: int = 40, others: int = 24) -> list[str]:
-    """A parquet file for each split of each configuration, and the card that names them; returns all texts."""
-    made, configs, infos, texts = random.Random(5), [], [], []
+    """Write a parquet file for each split of each configuration, and a card; return all texts."""
+    random, configs, infos, texts = Random(5), [], [], []
     for name, (columns, labels, splits) in GLUE.items():
         files, sizes = [], []
         for split in splits:
             count = train if split == "train" else others
-            number = [-1 if split.startswith("test") else row % len(labels) for row in range(count)]
-            table = {column: [" ".join([WORDS[label], *made.choices(WORDS, k=made.randint(3, 9))]) for label in number]
-                     for column in columns}  # fmt: skip
+            numbers = [
+                -1 if split.startswith("test") else row % len(labels) for row in range(count)
+            ]
+            table = {
+                column: [make_sentence(random, WORDS[number]) for number in numbers]
+                for column in columns
+            }
             table[columns[0]][: len(ODD)] = ODD
             texts += [text for column in columns for text in table[column]]
             path = folder / name / f"{split}-00000-of-00001.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
             kinds = [(column, pyarrow.string()) for column in columns]
             schema = pyarrow.schema([*kinds, ("label", pyarrow.int64()), ("idx", pyarrow.int32())])
-            table |= dict(label=number, idx=list(range(count)))
+            table |= dict(label=numbers, idx=list(range(count)))
             pyarrow.parquet.write_table(pyarrow.table(table, schema), path)
             files.append(dict(split=split, path=f"{name}/{split}-*"))
             sizes.append(dict(name=split, num_bytes=1, num_examples=count))
@@ -75,8 +83,11 @@ def make_glue(folder: Path, train: int = 40, others: int = 24) -> list[str]:
         kinds = dict(
             class_label=dict(names={str(number): label for number, label in enumerate(labels)})
         )
-        features = [*(dict(name=column, dtype="string") for column in columns), dict(name="label", dtype=kinds),
-                    dict(name="idx", dtype="int32")]  # fmt: skip
+        features = [
+            *(dict(name=column, dtype="string") for column in columns),
+            dict(name="label", dtype=kinds),
+            dict(name="idx", dtype="int32"),
+        ]
         infos.append(
             dict(config_name=name, features=features, splits=sizes, download_size=1, dataset_size=1)
         )
@@ -89,8 +100,12 @@ def make_glue(folder: Path, train: int = 40, others: int = 24) -> list[str]:
     return texts
 
 
+def make_sentence(random: Random, first: str) -> str:
+    return " ".join([first, *random.choices(WORDS, k=random.randint(3, 9))])
+
+
 def make_roberta(folder: Path, texts: list[str]) -> None:
-    """A masked language model of two layers and its byte-level tokenizer, in the files that the real one has."""
+    """Write a masked language model of two layers and its tokenizer, with the real file names."""
     import torch
     import transformers
     from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
@@ -101,8 +116,11 @@ def make_roberta(folder: Path, texts: list[str]) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=320, special_tokens=special, initial_alphabet=sorted(alphabet), show_progress=False
-    )  # fmt: skip
+        vocab_size=320,
+        special_tokens=special,
+        initial_alphabet=sorted(alphabet),
+        show_progress=False,
+    )
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.RobertaProcessing(
         ("</s>", 2), ("<s>", 0), add_prefix_space=False
@@ -112,15 +130,21 @@ def make_roberta(folder: Path, texts: list[str]) -> None:
     torch.manual_seed(3)
     sizes = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48)
     config = transformers.RobertaConfig(
-        vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=42, type_vocab_size=1, pad_token_id=1, bos_token_id=0,
-        eos_token_id=2, initializer_range=0.15, **sizes,
-    )  # fmt: skip
+        vocab_size=tokenizer.get_vocab_size(),
+        max_position_embeddings=42,
+        type_vocab_size=1,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=2,
+        initializer_range=0.15,
+        **sizes,
+    )
     transformers.RobertaForMaskedLM(config).save_pretrained(folder)
     for name in ("pytorch_model.bin", "README.md", ".gitattributes"):
-        (folder / name).write_text(f"not to be asked for: {name}\n")
+        (folder / name).write_text(f"never downloaded: {name}\n")
 
 
 def table_of(repository: Repository, configuration: str, split: str) -> dict[str, list]:
-    """The served rows of a split, column by column."""
+    """Return the served rows of a split, column by column."""
     (path,) = (repository.folder / configuration).glob(f"{split}-*.parquet")
     return pyarrow.parquet.read_table(path).to_pydict()

@@ -1,7 +1,7 @@
-"""Ways to spoil what a user gives, and what must come of it: it is used as it stands, or one message says what is wrong.
+"""Damaged inputs for fuzz tests: each is used, or one message says what is wrong with it.
 
-By default few examples, the same in every run, so that a change is never blamed for another one's luck. LORA_FUZZ=thorough
-tries twenty times as many, other ones each time; hypothesis prints how to repeat the one that fails.
+By default the tests try few examples, the same in every run. LORA_FUZZ=thorough tries twenty times
+as many, new ones each time; hypothesis prints how to repeat one that fails.
 """
 
 import contextlib
@@ -15,14 +15,15 @@ from hypothesis import strategies as st
 
 THOROUGH = os.environ.get("LORA_FUZZ") == "thorough"
 ADVICE = re.compile(
-    r"allowed|expected|missing|must|needs it|asked for|asks for|there are|at most|pinned by|takes|source says|writes one|"
+    r"allowed|expected|missing|must|needs it|asked for|asks for|there are|at most|pinned by|takes|"
+    r"source says|writes one|now called|"
     r"\b(give|fetch|prepare|retrain|train|use|save|keep|make|add|write|delete)\b"
 )
-LONGEST = 6000  # characters of a message that somebody would still read
+LONGEST = 6000  # characters of a message
 
 
 def fuzz(examples: int) -> settings:
-    """Hypothesis' settings of a test with this many examples by default."""
+    """Return hypothesis' settings for a test with this many examples by default."""
     return settings(
         max_examples=examples * (20 if THOROUGH else 1),
         derandomize=not THOROUGH,
@@ -38,7 +39,7 @@ def fuzz(examples: int) -> settings:
 
 
 def check_told(message: str, *names) -> None:
-    """A message names what it is about, says what would be right, and can be read."""
+    """Check that a message names its subject, says what is allowed or what to do, and is short."""
     assert [name for name in map(str, names) if name not in message] == [], message[:2000]
     assert ADVICE.search(message), message[:2000]
     assert len(message) <= LONGEST, f"{len(message)} characters: {message[:500]}"
@@ -46,8 +47,10 @@ def check_told(message: str, *names) -> None:
 
 @contextlib.contextmanager
 def used_or_told(*names):
-    """Around the use of something spoilt: it succeeds, or raises an error whose message is as it should be. Any other
-    exception fails the test."""
+    """Allow a damaged input to be used, or to raise an error with a good message.
+
+    Any other exception fails the test.
+    """
     from lora.errors import FetchError
 
     try:
@@ -64,16 +67,19 @@ NUMBERS = st.one_of(
     st.floats(),
 )
 NAMES = (
-    "qv vq qkvo q all bias ffn0 ffn99 both sst2 mnli same-article roberta-base minilm lora ft course paper demo table2 seed"
-    " rank ../x a/b .. . * 1r 2r -1r nanr 1e400 1_0 １６ 5e-4 inf nan pretrained 0"
+    "qv vq qkvo q all bias ffn0 ffn99 both sst2 mnli same-article roberta-base minilm lora ft"
+    " course paper demo table2 seed rank ../x a/b .. . * 1r 2r -1r nanr"
+    " 1e400 1_0 １６ 5e-4 inf nan pretrained 0"
 ).split()
 ODD_TEXTS = ["", " ", "\0", "a\0b", "\n", "\ufeff", "\ud800", "é", "\u202e", "x" * 3000]
 WORDS = st.one_of(st.sampled_from(NAMES + ODD_TEXTS), st.text(max_size=12))
 LEAVES = st.one_of(st.none(), st.booleans(), NUMBERS, WORDS)
+KEYS = WORDS | st.integers(0, 3)
 JUNK = st.recursive(
-    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS | st.integers(0, 3), inner, max_size=3),
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
     max_leaves=5,
-)  # fmt: skip
+)
 
 
 def places(tree, at=()) -> list[tuple]:
@@ -90,7 +96,10 @@ def places(tree, at=()) -> list[tuple]:
 
 @st.composite
 def spoilt_tree(draw, tree, changes: int = 3):
-    """A copy of a tree with one to `changes` changes: other values, keys and items gone, added, renamed or doubled."""
+    """A copy of a tree with one to `changes` changes.
+
+    A value is replaced, or a key or item is removed, added, renamed or doubled.
+    """
     tree = copy.deepcopy(tree)
     for _ in range(draw(st.integers(1, changes))):
         everywhere = places(tree)
@@ -153,8 +162,11 @@ WAYS = ["cut", "insert", "insert", "take", "flip", "line", "line", "crlf", "bom"
 
 @st.composite
 def spoilt_bytes(draw, content: bytes, changes: int = 2):
-    """Bytes with one to `changes` changes: cut, pieces put in or taken out, bits turned, lines moved or doubled, line ends
-    and byte-order marks of other systems."""
+    """Bytes with one to `changes` changes.
+
+    They are cut, pieces are inserted or removed, bits are flipped, lines are moved or doubled, or
+    line ends and byte-order marks of other systems are added.
+    """
     for _ in range(draw(st.integers(1, changes))):
         how = draw(st.sampled_from(WAYS))
         at = draw(st.integers(0, max(0, len(content) - 1)))

@@ -1,4 +1,4 @@
-"""Made run folders in the shape of a real grid: the figures are drawn from a seeded generator and mean nothing."""
+"""Synthetic run folders of a real grid; their values are drawn from a seeded generator."""
 
 import math
 from pathlib import Path
@@ -11,6 +11,8 @@ from lora import files
 from lora.columns import METRICS_COLUMNS
 from lora.experiment import grid
 from lora.experiment.cell import BASE_METHODS
+from lora.tables.cells import TableData, make
+from lora.tables.collect import collect
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = {  # layers, width, inner width, tokens, positions, token types
@@ -35,7 +37,7 @@ BELOW = dict(
 
 
 def load(**changes) -> grid.Grid:
-    """The default grid, or with a config file's name under `config` that file laid over it, with changes to its keys."""
+    """Return the default grid, with the config file `config` and then `changes` on top."""
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
     name = changes.pop("config", None)
     if name:
@@ -44,7 +46,7 @@ def load(**changes) -> grid.Grid:
 
 
 def table(models, tasks, weights=("qv",), ranks=(8,), **more) -> dict:
-    """A table as the config writes it."""
+    """Return a table as the config has it."""
     return (
         dict(
             models=list(models),
@@ -58,8 +60,8 @@ def table(models, tasks, weights=("qv",), ranks=(8,), **more) -> dict:
 
 
 def paper_grid(seeds=(0, 1), epochs: int = 3, tables=("table2",), **changes) -> grid.Grid:
-    """The grid of config/paper.yaml, which has every row that the paper prints of RoBERTa, with short runs."""
-    whole = load(config="paper.yaml").config["tables"]
+    """Return the grid of config/paper.yaml, all of the paper's RoBERTa rows, with short runs."""
+    whole = load(config="paper.yaml").config.as_dict()["tables"]
     kept = {name: table if name in tables else None for name, table in whole.items()} | changes.pop(
         "changed", {}
     )
@@ -73,10 +75,10 @@ def paper_grid(seeds=(0, 1), epochs: int = 3, tables=("table2",), **changes) -> 
 
 
 def parameters(cell) -> int:
-    """Trained parameters without the head, by formula: D width, I inner width, L layers, r the cell's rank.
+    """Return the number of trained parameters without the head, by formula.
 
-    LoRA 2 D r a matrix; an adapter 2 D r + r + D; BitFit D and in each layer 7 D + I; full fine-tuning all, the pooler
-    left out.
+    With width D, inner width I and rank r: LoRA has 2 D r per matrix, an adapter 2 D r + r + D,
+    BitFit D and 7 D + I per layer, full fine-tuning everything but the pooler.
     """
     layers, width, inner, tokens, positions, types = SIZES[cell.model]
     adapter = 2 * width * cell.rank + cell.rank + width
@@ -99,7 +101,7 @@ def parameters(cell) -> int:
 def epochs(
     values: list[float], metric: str = "accuracy", failed: bool = False, **others
 ) -> list[dict]:
-    """Rows of a metrics.csv whose metric has these values, epoch by epoch; `failed` ends it with a non-finite epoch."""
+    """Return a metrics.csv with these values of a metric; `failed` makes the last non-finite."""
     rows = []
     for epoch, value in enumerate(values, start=1):
         row = dict.fromkeys(METRICS_COLUMNS, math.nan) | {metric: value}
@@ -120,7 +122,7 @@ def epochs(
 
 
 def write_run(asked, cell, seed: int, runs_dir: Path, rows: list[dict], **changes) -> Path:
-    """A run folder as training leaves it; `changes` replace keys of its run.json."""
+    """Write a run folder as training does; `changes` replace keys of its run.json."""
     folder = Path(runs_dir) / cell.path / f"seed{seed}"
     start = asked.start_of(cell)
     record = dict(
@@ -154,7 +156,10 @@ def write_run(asked, cell, seed: int, runs_dir: Path, rows: list[dict], **change
 def make_runs(
     asked, runs_dir: Path, level: dict | None = None, missing=(), failed=(), precision="fp32"
 ) -> None:
-    """Every run of a grid; `missing` and `failed` are (task, weights, rank, seed), `precision` is of frozen models."""
+    """Write every run of a grid.
+
+    `missing` and `failed` are (task, weights, rank, seed); `precision` is of frozen models.
+    """
     for cell in asked.cells:
         task, count, hparams = (
             asked.tasks[cell.task],
@@ -203,3 +208,9 @@ def make_runs(
                 rows = epochs(values.tolist(), task.metric, failed=True)
             own = cell.method in BASE_METHODS
             write_run(asked, cell, seed, runs_dir, rows, precision="fp32" if own else precision)
+
+
+def make_table(asked: grid.Grid, folder: Path, name: str = "table2") -> TableData:
+    """Collect the runs in FOLDER/runs and make a table of them."""
+    collect(asked, folder / "runs", folder / "runs.csv")
+    return make(asked, folder / "runs.csv", name)

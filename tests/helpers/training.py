@@ -1,27 +1,35 @@
-"""Small trainings for tests: a made task of random sentences, runs that are asked for on it, and what they left."""
+"""Small trainings for tests: a made-up task of random sentences, run specs, and their outputs."""
 
 import dataclasses
 from pathlib import Path
 
 import numpy as np
+import torch
+from safetensors.numpy import save_file
 
 from helpers.models import sentences
 from lora import files
 from lora.data import tokens
+from lora.data.tokens import TokenFacts
 from lora.experiment import registry
 from lora.experiment.cell import Cell
-from lora.experiment.hparams import run_settings
+from lora.experiment.hparams import Hparams
+from lora.experiment.run_spec import JobOptions, RunSpec
 from lora.experiment.task import Task
-from lora.training import loop, run_state
+from lora.model.packed_model import PackedModel
+from lora.training import loop
+from lora.training.optim import Optimizer
+from lora.training.run_state import RunState
 
 TASK = Task("toy", "Toy", "toy", "glue", ("sentence",), 2, "accuracy", ("validation",), "")
 OVERRIDES = dict(
     epochs=3, examples_per_step=8, max_tokens=20, learning_rate=3e-3, alpha=6, lora_dropout=0.2
 )
+FACTS = TokenFacts("toy", 20, 2, {}, "", "toy", "")
 
 
-def make_tokens(folder, train_examples=42, seed=0):
-    """A prepared data set as `data.prepare` writes it: random sentences whose label is whether token 7 is among them."""
+def make_tokens(folder: Path, train_examples: int = 42, seed: int = 0) -> Path:
+    """Write a prepared data set: random sentences, labelled by whether they have token 7."""
     arrays, splits = {}, {}
     for split, count in (("train", train_examples), ("validation", 30)):
         ids, types, lengths = sentences(count, seed + len(split), types=False)
@@ -38,8 +46,6 @@ def make_tokens(folder, train_examples=42, seed=0):
         }
         splits[split] = dict(examples=count, tokens=int(lengths.sum()))
     folder.mkdir(parents=True)
-    from safetensors.numpy import save_file
-
     save_file(arrays, folder / "tokens.safetensors")
     facts = dict(
         task="toy", max_tokens=20, num_labels=2, splits=splits, source="toy", tokenizer_sha256=""
@@ -49,39 +55,58 @@ def make_tokens(folder, train_examples=42, seed=0):
     return folder
 
 
-def asked(folder, seed, weights="qv", rank=4, method="lora", **changes) -> run_state.Asked:
+def make_spec(
+    folder: Path,
+    seed: int,
+    weights: str = "qv",
+    rank: int = 4,
+    method: str = "lora",
+    **changes: object,
+) -> RunSpec:
+    """Return a run whose outputs go to a folder below `folder`; `train` sets its tokens."""
     cell = Cell("tiny", "toy", method, weights, rank, "course")
     hparams = registry.resolve(
-        registry.read_rows("hparams.csv"),
+        registry.read_hparam_rows(),
         dataclasses.replace(cell, method="lora", weights="q", rank=max(1, rank)),
         OVERRIDES | changes,
     )
-    return run_state.Asked(
-        run_settings(cell, seed, hparams),
-        TASK,
-        Path(),
-        folder / f"{method}{weights}{rank}seed{seed}",
-    )
+    output_dir = folder / f"{method}{weights}{rank}seed{seed}"
+    return RunSpec(cell, seed, hparams, TASK, Path(), output_dir)
 
 
-def go(wanted, model_dir, tokens_dir, state_dir, **options):
-    """Train; the runs that do not say which tokens they train on take `tokens_dir`."""
+def train(
+    specs: list[RunSpec], model_dir: Path, tokens_dir: Path, state_dir: Path, **options: object
+) -> None:
+    """Train the runs in one job; those without a tokens folder take `tokens_dir`."""
     placed = [
-        one if one.tokens_dir != Path() else dataclasses.replace(one, tokens_dir=tokens_dir)
-        for one in wanted
+        spec if spec.tokens_dir != Path() else dataclasses.replace(spec, tokens_dir=tokens_dir)
+        for spec in specs
     ]
-    loop.train(placed, model_dir, state_dir, **(dict(device="cpu", precision="fp32") | options))
+    defaults = dict(device="cpu", precision="fp32")
+    loop.train(placed, JobOptions(model_dir, state_dir, **(defaults | options)))
 
 
-def rows_of(one: run_state.Asked) -> bytes:
-    return (one.output_dir / "metrics.csv").read_bytes()
+def begun(spec: RunSpec, model: PackedModel, train_set: tokens.Tokens, index: int = 0) -> RunState:
+    """Return the state of a run of `model` at the beginning of its first epoch."""
+    run = RunState(spec, FACTS, "fp32", "digest", index=index, tokens=dict(train=train_set))
+    run.parameters = model.parameters_of(index)
+    run.optimizer = Optimizer(run.parameters, model.gradients_of(index))
+    run.begin_epoch(torch.device(model.device))
+    return run
 
 
-def adapter_of(one: run_state.Asked) -> bytes:
-    return (one.output_dir / "adapter/adapter_model.safetensors").read_bytes()
+def rows_of(spec: RunSpec) -> bytes:
+    """Return the run's metrics.csv."""
+    return (spec.output_dir / "metrics.csv").read_bytes()
 
 
-def course_hparams():
+def adapter_of(spec: RunSpec) -> bytes:
+    """Return the run's adapter_model.safetensors."""
+    return (spec.output_dir / "adapter/adapter_model.safetensors").read_bytes()
+
+
+def course_hparams() -> Hparams:
+    """Return the hyperparameters of protocol `course`."""
     return registry.resolve(
-        registry.read_rows("hparams.csv"), Cell("m", "sst2", "lora", "qv", 4, "course"), {}
+        registry.read_hparam_rows(), Cell("m", "sst2", "lora", "qv", 4, "course"), {}
     )

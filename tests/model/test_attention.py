@@ -1,4 +1,4 @@
-"""Attention over groups of sentences: each sentence against torch's own attention on it alone, with and without dropout."""
+"""Attention over groups of sequences against torch's own attention on each sequence alone."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ LENGTHS = (3, 16, 20, 5)  # three of width 16, one of width 32
 
 
 def case(first_only=False):
-    """Rows of queries, keys and values, groups, and for each sentence and head the (query, key) rows that are real."""
+    """Return rows, groups, and the real (query, key) rows of each sequence and head."""
     torch.manual_seed(0)
     groups, real, at, query_at = [], [], 0, 0
     for width, lengths in ((16, (3, 16, 5)), (32, (20,))):
@@ -42,7 +42,7 @@ def test_each_sentence_attends_as_torch_has_it(first_only):
 
 @pytest.mark.parametrize("first_only", [False, True])
 def test_with_dropout_each_sentence_attends_over_what_is_left(first_only):
-    """Value and gradients, of real rows, against torch's autograd through the plain formula with the same masks."""
+    """Values and gradients against autograd through the formula, with the same masks."""
     query, key, value, groups, real = case(first_only)
     own = torch.randint(-(2**31), 2**31, (len(key),), dtype=torch.int32)
     got = attention.attend(query, key, value, groups, own, 0.3)
@@ -84,7 +84,7 @@ def test_what_needs_no_gradient_gets_none(frozen):
 
 
 def test_dropout_keeps_the_mean():
-    """Over many sentences of one width, what attention leaves of a value of ones is 1 on average."""
+    """Over many sequences of one width, attention over values of one gives 1 on average."""
     rows = 1600 * 16
     query, key = torch.randn(2, rows, E, dtype=torch.float64)
     groups = [attention.Group(1600, 16, torch.zeros(1600, 1, 16, dtype=torch.float64))]
@@ -92,16 +92,3 @@ def test_dropout_keeps_the_mean():
     keys = dropout.mix(torch.from_numpy(dropout.token_numbers(0, 0, *places)))
     left = attention.attend(query, key, torch.ones(rows, E, dtype=torch.float64), groups, keys, 0.3)
     assert abs(left.mean().item() - 1) < 0.01 and left.std() > 0.1
-
-
-def test_gather_and_take_are_each_others_gradient():
-    x = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
-    source, back = (
-        torch.tensor([0, 1, 0, 2, 4, 3]),
-        torch.tensor([0, 1, 3, 5, 4]),
-    )  # place 2 only fills up
-    assert torch.autograd.gradcheck(lambda value: attention.take(value, torch.tensor([3, 0])), x)
-    assert torch.autograd.gradcheck(
-        lambda value: attention.take(attention.gather(value, source, back) ** 2, back), x
-    )
-    assert torch.equal(attention.take(attention.gather(x, source, back), back), x)

@@ -1,4 +1,4 @@
-"""Dropout masks against what a Bernoulli draw must look like, and what is computed with them against torch's own."""
+"""Dropout masks against Bernoulli draws, and functions that use them against torch's own."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def mask(row_keys, columns, rate, dtype):
 
 @pytest.mark.parametrize("rate", [0.1, 0.3, 0.5])
 def test_keep_mask_looks_like_independent_draws(rate):
-    """Rates overall, per row and per column, and pair correlations, are those of independent Bernoulli draws."""
+    """Rates and pair correlations are those of independent Bernoulli draws."""
     rows, columns = 3000, 384
     keys = token_keys(3, 11, np.repeat(np.arange(100), 30), np.tile(np.arange(30), 100))
     keep = mask(keys, columns, rate, torch.float32).numpy()
@@ -28,7 +28,7 @@ def test_keep_mask_looks_like_independent_draws(rate):
     assert abs(keep.mean() - (1 - rate)) < 5 * sigma / np.sqrt(keep.size)
     for axis in (0, 1):
         z = (keep.mean(axis) - (1 - rate)) / (sigma / np.sqrt(keep.shape[axis]))
-        # Sums of independent draws spread as they should, neither more nor less: z^2 adds up to a chi-square.
+        # Sums of independent draws: z^2 adds up to a chi-square.
         assert 1e-4 < stats.chi2(len(z)).cdf((z**2).sum()) < 1 - 1e-4
     centred = (keep - keep.mean()) / sigma
     for shift_rows, shift_columns in ((0, 1), (0, 2), (1, 0), (1, 1), (30, 0), (2, 3)):
@@ -58,7 +58,7 @@ def test_masks_of_other_seeds_steps_and_sites_are_unrelated():
 
 
 def test_mask_of_an_element_does_not_depend_on_its_surroundings():
-    """The same token keeps the same features whatever else is in the pass, and however many columns are asked for."""
+    """The mask of a token depends neither on other tokens nor on the number of columns."""
     keys = token_keys(5, 2, np.arange(6), np.zeros(6, int))
     wide = mask(keys, 33, 0.3, torch.float32)
     assert torch.equal(wide[2:4, :20], mask(keys[2:4], 20, 0.3, torch.float32))
@@ -85,7 +85,7 @@ def test_the_gradient_of_drop():
 
 @pytest.mark.parametrize("rate", [0, 0.3])
 def test_the_end_of_a_sublayer_is_torchs(rate):
-    """Dropped out, added and normed in one: the value is that of the parts, the gradient the numerical one."""
+    """The value is that of the separate operations, the gradient the numerical one."""
     torch.manual_seed(0)
     x, residual = (torch.randn(5, 6, dtype=torch.float64, requires_grad=True) for _ in range(2))
     norm = torch.nn.LayerNorm(6, dtype=torch.float64).requires_grad_(False)

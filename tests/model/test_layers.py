@@ -1,82 +1,9 @@
-"""The maths of layers: LoRA against peft, every gradient written by hand against the numerical one."""
+"""Losses and frozen products against torch."""
 
-import peft
 import pytest
 import torch
 
 from lora.model import layers
-
-
-def test_lora_matches_peft_forward_and_grad():
-    """One run's delta and its gradients are those of peft's own LoRA layer, alpha != r."""
-    torch.manual_seed(0)
-    base = torch.nn.Sequential(torch.nn.Linear(12, 9)).double()
-    config = peft.LoraConfig(
-        r=3, lora_alpha=7, target_modules=["0"], init_lora_weights=False, lora_dropout=0.0
-    )
-    theirs = peft.get_peft_model(base, config)
-    pair = theirs.base_model.model[0]
-    ours = layers.LoRA(12, 9, ranks=[3], scales=[7 / 3], dtype=torch.float64)
-    with torch.no_grad():
-        a_RI, b_OR = ours.pair(0)
-        a_RI.copy_(pair.lora_A["default"].weight)
-        b_OR.copy_(pair.lora_B["default"].weight)
-    x = torch.randn(5, 12, dtype=torch.float64)
-    wanted = theirs(x)
-    got = ours(pair.base_layer, x, x, [(0, slice(0, 5))])
-    assert (got - wanted).abs().max() < 1e-12
-    wanted.pow(2).sum().backward()
-    got.pow(2).sum().backward()
-    for side, gradient in zip(
-        ("lora_A", "lora_B"), ours.pair(0, lambda parameter: parameter.grad), strict=True
-    ):
-        assert (gradient - getattr(pair, side)["default"].weight.grad).abs().max() < 1e-11
-    assert (ours.weight_delta(0) - pair.get_delta_weight("default")).abs().max() < 1e-12
-
-
-def make_pair(*ranks, **kind):
-    torch.manual_seed(0)
-    linear = torch.nn.Linear(4, 6, **kind).requires_grad_(False)
-    pair = layers.LoRA(
-        4, 6, ranks=list(ranks), scales=[0.5 + run for run in range(len(ranks))], **kind
-    )
-    for run in range(len(ranks)):
-        for value in pair.pair(run):
-            torch.nn.init.normal_(value)
-    return linear, pair
-
-
-def test_delta_is_zero_at_start_and_rank_zero_adds_nothing():
-    linear, pair = make_pair(2, 0)
-    torch.nn.init.zeros_(pair.b)
-    x = torch.randn(7, 4)
-    assert torch.equal(
-        pair(linear, x, x, [(0, slice(0, 3)), (1, slice(3, 7))]), layers.linear(linear, x)
-    )
-
-
-def test_segments_use_their_own_pair():
-    """Rows of run 1 alone, with run 0 absent, get run 1's delta."""
-    linear, pair = make_pair(2, 3)
-    x = torch.randn(5, 4)
-    a_RI, b_OR = pair.pair(1)
-    wanted = linear(x) + 1.5 * x @ a_RI.T @ b_OR.T
-    assert torch.allclose(pair(linear, x, x, [(1, slice(0, 5))]), wanted, atol=1e-6)
-
-
-@pytest.mark.parametrize("own_input", [False, True])
-def test_the_gradient_written_by_hand_is_the_gradient(own_input):
-    """Two runs of other ranks, a third not adapted; with and without an input of LoRA's own (its dropout)."""
-    linear, pair = make_pair(2, 3, 0, dtype=torch.float64)
-    segments = [(1, slice(0, 4)), (0, slice(4, 6)), (2, slice(6, 9))]
-    x, other = (torch.randn(9, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    inputs = [x, other, pair.a, pair.b]
-
-    def forward(x, other, *_):
-        return pair(linear, x, other if own_input else x, segments)
-
-    assert torch.autograd.gradcheck(forward, inputs if own_input else [x, x, *inputs[2:]])
-    assert torch.autograd.gradcheck(lambda x: layers.linear(linear, x), x)
 
 
 def test_loss_sum_against_torch():
@@ -85,3 +12,10 @@ def test_loss_sum_against_torch():
         logits, labels.long()
     )
     assert layers.loss_sum(logits[:, :1], labels) == ((logits[:, 0] - labels) ** 2).sum()
+
+
+@pytest.mark.parametrize("rows", [1, 5, 100])
+def test_frozen_product_is_torchs_for_any_number_of_rows(rows):
+    x, weight, bias = torch.randn(rows, 8), torch.randn(8, 6), torch.randn(6)
+    assert torch.allclose(layers.frozen_product(x, weight, bias), x @ weight + bias, atol=1e-5)
+    assert torch.allclose(layers.frozen_product(x, weight), x @ weight, atol=1e-5)

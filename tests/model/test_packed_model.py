@@ -1,10 +1,8 @@
-"""The methods that LoRA is compared with: adapters against AdapterHub's own figures, full fine-tuning and BitFit against
-transformers, and every method through the same trainer: packed or alone, resumed, recorded, started from another run."""
+"""The methods that LoRA is compared with: adapters against AdapterHub, full fine-tuning and BitFit
+against transformers, and every method in the trainer: packed or alone, resumed, recorded."""
 
 import dataclasses
 import json
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,16 +11,15 @@ import transformers
 from helpers.encoders import padded
 from helpers.methods import WEIGHTS, hparams_of
 from helpers.models import ROOT, sentences
-from helpers.training import adapter_of, asked, go, make_tokens, rows_of
+from helpers.training import adapter_of, begun, make_spec, make_tokens, rows_of, train
 from safetensors.torch import load_file
 
 from lora import files
 from lora.columns import METRICS_COLUMNS
-from lora.data.tokens import epoch_order, load, steps_per_epoch
-from lora.errors import ConfigError
+from lora.data.tokens import load, steps_per_epoch
 from lora.experiment.cell import BASE_METHODS
-from lora.model import encoder, packed_model
-from lora.training import batching, evaluation, loop, optim, run_state
+from lora.model import collate, encoder, methods, packed_model, pretrained
+from lora.training import batching, evaluation, loop
 
 REFERENCE = json.loads((ROOT / "tests/references/adapters.json").read_text())
 
@@ -60,13 +57,12 @@ def reference_name(place: str, part: str) -> str:
     "case", REFERENCE["cases"], ids=lambda case: f"{case['family']}-{case['method']}"
 )
 def test_adapters_are_adapterhubs(case):
-    """Hidden states of the first tokens and every adapter's gradient, beside another run of the pack that has an adapter of
-    another size."""
+    """Hidden states and gradients, beside a run of the pack with an adapter of another size."""
     method = case["method"]
     base, first = reference_base(case["family"]), int(method == "adapter_drop")
     size, hparams = REFERENCE["bottleneck"], hparams_of()
     members = [
-        packed_model.AdapterSpec(seed, WEIGHTS[method], rank, 2, hparams, method, first)
+        methods.AdapterSpec(seed, WEIGHTS[method], rank, 2, hparams, method, first)
         for seed, rank in ((0, 7), (1, size))
     ]
     model = packed_model.PackedModel(base, members)
@@ -88,12 +84,11 @@ def test_adapters_are_adapterhubs(case):
         np.concatenate([text[key] for text in texts]) for key in ("input_ids", "token_type_ids")
     )
     parts = [
-        encoder.Part(0, *sentences(3, 5, longest=9, types=False)),
-        encoder.Part(1, ids, types, lengths),
+        collate.RunSequences(0, *sentences(3, 5, longest=9, types=False)),
+        collate.RunSequences(1, ids, types, lengths),
     ]
-    bottlenecks = {name.replace("_", "."): value for name, value in model.bottlenecks.items()}
     parts[0] = dataclasses.replace(parts[0], ids=parts[0].ids % 50)
-    hidden = encoder.encode(base, {}, bottlenecks, [0.0, 0.0], model.batch(parts))[3:]
+    hidden = encoder.encode(base, {}, model.bottlenecks, [0.0, 0.0], model.batch(parts))[3:]
     assert (hidden - torch.tensor(case["first_token"], dtype=torch.float64)).abs().max() < 1e-12
     hidden.pow(2).sum().backward()
     gradients = model.gradients_of(1)
@@ -107,7 +102,7 @@ def test_adapters_start_as_adapterhubs_do():
     """Weights of mean 0 and the standard deviation that was measured on the library's, biases zero."""
     base = reference_base("bert")
     model = packed_model.PackedModel(
-        base, [packed_model.AdapterSpec(3, "both", 16, 2, hparams_of(), "adapter_houlsby")]
+        base, [methods.AdapterSpec(3, "both", 16, 2, hparams_of(), "adapter_houlsby")]
     )
     own = {
         name: value.detach()
@@ -125,11 +120,11 @@ def test_adapters_start_as_adapterhubs_do():
 @pytest.mark.parametrize("method", ["ft", "bitfit"])
 def test_steps_that_train_the_base_are_torchs(model_dir, family, tokens_dir, tmp_path, method):
     """Float64, dropout 0, three steps of padded transformers with torch's AdamW: decay off biases and LayerNorm, clipped."""
-    one = asked(tmp_path, 0, WEIGHTS[method], 0, method, max_grad_norm=0.5, epochs=1)
-    base = packed_model.load_base(model_dir, torch.float64)
+    one = make_spec(tmp_path, 0, WEIGHTS[method], 0, method, max_grad_norm=0.5, epochs=1)
+    base = pretrained.load_base(model_dir, torch.float64)
     base.config.hidden_dropout_prob = base.config.attention_probs_dropout_prob = 0.0
     model = packed_model.PackedModel(
-        base, [packed_model.AdapterSpec(0, WEIGHTS[method], 0, 2, one.hparams, method)]
+        base, [methods.AdapterSpec(0, WEIGHTS[method], 0, 2, one.hparams, method)]
     )
     model.heads.dropout = 0.0
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(
@@ -160,12 +155,7 @@ def test_steps_that_train_the_base_are_torchs(model_dir, family, tokens_dir, tmp
               for on in (True, False)]  # fmt: skip
     optimizer = torch.optim.AdamW(groups, lr=3e-3)
     train_set = load(tokens_dir)["train"]
-    run = run_state.RunState(
-        one, one.hparams, {}, "fp32", "digest", parameters=ours, tokens=dict(train=train_set)
-    )
-    run.optimizer = optim.Optimizer(run.parameters, model.gradients_of(0))
-    run.order = epoch_order(0, 0, len(train_set))
-    run.loss = torch.zeros((), dtype=torch.float64)
+    run = begun(one, model, train_set)
     schedule = transformers.get_linear_schedule_with_warmup(
         optimizer, 1, steps_per_epoch(len(train_set), 8)
     )
@@ -179,7 +169,7 @@ def test_steps_that_train_the_base_are_torchs(model_dir, family, tokens_dir, tmp
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        loop._step(model, [run], batching.TokenBudget(4096))
+        loop._optimizer_step(model, [run], batching.TokenBudget(4096))
     for name, value in trained.items():
         assert (ours[name] - value).abs().max() < 1e-10, name
 
@@ -189,13 +179,13 @@ def test_steps_that_train_the_base_are_torchs(model_dir, family, tokens_dir, tmp
 def test_packed_adapters_equal_their_runs_alone(model_dir, tokens_dir, tmp_path, method, precision):
     def wanted(folder):
         return [
-            asked(folder, seed, WEIGHTS[method], rank, method, epochs=2)
+            make_spec(folder, seed, WEIGHTS[method], rank, method, epochs=2)
             for seed, rank in ((0, 4), (1, 3))
         ]
 
-    go(wanted(tmp_path / "pack"), model_dir, tokens_dir, tmp_path / "state", precision=precision)
+    train(wanted(tmp_path / "pack"), model_dir, tokens_dir, tmp_path / "state", precision=precision)
     for one in wanted(tmp_path / "solo"):
-        go([one], model_dir, tokens_dir, tmp_path / "solo-state", precision=precision)
+        train([one], model_dir, tokens_dir, tmp_path / "solo-state", precision=precision)
     for one, other in zip(wanted(tmp_path / "pack"), wanted(tmp_path / "solo"), strict=True):
         assert rows_of(one) == rows_of(other) and adapter_of(one) == adapter_of(other)
 
@@ -206,7 +196,7 @@ def test_every_method_trains_what_is_its_own(bert_dir, tokens_dir, tmp_path, met
     rank = 0 if method in BASE_METHODS else 4
     many, rate = make_tokens(tmp_path / "many", 200), 3e-3 if method == "ft" else 2e-2
     wanted = [
-        asked(
+        make_spec(
             tmp_path,
             seed,
             WEIGHTS[method],
@@ -218,7 +208,7 @@ def test_every_method_trains_what_is_its_own(bert_dir, tokens_dir, tmp_path, met
         )
         for seed in (0, 1)
     ]
-    go(wanted, bert_dir, many, tmp_path / "state", precision="auto")
+    train(wanted, bert_dir, many, tmp_path / "state", precision="auto")
     for one in wanted:
         rows = files.read_csv(one.output_dir / "metrics.csv", METRICS_COLUMNS)
         assert rows[-1]["train_loss"] < 0.92 * rows[0]["train_loss"], method
@@ -231,13 +221,13 @@ def test_every_method_trains_what_is_its_own(bert_dir, tokens_dir, tmp_path, met
             assert record["precision"] == "fp32"
     assert rows_of(wanted[0]) != rows_of(wanted[1])
     before = [rows_of(one) for one in wanted]
-    go(wanted, bert_dir, many, tmp_path / "state", precision="auto")
+    train(wanted, bert_dir, many, tmp_path / "state", precision="auto")
     assert before == [rows_of(one) for one in wanted]
 
 
 def test_a_base_that_trains_resumes_to_the_bit(bert_dir, tokens_dir, tmp_path, monkeypatch):
-    whole, part = (asked(tmp_path / name, 0, "all", 0, "ft") for name in ("whole", "part"))
-    go([whole], bert_dir, tokens_dir, tmp_path / "whole-state")
+    whole, part = (make_spec(tmp_path / name, 0, "all", 0, "ft") for name in ("whole", "part"))
+    train([whole], bert_dir, tokens_dir, tmp_path / "whole-state")
     end_epoch, seen = evaluation.end_epoch, []
 
     def stop(*arguments):
@@ -248,128 +238,7 @@ def test_a_base_that_trains_resumes_to_the_bit(bert_dir, tokens_dir, tmp_path, m
 
     monkeypatch.setattr(evaluation, "end_epoch", stop)
     with pytest.raises(InterruptedError):
-        go([part], bert_dir, tokens_dir, tmp_path / "state")
+        train([part], bert_dir, tokens_dir, tmp_path / "state")
     monkeypatch.setattr(evaluation, "end_epoch", end_epoch)
-    go([part], bert_dir, tokens_dir, tmp_path / "state")
+    train([part], bert_dir, tokens_dir, tmp_path / "state")
     assert rows_of(whole) == rows_of(part) and adapter_of(whole) == adapter_of(part)
-
-
-@pytest.fixture(scope="module")
-def other_tokens(tokens_dir, tmp_path_factory) -> Path:
-    """The same tokens as those of another task, with three classes."""
-    folder = tmp_path_factory.mktemp("other") / "tokens"
-    shutil.copytree(tokens_dir, folder)
-    told = json.loads((folder / "tokens.json").read_text())
-    files.write_json(folder / "tokens.json", told | dict(task="other", num_labels=3))
-    return folder
-
-
-def other_task(one: run_state.Asked, tokens: Path) -> run_state.Asked:
-    task = dataclasses.replace(one.task, name="other", num_labels=3)
-    return dataclasses.replace(one, task=task, tokens_dir=tokens)
-
-
-@pytest.mark.parametrize("method", ["lora", "adapter_pfeiffer", "ft"])
-def test_a_run_starts_from_the_best_run_of_another_task(
-    bert_dir, tokens_dir, other_tokens, tmp_path, method
-):
-    """From the run with the best metric: its pairs and the head's dense layer at the first step, not its output layer, which
-    has three classes; what it started from is recorded and decides the digest."""
-    rank = 0 if method == "ft" else 4
-    first = [
-        other_task(
-            asked(tmp_path / "mnli", seed, WEIGHTS[method], rank, method, epochs=1), other_tokens
-        )
-        for seed in (0, 1, 2)
-    ]
-    go(first, bert_dir, tokens_dir, tmp_path / "state")
-    for one, value in zip(first, (0.7, 0.9, 0.9), strict=True):
-        record = json.loads((one.output_dir / "run.json").read_text())
-        changed = record | dict(best=record["best"] | dict(value=value))
-        files.write_json(one.output_dir / "run.json", files.with_checksum(changed))
-    folders = tuple(one.output_dir for one in first)
-    follower = asked(
-        tmp_path,
-        5,
-        WEIGHTS[method],
-        rank,
-        method,
-        start="other",
-        epochs=1,
-        learning_rate=1e-30,
-        weight_decay=0,
-    )
-    follower = dataclasses.replace(follower, start_dirs=folders)
-    go([follower], bert_dir, tokens_dir, tmp_path / "state")
-    began, came = (
-        load_file(folder / "adapter/adapter_model.safetensors")
-        for folder in (folders[1], follower.output_dir)
-    )
-    out = "head.out." if method != "lora" else "base_model.model.classifier."
-    for name, value in came.items():
-        if name.startswith(out):
-            assert value.shape != began[name].shape
-        else:
-            assert (value - began[name]).abs().max() < 1e-20, name
-    record = json.loads((follower.output_dir / "run.json").read_text())
-    assert record["start"]["source"] == f"course/tiny/toy/{method}/{WEIGHTS[method]}/r{rank}/seed1"
-    plain = asked(
-        tmp_path / "plain",
-        5,
-        WEIGHTS[method],
-        rank,
-        method,
-        epochs=1,
-        learning_rate=1e-30,
-        weight_decay=0,
-    )
-    go([plain], bert_dir, tokens_dir, tmp_path / "state")
-    plain_record = json.loads((plain.output_dir / "run.json").read_text())
-    assert plain_record["start"] is None and plain_record["digest"] != record["digest"]
-
-
-def test_a_start_that_cannot_be_is_said(bert_dir, tokens_dir, other_tokens, tmp_path):
-    narrow = other_task(asked(tmp_path / "mnli", 0, "q", 2, epochs=1), other_tokens)
-    go([narrow], bert_dir, tokens_dir, tmp_path / "state")
-    follower = dataclasses.replace(
-        asked(tmp_path, 0, "qv", 4, start="other"), start_dirs=(narrow.output_dir,)
-    )
-    with pytest.raises(
-        ConfigError, match=r"(?s)cannot start from .*0\.q\.a: got \[2, 32\], expected \[4, 32\]"
-    ):
-        go([follower], bert_dir, tokens_dir, tmp_path / "state")
-    record = json.loads((narrow.output_dir / "run.json").read_text())
-    changed = record | dict(best=dict(epoch=0, metric="accuracy", value=None))
-    files.write_json(narrow.output_dir / "run.json", files.with_checksum(changed))
-    with pytest.raises(ValueError, match="none has a finite metric"):
-        go([follower], bert_dir, tokens_dir, tmp_path / "state")
-    with pytest.raises(ValueError, match="no adapter_model.safetensors in it; give a PEFT folder"):
-        go(
-            [asked(tmp_path, 0, start=str(tmp_path / "nowhere"))],
-            bert_dir,
-            tokens_dir,
-            tmp_path / "state",
-        )
-
-
-def test_a_run_starts_from_a_peft_folder(bert_dir, tokens_dir, tmp_path):
-    """A folder that our own run left is a PEFT folder; with as many classes the output layer carries over too."""
-    first = asked(tmp_path / "first", 0, epochs=1)
-    go([first], bert_dir, tokens_dir, tmp_path / "state")
-    folder = first.output_dir / "adapter"
-    second = asked(
-        tmp_path / "second", 1, start=str(folder), epochs=1, learning_rate=1e-30, weight_decay=0
-    )
-    go([second], bert_dir, tokens_dir, tmp_path / "state")
-    assert adapter_of(first) == adapter_of(second)
-    moved = Path(str(folder).replace("first", "moved"))
-    moved.parent.mkdir(parents=True)
-    folder.rename(moved)
-    again = asked(
-        tmp_path / "again", 1, start=str(moved), epochs=1, learning_rate=1e-30, weight_decay=0
-    )
-    go([again], bert_dir, tokens_dir, tmp_path / "state")
-    digests = [
-        json.loads((one.output_dir / "run.json").read_text())["digest"] for one in (second, again)
-    ]
-    assert digests[0] == digests[1]

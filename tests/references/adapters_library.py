@@ -1,16 +1,16 @@
-"""Bottleneck adapters as AdapterHub's `adapters` library computes them: tiny models in, tests/references/adapters.json out.
+"""Write tests/references/adapters.json: bottleneck adapters computed by the library `adapters`.
 
-The library wants transformers 4.57, this project another major version, so the two cannot share an environment: the values
-are made here once and the tests read the file. To make them again, in an environment of its own (CPU, seconds, no download):
+The library needs transformers 4.57 and this project a later major version, so they can't share an
+environment, and the tests read the file. To make it again (on a CPU, in seconds, no download):
 
     python3.11 -m venv adapters-venv
     adapters-venv/bin/pip install adapters==1.3.0 transformers==4.57.6 torch==2.13.0 numpy==2.4.6
     adapters-venv/bin/python tests/references/adapters_library.py
 
-No stored value hangs on a random stream of torch but `fresh`: `fill` gives every parameter its value from one numpy stream,
-so that a test rebuilds the same base model and head in any transformers version, and the file holds the names and shapes it
-must find instead of their values. `fresh` is what the library itself starts an adapter from, as a mean and a spread.
-Outputs and gradients are in float64 and without dropout. The head's parameters are never counted as the adapter's.
+`fill` sets every parameter from one numpy stream, so a test can rebuild the same base model and
+head in any version of transformers; the file has their names and shapes, not their values. Only
+`fresh` depends on a random stream of torch: mean and standard deviation of the library's initial
+values. Outputs and gradients are in float64, without dropout. Counts leave out the head.
 """
 
 import json
@@ -32,8 +32,10 @@ LABELS = 3
 BOTTLENECK = 4
 LENGTHS = (3, 7, 12, 5)
 FILL = (
-    "names sorted as strings; random = numpy.random.RandomState(seed); for each name in that order, "
-    "noise = random.standard_normal(shape) in C order; value = 1 + 0.1 * noise if the name ends with 'LayerNorm.weight', "
+    "names sorted as strings; random = numpy.random.RandomState(seed); "
+    "for each name in that order, "
+    "noise = random.standard_normal(shape) in C order; "
+    "value = 1 + 0.1 * noise if the name ends with 'LayerNorm.weight', "
     "else 0.2 * noise; every value is used as it is, padding rows of embeddings included"
 )
 METHODS = {
@@ -96,7 +98,7 @@ def classifier(family: str):
 
 
 def with_adapter(model, method: str, width: int, bottleneck: int, left_out: list[int]):
-    """(the model with the library's own adapter in it and everything else frozen, the adapter's settings)."""
+    """Return a frozen model with a trainable adapter of the library, and the adapter's settings."""
     settings = METHODS[method](reduction_factor=width / bottleneck, leave_out=left_out)
     adapters.init(model)
     model.add_adapter("task", config=settings)
@@ -127,7 +129,7 @@ def sentences(family: str) -> list[dict[str, list[int]]]:
 
 
 def first_token(model, sentence: dict[str, list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(hidden state of the first token after the last layer [width], logits [labels]) of one sentence."""
+    """Return the last hidden state of the first token [width] and the logits [labels]."""
     out = model(
         **{name: torch.tensor([ids]) for name, ids in sentence.items()}, output_hidden_states=True
     )
@@ -135,7 +137,7 @@ def first_token(model, sentence: dict[str, list[int]]) -> tuple[torch.Tensor, to
 
 
 def case(family: str, method: str) -> dict:
-    """One method in one family: settings, adapter values, outputs, and the gradient of the sum of squared first tokens."""
+    """Return settings, adapter, outputs, and the gradient of the sum of squared first tokens."""
     width = SIZES["hidden_size"]
     plain = classifier(family)
     without = [first_token(plain, sentence)[0] for sentence in sentences(family)]
@@ -173,7 +175,7 @@ def base(family: str) -> dict:
 
 
 def fresh(method: str) -> dict:
-    """Mean, standard deviation and number of the values that the library starts from, over all layers of a wider model."""
+    """Return mean, standard deviation and number of initial values, over all layers of a model."""
     torch.manual_seed(0)
     width, bottleneck = 256, 64
     config = transformers.RobertaConfig(
@@ -194,7 +196,7 @@ def fresh(method: str) -> dict:
 
 
 def count(method: str, size: str, bottleneck: int, dropped: int) -> dict:
-    """Parameters that the library trains in RoBERTa, its head left out; on the meta device, so no weight is made."""
+    """Count the trainable parameters in RoBERTa without its head, on the meta device."""
     width, layers = MODELS[size]
     sizes = dict(
         hidden_size=width,

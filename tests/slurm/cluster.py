@@ -1,13 +1,14 @@
-"""A real Slurm of one node on this machine, for tests: munged, MariaDB, slurmdbd, slurmctld and slurmd on loopback.
+"""Start a real Slurm of one node for tests: munged, MariaDB, slurmdbd, slurmctld and slurmd.
 
     eval "$(python tests/slurm/cluster.py up /tmp/cluster)"; sinfo; squeue; sacct
     python tests/slurm/cluster.py down /tmp/cluster
 
-Everything lies in the folder given: configuration, sockets, state, database, logs. No service manager, no /etc, no fixed
-port. Every process, the jobs' too, carries SLURM_CONF=<folder>/slurm.conf, by which `down` finds and ends them. The node
-has two GPUs, links to /dev/null, of which Slurm needs no more to hand out CUDA_VISIBLE_DEVICES, and more cores and memory
-than the machine: nothing is confined. A requeued job waits cred_expire seconds before it starts again, 120 in a usual
-cluster. Needs Debian's slurm-wlm, slurmdbd, mariadb-server and munge; tested as root.
+All files are in the given folder: configuration, sockets, state, database and logs. It uses
+loopback, free ports, no service manager and nothing in /etc. Every process, also of jobs, has
+SLURM_CONF=<folder>/slurm.conf in its environment, by which `down` finds it. The node has two GPUs,
+which are links to /dev/null, and more cores and memory than the machine: nothing is confined. A
+requeued job waits cred_expire seconds before it starts again, 120 in a usual cluster. Needs
+Debian's slurm-wlm, slurmdbd, mariadb-server and munge. Tested as root.
 """
 
 import contextlib
@@ -22,8 +23,8 @@ import sys
 import time
 from pathlib import Path
 
-LIMIT_S = 120  # that no daemon takes to come up or to end
-PLACES = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+LIMIT_S = 120  # far more than a daemon takes to start or stop
+SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 ALWAYS = ("munged", "slurmctld", "slurmd")
 ACCOUNTING = ("mariadbd", "slurmdbd")
 CLUSTER = """
@@ -85,18 +86,18 @@ StorageLoc=slurm
 """
 
 
-def lacking(accounting: bool = True) -> list[str]:
-    """The programs that are not installed."""
+def missing_programs(accounting: bool = True) -> list[str]:
+    """Return the programs that are not installed."""
     wanted = (
         *ALWAYS,
         "sbatch",
         *((*ACCOUNTING, "mariadb-install-db", "sacctmgr") if accounting else ()),
     )
-    return [name for name in wanted if not shutil.which(name, path=PLACES)]
+    return [name for name in wanted if not shutil.which(name, path=SEARCH_PATH)]
 
 
 def pick_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody uses now."""
+    """Return free ports on loopback."""
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
@@ -105,29 +106,35 @@ def pick_ports(count: int) -> list[int]:
 
 
 class Cluster:
-    """The cluster in a folder; `environment` is what its commands and users need to find it."""
+    """The cluster in a folder; its commands need `environment` to find it."""
 
     def __init__(self, folder: Path, accounting: bool = True):
         self.folder, self.accounting = Path(folder).resolve(), accounting
         self._daemons: list[subprocess.Popen] = []
         self.mark = f"SLURM_CONF={self.folder}/slurm.conf"
         self.environment = os.environ | dict(
-            [self.mark.split("=", 1)], PATH=f"{self.folder}/bin:{PLACES}"
+            [self.mark.split("=", 1)], PATH=f"{self.folder}/bin:{SEARCH_PATH}"
         )
 
     def up(self) -> "Cluster":
-        """Bring it up; takes some seconds. A cluster left in the folder is taken down first."""
+        """Start the cluster; takes some seconds. One left in the folder is stopped first."""
         self.down()
-        absent = lacking(self.accounting)
+        absent = missing_programs(self.accounting)
         if absent:
             raise FileNotFoundError(
                 f"not installed: {', '.join(absent)}; tests/slurm/install.sh installs them"
             )
         self._configure()
-        self.start("munged", "--foreground", "--force", f"--socket={self.folder}/munge.socket",
-                   f"--key-file={self.folder}/munge.key", f"--pid-file={self.folder}/munged.pid",
-                   f"--log-file={self.folder}/munged.log",
-                   f"--seed-file={self.folder}/munge.seed")  # fmt: skip
+        self.start(
+            "munged",
+            "--foreground",
+            "--force",
+            f"--socket={self.folder}/munge.socket",
+            f"--key-file={self.folder}/munge.key",
+            f"--pid-file={self.folder}/munged.pid",
+            f"--log-file={self.folder}/munged.log",
+            f"--seed-file={self.folder}/munge.seed",
+        )
         self.wait_for("munge", f"--socket={self.folder}/munge.socket", "-n")
         if self.accounting:
             self._database_up()
@@ -156,7 +163,7 @@ class Cluster:
         # The plugin's jobstep takes SLURM_CONF from the environment in which it calls srun.
         self._write(
             "bin/srun",
-            f'#!/bin/sh\n{self.mark} exec {shutil.which("srun", path=PLACES)} "$@"\n',
+            f'#!/bin/sh\n{self.mark} exec {shutil.which("srun", path=SEARCH_PATH)} "$@"\n',
             0o700,
         )
 
@@ -166,72 +173,98 @@ class Cluster:
 
     def _database_up(self) -> None:
         data = self.folder / "database"
-        self.tell("mariadb-install-db", "--no-defaults", f"--user={getpass.getuser()}", f"--datadir={data}",
-                  "--skip-test-db", "--auth-root-authentication-method=normal")  # fmt: skip
+        self.query(
+            "mariadb-install-db",
+            "--no-defaults",
+            f"--user={getpass.getuser()}",
+            f"--datadir={data}",
+            "--skip-test-db",
+            "--auth-root-authentication-method=normal",
+        )
         grant = self.folder / "grant.sql"
-        grant.write_text("CREATE DATABASE slurm;\nCREATE USER slurm@'127.0.0.1' IDENTIFIED BY 'slurm';\n"
-                         "GRANT ALL ON slurm.* TO slurm@'127.0.0.1';\n")  # fmt: skip
-        self.start("mariadbd", "--no-defaults", f"--user={getpass.getuser()}", f"--datadir={data}",
-                   f"--socket={self.folder}/mariadb.socket", f"--pid-file={self.folder}/mariadbd.pid",
-                   "--bind-address=127.0.0.1", f"--port={self.database_port}", "--innodb-lock-wait-timeout=900",
-                   "--skip-name-resolve", f"--init-file={grant}")  # fmt: skip
-        self.wait_for("mariadb", "--no-defaults", "-uslurm", "-pslurm", "-h127.0.0.1", f"-P{self.database_port}", "-e",
-                      "use slurm")  # fmt: skip
+        grant.write_text(
+            "CREATE DATABASE slurm;\nCREATE USER slurm@'127.0.0.1' IDENTIFIED BY 'slurm';\n"
+            "GRANT ALL ON slurm.* TO slurm@'127.0.0.1';\n"
+        )
+        self.start(
+            "mariadbd",
+            "--no-defaults",
+            f"--user={getpass.getuser()}",
+            f"--datadir={data}",
+            f"--socket={self.folder}/mariadb.socket",
+            f"--pid-file={self.folder}/mariadbd.pid",
+            "--bind-address=127.0.0.1",
+            f"--port={self.database_port}",
+            "--innodb-lock-wait-timeout=900",
+            "--skip-name-resolve",
+            f"--init-file={grant}",
+        )
+        client = ["mariadb", "--no-defaults", "-uslurm", "-pslurm", "-h127.0.0.1"]
+        self.wait_for(*client, f"-P{self.database_port}", "-e", "use slurm")
         self.start("slurmdbd")
         self.wait_for("sacctmgr", "--immediate", "add", "cluster", "test", answer="test")
 
     def start(self, name: str, *arguments: str) -> None:
-        """Start a daemon, not waiting until it answers; what it says goes to <folder>/<name>.log."""
+        """Start a daemon without waiting for it; its output goes to <folder>/<name>.log."""
         arguments = arguments or ("-D",)
         with open(self.folder / f"{name}.log", "ab") as log:
             process = subprocess.Popen(
-                [shutil.which(name, path=PLACES), *arguments], env=self.environment, cwd=self.folder,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                [shutil.which(name, path=SEARCH_PATH), *arguments],
+                env=self.environment,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         self._daemons.append(process)
         (self.folder / f"{name}.started").write_text(str(process.pid))
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
-        """End a daemon, and wait until it has ended."""
+        """Kill a daemon, and wait until it has ended."""
         found = int((self.folder / f"{name}.started").read_text())
         os.kill(found, number)
         _wait(lambda: found not in self.processes(), f"{name} does not end")
 
-    def tell(self, *command: str) -> str:
-        """What a command says. One that fails, as while the controller is away, is tried again."""
+    def query(self, *command: str) -> str:
+        """Return the output of a command. If it fails, as without a controller, it is repeated."""
         return self.wait_for(*command)
 
     def wait_for(self, *command: str, answer: str = "") -> str:
-        """What a command says, once it succeeds and says `answer`; raises TimeoutError."""
-        said = []
+        """Repeat a command until it succeeds with `answer` in its output, and return the output.
+
+        Raises:
+            TimeoutError: After LIMIT_S.
+        """
+        output = []
 
         def answered() -> bool:
             done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
-            said[:] = [done.stdout, done.stdout + done.stderr]
-            return done.returncode == 0 and answer in said[1]
+            output[:] = [done.stdout, done.stdout + done.stderr]
+            return done.returncode == 0 and answer in output[1]
 
-        _wait(answered, lambda: f"{' '.join(command)}: {said[1]}\n{self.logs()}")
-        return said[0]
+        _wait(answered, lambda: f"{' '.join(command)}: {output[1]}\n{self.logs()}")
+        return output[0]
 
     def logs(self) -> str:
-        """The last lines of every daemon."""
+        """Return the last lines of every daemon's log."""
         logs = sorted(self.folder.glob("*.log"))
         return "\n".join(
             f"{path.name}: {path.read_text(errors='replace')[-1500:]}" for path in logs
         )
 
     def processes(self) -> list[int]:
-        """Every process of the cluster and its jobs, this one and those above it left out."""
+        """Return the processes of the cluster and its jobs, without this one and its parent."""
         above, found = {os.getpid(), os.getppid()}, []
         for path in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):  # it has ended
+            with contextlib.suppress(OSError):  # the process has ended
                 environment = (path / "environ").read_bytes().split(b"\0")
                 if self.mark.encode() in environment and int(path.name) not in above:
                     found.append(int(path.name))
         return found
 
     def down(self) -> None:
-        """End every process of the cluster, its jobs too, and remove the folder; nothing happens where there is none."""
+        """Kill every process of the cluster and its jobs, and remove the folder if it exists."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             for process in self.processes():
                 with contextlib.suppress(ProcessLookupError):

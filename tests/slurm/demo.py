@@ -1,9 +1,9 @@
-"""The demo's grid, cut to two training jobs, through the Slurm profile on a cluster of one node that is brought up for it.
+"""Run two training jobs of the demo with the Slurm profile, on a test cluster of one node.
 
     python tests/slurm/demo.py results/demo
 
-compares its rows and adapters with those of the demo that was trained in that folder without Slurm, prints what sacct says
-of the jobs, and exits with 1 if a byte differs. Where Slurm is not installed it says so and exits with 0.
+compares rows and adapters with those in the given folder, which were trained without Slurm, and
+prints the jobs from sacct. It exits with 1 if a byte differs, and with 0 if Slurm is not installed.
 """
 
 import shutil
@@ -21,18 +21,19 @@ if __name__ == "__main__":
     ]
 
 from helpers.models import ROOT
-from slurm.cluster import Cluster, lacking
+from slurm.cluster import Cluster, missing_programs
 from slurm.grid import PROFILE, SOON, outputs
 
-CUT = dict(
+TABLE = dict(
     models=["minilm"], tasks=["product-sentiment"], method="lora", weights=["q"], ranks=[1, 8]
 )
 
 
 def main() -> int:
-    if lacking():
+    if missing_programs():
         print(
-            f"the demo on Slurm: skipped, no {', '.join(lacking())} here (tests/slurm/install.sh)"
+            f"the demo on Slurm: skipped, not installed: {', '.join(missing_programs())} "
+            "(tests/slurm/install.sh)"
         )
         return 0
     made, folder = Path(sys.argv[1]).resolve(), Path(tempfile.mkdtemp(prefix="slurm-demo-"))
@@ -41,7 +42,7 @@ def main() -> int:
         for part in ("sources", "tokens"):
             shutil.copytree(made / part, folder / "results" / part)
         changes = dict(
-            results="results", device="auto", subspace=None, tables=dict(table2=None, table6=CUT)
+            results="results", device="auto", subspace=None, tables=dict(table2=None, table6=TABLE)
         )
         demo = yaml.safe_load((ROOT / "config/demo.yaml").read_text(encoding="utf-8"))
         (folder / "cut.yaml").write_text(yaml.safe_dump(demo | changes))
@@ -58,11 +59,12 @@ def main() -> int:
         command += ["--configfile", str(folder / "cut.yaml"), "--profile", str(PROFILE), *SOON]
         subprocess.run([*command, "--quiet"], cwd=ROOT, env=cluster.environment, check=True)
         columns = "JobID,Comment%65,State,AllocTRES%45,Elapsed"
-        print(cluster.tell("sacct", "-X", f"--format={columns}"))
-        found, whole = outputs(folder / "results"), outputs(made)
-        equal = [name for name, content in found.items() if whole.get(name) == content]
+        print(cluster.query("sacct", "-X", f"--format={columns}"))
+        found, expected = outputs(folder / "results"), outputs(made)
+        equal = [name for name, content in found.items() if expected.get(name) == content]
         print(
-            f"the demo on Slurm: {len(equal)} of {len(found)} files are those of the demo without it"
+            f"the demo on Slurm: {len(equal)} of {len(found)} files are equal to those of the demo "
+            "without Slurm"
         )
         return int(len(equal) < len(found) or not found)
     finally:

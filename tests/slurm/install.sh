@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Debian's Slurm for tests/test_slurm.py, which skips without it: as root, where it is missing. Starts no service.
+# Install Debian's Slurm for tests/workflow/test_slurm.py, as root and if it is missing. Starts no
+# service. Without Slurm the tests are skipped.
 set -euo pipefail
 packages=(slurm-wlm slurmdbd mariadb-server munge)
 if dpkg --status "${packages[@]}" >/dev/null 2>&1; then exit; fi
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-    echo "No Slurm here, and no root with apt-get to install it: its tests will be skipped."
+    echo "Slurm is not installed, and installing it needs root and apt-get. Its tests are skipped."
     exit
 fi
 policy=/usr/sbin/policy-rc.d
@@ -14,6 +15,7 @@ if [ ! -e "$policy" ]; then
     chmod +x "$policy"
 fi
 export DEBIAN_FRONTEND=noninteractive
-if ! { apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends "${packages[@]}" >/dev/null; }; then
-    echo "Slurm could not be installed: its tests will be skipped."
+install=(apt-get install --quiet=2 --yes --no-install-recommends "${packages[@]}")
+if ! { apt-get update --quiet=2 && "${install[@]}" >/dev/null; }; then
+    echo "Slurm could not be installed. Its tests are skipped."
 fi

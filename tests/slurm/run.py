@@ -1,9 +1,10 @@
-"""Disturb grids on a real Slurm in every way that is listed in `disturb`, and print what became of their rows.
+"""Disturb grids on a real Slurm in every way of `disturb`, and print a table of the results.
 
     python tests/slurm/run.py
 
-prints a Markdown table and exits with 1 if anything was lost: if the grid did not end by itself, or its rows and adapters
-were not those of the same grid without Slurm and undisturbed. Brings up a cluster of its own and takes it down.
+prints a Markdown table. It exits with 1 if anything was lost: if a grid did not end, or its rows
+and adapters were not those of the undisturbed grid without Slurm. It starts and stops its own
+cluster.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from slurm.grid import Grid
 
 
 def planned(times: int, *words: str) -> list[run.Fault]:
-    """The disturbances with one of these words in their names."""
+    """Return the disturbances with one of these texts in their names."""
     return [
         run.Fault(name, partial(_one, does=does, name=name), times)
         for name, does in DISTURBANCES.items()
@@ -40,9 +41,9 @@ def planned(times: int, *words: str) -> list[run.Fault]:
 def _one(grid: Grid, random: Random, does, name: str) -> str:
     folder = grid.new(re.sub(r"\W+", "-", f"{name}-{time.monotonic_ns()}"))
     started = time.monotonic()
-    said = does(grid, random, folder)
+    output = does(grid, random, folder)
     print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
-    return said
+    return output
 
 
 def main() -> int:
@@ -50,12 +51,12 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--times", type=int, default=1, help="how often each disturbance (default 1)"
+        "--times", type=int, default=1, help="number of each disturbance (default 1)"
     )
     parser.add_argument(
-        "--workers", type=int, default=1, help="grids at a time, on one cluster (default 1)"
+        "--workers", type=int, default=1, help="grids at a time on the cluster (default 1)"
     )
-    parser.add_argument("--only", default="", help="disturbances with this in their name")
+    parser.add_argument("--only", default="", help="only disturbances with this text in their name")
     arguments = parser.parse_args()
     folder, started = Path(tempfile.mkdtemp(prefix="slurm-")), time.monotonic()
     cluster = Cluster(folder / "cluster")

@@ -1,4 +1,4 @@
-"""Claims about tables, checked against numpy, the statistics module, hand examples and the printed tables."""
+"""Cells of tables, against numpy, the standard library, worked examples and printed tables."""
 
 import math
 import statistics
@@ -6,14 +6,16 @@ import statistics
 import numpy as np
 import pytest
 from helpers import synthetic
-from helpers.synthetic import epochs, load, make_runs, table, write_run
+from helpers.synthetic import epochs, load, make_runs, make_table, table, write_run
 
 from lora import columns, files
 from lora.errors import ConfigError
 from lora.experiment import grid
 from lora.experiment.cell import Cell
-from lora.tables import cells, layout
-from lora.tables.labels import parameters
+from lora.tables import cells
+from lora.tables.collect import collect
+from lora.tables.labels import GLUE, origin, parameters
+from lora.tables.provenance import write_provenance
 
 
 def small(seeds=(0, 1, 2), tasks=("sst2",), **axes) -> grid.Grid:
@@ -22,19 +24,14 @@ def small(seeds=(0, 1, 2), tasks=("sst2",), **axes) -> grid.Grid:
     )
 
 
-def made(asked, folder, name="table2") -> cells.Made:
-    cells.collect(asked, folder / "runs", folder / "runs.csv")
-    return cells.make(asked, folder / "runs.csv", name)
-
-
-def with_values(asked, folder, series, metric="accuracy", **others) -> cells.Made:
-    """The table of one cell whose runs have these metrics, epoch by epoch, one list a seed; None is a missing run."""
+def with_values(asked, folder, series, metric="accuracy", **others) -> cells.TableData:
+    """Table of one cell; each seed has a list of metrics by epoch, None for a missing run."""
     for seed, values in zip(asked.seeds, series, strict=True):
         if values is not None:
             write_run(
                 asked, asked.cells[0], seed, folder / "runs", epochs(values, metric, **others)
             )
-    return made(asked, folder)
+    return make_table(asked, folder)
 
 
 def text_of(page) -> str:
@@ -63,7 +60,7 @@ def test_statistics_are_those_of_numpy_and_the_standard_library(tmp_path):
     assert (cell["best_min"], cell["best_max"]) == pytest.approx((91.2, 96.7))
 
 
-def test_the_precision_of_the_frozen_model_is_told_and_a_mixture_of_cells_is_marked(tmp_path):
+def test_the_precision_of_the_frozen_model_is_noted_and_a_mixture_too(tmp_path):
     asked = load(
         seeds=[0, 1], tables=dict(table2=table(["roberta-base"], ["sst2", "mrpc"]), table6=None)
     )
@@ -78,11 +75,11 @@ def test_the_precision_of_the_frozen_model_is_told_and_a_mixture_of_cells_is_mar
                     epochs([0.9] * 3),
                     precision=precision,
                 )
-        result = made(asked, tmp_path / folder)
+        result = make_table(asked, tmp_path / folder)
         notes = [note for note in result.page.footnotes if note.startswith("Frozen model in")]
-        assert len(notes) == 1 and ("Not one precision" in notes[0]) == (folder == "mixed")
-        told = {(cell["task"], cell["base_precision"]) for cell in result.cells}
-        assert told == {
+        assert len(notes) == 1 and ("Cells differ in precision" in notes[0]) == (folder == "mixed")
+        shown = {(cell["task"], cell["base_precision"]) for cell in result.cells}
+        assert shown == {
             (cell.task, precision) for cell, precision in zip(asked.cells, precisions, strict=True)
         }
 
@@ -109,7 +106,7 @@ def test_failed_and_missing_runs_are_counted_and_never_replaced(tmp_path):
         write_run(asked, cell, seed, tmp_path / "runs", epochs([0.9, value, value]))
     write_run(asked, cell, 2, tmp_path / "runs", epochs([0.99, 0.99], failed=True))
     write_run(asked, cell, 3, tmp_path / "runs", epochs([math.nan] * 3))
-    result = made(asked, tmp_path)
+    result = make_table(asked, tmp_path)
     row = result.cells[0]
     assert (row["n"], row["n_expected"], row["n_failed"], row["n_missing"]) == (2, 5, 2, 1)
     assert (row["best_median"], row["best_max"]) == (96, 97)  # not the 99 of the run that failed
@@ -126,7 +123,7 @@ def test_failed_and_missing_runs_are_counted_and_never_replaced(tmp_path):
 
 
 def test_nothing_there_is_a_dash(tmp_path):
-    result = made(small(range(5)), tmp_path)
+    result = make_table(small(range(5)), tmp_path)
     assert lines_of(result.page, "ours")[0] == ("best epoch, median ± std", "–", "– (0 of 5)")
     assert all(
         math.isnan(result.cells[0][key])
@@ -146,10 +143,10 @@ def test_a_metric_undefined_in_a_last_epoch_is_not_skipped(tmp_path):
 def test_runs_of_another_config_and_unknown_tables_are_refused(tmp_path):
     asked = small()
     make_runs(asked, tmp_path / "runs")
-    cells.collect(asked, tmp_path / "runs", tmp_path / "runs.csv")
+    collect(asked, tmp_path / "runs", tmp_path / "runs.csv")
     with pytest.raises(ConfigError, match="seed9 is not in it"):
         cells.make(small(seeds=(0, 9)), tmp_path / "runs.csv", "table2")
-    paper = load(seeds=[0], protocol="paper", tables=asked.config["tables"])
+    paper = load(seeds=[0], protocol="paper", tables=asked.config.tables)
     with pytest.raises(ConfigError, match="paper/roberta-base/sst2/lora/qv/r8/seed0 is not in it"):
         cells.make(paper, tmp_path / "runs.csv", "table2")
     with pytest.raises(ConfigError, match="allowed: table2, selection"):
@@ -157,7 +154,7 @@ def test_runs_of_another_config_and_unknown_tables_are_refused(tmp_path):
 
 
 def test_like_is_compared_with_like(tmp_path):
-    """The paper's SST-2 is a median of best epochs: 95.1; ours here 94.0 by that, whatever the last epoch says."""
+    """The paper's SST-2, 95.1, is a median of best epochs; ours is 94.0 by the same statistic."""
     result = with_values(
         small(), tmp_path, [[0.80, 0.94, 0.5], [0.80, 0.93, 0.5], [0.80, 0.96, 0.5]]
     )
@@ -169,9 +166,7 @@ def test_like_is_compared_with_like(tmp_path):
     )
     assert cell["difference"] == pytest.approx(-1.1)
     by_source = {
-        layout.origin(fact): fact["difference"]
-        for fact in result.published
-        if fact["relation"] == "same"
+        origin(fact): fact["difference"] for fact in result.published if fact["relation"] == "same"
     }
     assert by_source == {"paper": pytest.approx(-1.1), "course": pytest.approx(0.2)}
     assert all(
@@ -194,7 +189,7 @@ def test_another_cell_is_not_compared(tmp_path, axes):
 def test_demo_tasks_are_never_compared(tmp_path):
     asked = load(config="demo.yaml")
     make_runs(asked, tmp_path / "runs")
-    result = made(asked, tmp_path)
+    result = make_table(asked, tmp_path)
     assert all(math.isnan(cell["difference"]) for cell in result.cells)
     assert {fact["relation"] for fact in result.published} == {"reference"}
     assert {(fact["column"], fact["task"]) for fact in result.published} == {
@@ -212,10 +207,10 @@ def test_columns_are_in_the_papers_order_with_the_average_of_eight(tmp_path):
         tables=dict(table2=table(["roberta-base"], shuffled), table6=None),
     )
     make_runs(asked, tmp_path / "runs")
-    result = made(asked, tmp_path)
+    result = make_table(asked, tmp_path)
     paper = "MNLI MNLI-mm MNLI-all SST-2 MRPC CoLA QNLI QQP RTE STS-B Avg".split()
     assert result.page.columns[2:] == tuple(paper)
-    eight = [cell["best_median"] for cell in result.cells if cell["column"] in cells.GLUE]
+    eight = [cell["best_median"] for cell in result.cells if cell["column"] in GLUE]
     average = next(cell for cell in result.cells if cell["column"] == "average")
     assert len(eight) == 8 and average["best_median"] == pytest.approx(np.mean(eight), abs=1e-5)
     assert average["published"] == 87.2
@@ -231,7 +226,7 @@ def test_columns_are_in_the_papers_order_with_the_average_of_eight(tmp_path):
 
 
 def test_avg_by_hand_is_the_mean_of_eight_with_matched_mnli_and_empty_where_one_is(tmp_path):
-    """88, 90, 70, 60, 91, 89, 80 and 88 (matched; 50 mismatched, 69 overall) make 656, an eighth of which is 82."""
+    """88, 90, 70, 60, 91, 89, 80 and 88 (matched MNLI) make 656, an eighth of which is 82."""
     values = dict(
         mnli=0.88, sst2=0.90, mrpc=0.70, cola=0.60, qnli=0.91, qqp=0.89, rte=0.80, stsb=0.88
     )
@@ -247,14 +242,14 @@ def test_avg_by_hand_is_the_mean_of_eight_with_matched_mnli_and_empty_where_one_
         write_run(asked, cell, 0, tmp_path / "whole/runs", rows)
         if cell.task != "rte":
             write_run(asked, cell, 0, tmp_path / "lacking/runs", rows)
-    whole = made(asked, tmp_path / "whole").cells[-1]
+    whole = make_table(asked, tmp_path / "whole").cells[-1]
     assert (whole["column"], whole["best_median"], whole["last_mean"], whole["n"]) == (
         "average",
         82,
         82,
         1,
     )
-    lacking = made(asked, tmp_path / "lacking")
+    lacking = make_table(asked, tmp_path / "lacking")
     assert math.isnan(lacking.cells[-1]["best_median"]) and (
         lacking.cells[-1]["n"],
         lacking.cells[-1]["n_missing"],
@@ -269,14 +264,14 @@ def test_avg_by_hand_is_the_mean_of_eight_with_matched_mnli_and_empty_where_one_
 
 
 def test_the_other_sets_are_read_at_the_epoch_that_matched_chose(tmp_path):
-    """Epoch 2 has the best matched accuracy, epoch 3 the last; mismatched and overall are best in the third."""
+    """Matched accuracy is best in epoch 2; mismatched and overall are best in epoch 3."""
     others = dict(accuracy_mismatched=[0.70, 0.71, 0.99], accuracy_overall=[0.75, 0.805, 0.92])
     result = with_values(small([0], ("mnli",)), tmp_path, [[0.80, 0.90, 0.85]], **others)
     assert [cell["column"] for cell in result.cells] == ["mnli", "mnli-mm", "mnli-all"]
     assert [cell["best_median"] for cell in result.cells] == [90, 71, 80.5]
     assert [cell["last_mean"] for cell in result.cells] == [85, 99, 92]
     assert [cell["published"] for cell in result.cells[:2]] == [87.5, 86.9]
-    assert math.isnan(result.cells[2]["published"])  # nobody published an overall figure
+    assert math.isnan(result.cells[2]["published"])  # no overall value is published
     assert [cell["difference"] for cell in result.cells[:2]] == pytest.approx([2.5, -15.9])
     assert any(
         "compared with our matched ones" in note and "87.5" in note
@@ -308,7 +303,7 @@ def test_table6_shows_shape_beside_and_level_only_of_the_same_model(tmp_path):
                 tmp_path / "runs",
                 epochs([0.5, value, 0.6], accuracy_mismatched=[0.5] * 3),
             )
-    result = made(asked, tmp_path, "table6")
+    result = make_table(asked, tmp_path, "table6")
     lines = {
         section.title: [line.cells for line in section.lines] for section in result.page.sections
     }
@@ -329,18 +324,18 @@ def test_a_spread_over_fewer_ranks_says_so(tmp_path):
         tables=dict(table2=None, table6=table(["roberta-base"], ["mnli"], ("q",), (1, 2, 8))),
     )
     make_runs(asked, tmp_path / "runs", missing=[("mnli", "q", 2, 0)])
-    line = made(asked, tmp_path, "table6").page.sections[0].lines[0]
+    line = make_table(asked, tmp_path, "table6").page.sections[0].lines[0]
     assert line.cells[2] == "– (0 of 1)" and line.cells[-1].endswith("(2 of 3 ranks)")
 
 
 def test_written_files_read_back_and_are_the_same_bytes_twice(tmp_path):
     asked = load(config="demo.yaml")
     make_runs(asked, tmp_path / "runs", missing=[("same-article", "qv", 8, 1)])
-    cells.collect(asked, tmp_path / "runs", tmp_path / "runs.csv")
+    collect(asked, tmp_path / "runs", tmp_path / "runs.csv")
     for folder in ("once", "again"):
         for name in (*asked.tables, "selection"):
             cells.write(asked, tmp_path / "runs.csv", name, tmp_path / folder)
-        cells.write_provenance(asked, asked.config, tmp_path / "runs", tmp_path / folder)
+        write_provenance(asked, asked.config.as_dict(), tmp_path / "runs", tmp_path / folder)
     names = sorted(path.name for path in (tmp_path / "once").iterdir())
     assert len(names) == 2 * 7 + 4 + 2
     for name in names:
@@ -385,6 +380,6 @@ def test_curves_are_means_and_bounds_over_runs(tmp_path):
     ],
 )
 def test_synthetic_parameters_are_the_methods_counts(model, method, weights, rank, count, printed):
-    """By formula from layers and widths, as the models count them: the paper rounds some of them down (6.0M, 3.0M)."""
+    """By formula from layers and widths; the paper rounds some counts down (6.0M, 3.0M)."""
     assert synthetic.parameters(Cell(model, "sst2", method, weights, rank, "paper")) == count
     assert parameters(count) == printed

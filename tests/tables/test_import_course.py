@@ -1,4 +1,4 @@
-"""Claims about the import of the course's result folders, on made folders of the same shape, checked against the tables."""
+"""Import of the course's result folders: synthetic folders of the same form, and its tables."""
 
 import json
 import math
@@ -9,12 +9,13 @@ import pytest
 from helpers.synthetic import load, table
 
 from lora import files, paths
-from lora.columns import METRICS_COLUMNS, PROVENANCE_COLUMNS, RUN_JSON_KEYS
+from lora.columns import METRICS_COLUMNS, PROVENANCE_COLUMNS
 from lora.errors import ConfigError
 from lora.experiment import registry
 from lora.experiment.cell import Cell
-from lora.tables import collect, import_course
-from lora.tables.cells import make, write, write_provenance
+from lora.run_record import RunRecord
+from lora.tables import collect, import_course, provenance
+from lora.tables.cells import make, write
 
 HEADER = "Training Loss,Epoch,Step,Validation Loss,Accuracy,F1,Precision,Recall"
 MNLI = [
@@ -29,8 +30,8 @@ RAN = {
     "mnli": ("alpha", "1r"),
 }  # other than the course reports
 
-# Of tn292/cs5782_final_project: the epochs of results/mnli/<run> at a7f5106 and 5ca114d, and what its report's Table 3
-# prints of them.
+# tn292/cs5782_final_project: the epochs of results/mnli/<run> at a7f5106 and 5ca114d, and the
+# values in Table 3 of its report.
 PRINTED = {
     ("q", 1): (("r1_query", [0.6898624554253693, 0.7183902190524707, 0.7273560876209882]), "72.74"),
     ("qv", 64): (
@@ -48,7 +49,8 @@ def write_results(folder, values, steps=230, header=HEADER):
     """A run as the course's code writes it: a row an epoch, no training loss."""
     folder.mkdir(parents=True)
     rows = [
-        f",{epoch}.0,{epoch * steps},{0.5 - 0.1 * value},{value},{value - 0.01},{value - 0.02},{value}"
+        f",{epoch}.0,{epoch * steps},{0.5 - 0.1 * value},"
+        f"{value},{value - 0.01},{value - 0.02},{value}"
         for epoch, value in enumerate(values, start=1)
     ]
     (folder / import_course.FILE).write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
@@ -106,7 +108,7 @@ def read(folder, output, **changes):
 
 
 def test_every_run_of_the_course_becomes_a_run_folder(results, tmp_path, as_run):
-    """Its cell by name, whatever order the modules are in; its rows number for number; what is unknown empty."""
+    """Cell by folder name; rows number by number; what is unknown is empty."""
     written = read(results, tmp_path / "out", protocol=as_run)
     assert len(written) == len(set(written)) == 3 * len(SEEDS) + len(MNLI)
     folder = tmp_path / "out/runs" / as_run / "roberta-base/mnli/lora/qkvo/r64/seed42"
@@ -126,7 +128,7 @@ def test_every_run_of_the_course_becomes_a_run_folder(results, tmp_path, as_run)
         for name in ("train_loss", "learning_rate", "accuracy_mismatched")
     )
     record = json.loads((folder / "run.json").read_text())
-    assert set(record) == set(RUN_JSON_KEYS)
+    assert set(record) == set(RunRecord.model_fields)
     assert record["best"] == dict(epoch=2, metric="accuracy", value=accuracies(len(MNLI) - 1)[1])
     assert (
         record["data"]["source"]
@@ -153,7 +155,7 @@ def test_parameters_are_those_of_the_model(weights, rank):
     import torch
     import transformers
 
-    from lora.model import packed_model
+    from lora.model import methods
 
     with torch.device("meta"):
         config = transformers.RobertaConfig(
@@ -162,18 +164,18 @@ def test_parameters_are_those_of_the_model(weights, rank):
         base = transformers.RobertaModel(config, add_pooling_layer=False)
     assert sum(value.numel() for value in base.parameters()) == import_course.FROZEN
     cell = Cell(import_course.MODEL, "mrpc", "lora", weights, rank, "course")
-    hparams = registry.resolve(registry.read_rows("hparams.csv"), cell, {})
+    hparams = registry.resolve(registry.read_hparam_rows(), cell, {})
     rows = [dict.fromkeys(METRICS_COLUMNS, 0.5) | dict(epoch=1)]
     folder = paths.ROOT
-    run = import_course.Imported(folder / "mrpc/x" / import_course.FILE, cell, 42, hparams, rows)
-    counted = import_course._record(run, registry.read_tasks()["mrpc"], folder)["parameters"]
-    member = packed_model.AdapterSpec(42, weights, rank, 2, hparams)
-    assert counted["trainable"] == packed_model.trainable_parameters(base, member, head=False)
-    assert counted["trainable"] + counted["head"] == packed_model.trainable_parameters(base, member)
+    run = import_course.ImportedRun(folder / "mrpc/x" / import_course.FILE, cell, 42, hparams, rows)
+    counted = import_course._record(run, registry.read_tasks()["mrpc"], folder).parameters
+    member = methods.AdapterSpec(42, weights, rank, 2, hparams)
+    assert counted.trainable == methods.trainable_parameters(base, member, head=False)
+    assert counted.trainable + counted.head == methods.trainable_parameters(base, member)
 
 
 def test_tables_are_made_of_what_was_imported(tmp_path):
-    """Median and spread over the seeds as the statistics module has them, and provenance says what is not known."""
+    """Median and spread as in the standard library; unknown provenance is empty."""
     series = [accuracies(place) for place in (3, 0, 4, 1, 2)]
     for seed, values in zip(SEEDS, series, strict=True):
         write_results(tmp_path / "results/mrpc" / f"mrpc_r8_a16_s{seed}", values)
@@ -188,11 +190,13 @@ def test_tables_are_made_of_what_was_imported(tmp_path):
     assert made.cells[0]["best_median"] == pytest.approx(statistics.median(best), abs=1e-5)
     assert made.cells[0]["best_std"] == pytest.approx(statistics.stdev(best), abs=1e-5)
     write(asked, tmp_path / "runs.csv", "table2", tmp_path / "tables")
-    rows = collect.provenance(asked, tmp_path / "out/runs")
+    rows = provenance.provenance(asked, tmp_path / "out/runs")
     assert {(row["device"], row["torch"], row["commit"], row["digest"]) for row in rows} == {
         ("unknown", "", "", "")
     }
-    write_provenance(asked, asked.config, tmp_path / "out/runs", tmp_path / "tables")
+    provenance.write_provenance(
+        asked, asked.config.as_dict(), tmp_path / "out/runs", tmp_path / "tables"
+    )
     again = files.read_csv(tmp_path / "tables/provenance.csv", PROVENANCE_COLUMNS)
     assert all(math.isnan(row["train_examples"]) and math.isnan(row["wall_s"]) for row in again)
 
@@ -212,12 +216,12 @@ def test_a_rank_table_is_made_of_what_was_imported(tmp_path):
         assert found[weights, rank] == pytest.approx(100 * accuracies(place)[1], abs=1e-5)
 
 
-def test_the_course_s_own_figures_come_out_as_it_printed_them(tmp_path):
+def test_the_courses_printed_values_are_reproduced(tmp_path):
     for (name, values), _ in PRINTED.values():
         write_results(tmp_path / "results/mnli" / name, values, steps=24544)
     read(tmp_path / "results", tmp_path / "out", protocol="course")
     wanted = table(["roberta-base"], ["mnli"], ["q", "qv", "qkvo"], [1, 64])
-    asked = load(seeds=[42], runs="partial", tables=dict(table2=None, table6=wanted))
+    asked = load(seeds=[42], mode="partial", tables=dict(table2=None, table6=wanted))
     collect.collect(asked, tmp_path / "out/runs", tmp_path / "runs.csv")
     cells = make(asked, tmp_path / "runs.csv", "table6").cells
     found = {
@@ -253,22 +257,22 @@ def test_modules_in_any_order(tmp_path, modules, weights):
         ("mnli/r0_query", "rank is 0"),
         (
             "mnli/r4",
-            "the folder's name is 'r4'; allowed: <task>_r<rank>_a<alpha>_s<seed>, or r<rank>_<modules>",
+            "the folder's name is 'r4'; allowed: <task>_r<rank>_a<alpha>_s<seed>, or r<rank>_",
         ),
         ("mrpc/mrpc_r8_a16", "the folder's name is 'mrpc_r8_a16'; allowed"),
-        ("mrpc/sst2_r8_a16_s42", "the folder's name says 'sst2', it lies under 'mrpc'"),
+        ("mrpc/sst2_r8_a16_s42", "the folder's name has 'sst2', its parent 'mrpc'"),
         (
             "mrpc/mrpc_r8_a8_s42",
-            "alpha is 8 by the folder's name, 16 in protocol course (config/hparams.csv); both",
+            "alpha is 8 in the folder's name, but 16 in protocol course (config/hparams.csv); both",
         ),
         (
             "cola/cola_r8_a16_s42",
             "the metric of cola is matthews, which the course's code does not record",
         ),
-        ("results/mrpc_r8_a16_s42", "task 'results' is not known; allowed: mnli"),
+        ("results/mrpc_r8_a16_s42", "task 'results' is unknown; allowed: mnli"),
     ],
 )
-def test_names_that_say_something_else_are_refused(tmp_path, name, message):
+def test_wrong_folder_names_are_refused(tmp_path, name, message):
     write_results(tmp_path / "results" / name, accuracies(0))
     with pytest.raises(ConfigError, match=re.escape(message)) as caught:
         read(tmp_path / "results", tmp_path / "out", protocol="course")
@@ -285,14 +289,17 @@ def test_names_that_say_something_else_are_refused(tmp_path, name, message):
         (lambda text: "", "line 1: columns none; expected Training Loss"),
         (lambda text: re.sub(r"\n,2\.0.*", "", text), "line 3: epoch 3; expected 2"),
         (lambda text: text.replace(",3.0,", ",2.0,"), "line 4: epoch 2; expected 3"),
-        (lambda text: re.sub(r",3\.0.*\n", "", text), "2 epochs, 3 in protocol course"),
+        (
+            lambda text: re.sub(r",3\.0.*\n", "", text),
+            "2 epochs; protocol course (config/hparams.csv) has 3",
+        ),
         (
             lambda text: text.replace(",3.0,", ",2.9,"),
             "line 4: Epoch is '2.9'; allowed: a whole number",
         ),
         (
             lambda text: text.replace(",690,", ",460,"),
-            "line 4: step 460 after 460; expected that steps rise",
+            "line 4: step 460 after 460; expected a higher one",
         ),
         (
             lambda text: text.replace(",0.86,", ",nan,"),
@@ -304,7 +311,7 @@ def test_names_that_say_something_else_are_refused(tmp_path, name, message):
         ),
         (
             lambda text: text.replace(",0.86,", ",86.0,"),
-            "line 3: Accuracy is 86.0; allowed: a fraction, 0 to 1; it looks",
+            "line 3: Accuracy is 86.0; allowed: a fraction, 0 to 1 (if it is in per cent",
         ),
         (
             lambda text: text.replace(",0.86,", ",-0.1,"),
@@ -317,7 +324,7 @@ def test_names_that_say_something_else_are_refused(tmp_path, name, message):
         (lambda text: text.replace(",0.86,", ","), "line 3: 7 cells; expected 8"),
     ],
 )
-def test_wrong_numbers_are_told_with_file_and_line(tmp_path, change, message):
+def test_wrong_numbers_are_named_with_file_and_line(tmp_path, change, message):
     path = write_results(tmp_path / "results/mrpc/mrpc_r8_a16_s42", accuracies(0))
     path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
     with pytest.raises(ConfigError, match=re.escape(message)) as caught:
@@ -325,7 +332,7 @@ def test_wrong_numbers_are_told_with_file_and_line(tmp_path, change, message):
     assert str(path) in str(caught.value) and not (tmp_path / "out").exists()
 
 
-def test_all_problems_are_told_at_once_and_nothing_is_left_out(tmp_path):
+def test_all_problems_are_listed_at_once_and_nothing_is_skipped(tmp_path):
     folder = tmp_path / "results"
     write_results(folder / "mrpc/mrpc_r8_a16_s42", [0.8, 88.0, 0.8])
     write_results(folder / "mrpc/best", [0.8, 88.0, 0.8])
@@ -342,11 +349,11 @@ def test_all_problems_are_told_at_once_and_nothing_is_left_out(tmp_path):
     assert "mnli/r4_value_query/training_results.csv: the same run as" in told
     assert "mrpc/best/training_results.csv: the folder's name is 'best'" in told
     assert "mrpc_r8_a16_s43: no training_results.csv" in told
-    assert "results/training_results.csv: a CSV that is no run's" in told
+    assert "results/training_results.csv: not the CSV of a run" in told
     assert not (tmp_path / "out").exists()
 
 
-def test_what_no_name_says_must_be_given(tmp_path):
+def test_a_seed_and_alpha_that_no_name_has_must_be_given(tmp_path):
     write_results(tmp_path / "results/mnli/r4_query", accuracies(0))
     with pytest.raises(ConfigError) as caught:
         read(
@@ -357,19 +364,19 @@ def test_what_no_name_says_must_be_given(tmp_path):
             default_alpha=None,
         )
     assert [problem.split(": ")[-1] for problem in caught.value.problems] == [
-        f"the folder's name says no {what}; give the one of such runs" for what in ("seed", "alpha")
+        f"the folder's name has no {what}; set it with --{what}" for what in ("seed", "alpha")
     ]
-    with pytest.raises(ConfigError, match="alpha is 16 as given, 4 in protocol course"):
+    with pytest.raises(ConfigError, match="alpha is 16 as given, but 4 in protocol course"):
         read(tmp_path / "results", tmp_path / "out", protocol="course", default_alpha="16")
     with pytest.raises(ConfigError, match="alpha is 'two'"):
         read(tmp_path / "results", tmp_path / "out", protocol="course", default_alpha="two")
 
 
-def test_a_run_that_is_there_is_never_replaced(tmp_path):
+def test_an_existing_run_is_never_replaced(tmp_path):
     write_results(tmp_path / "results/mnli/r4_query", accuracies(0))
     (folder,) = read(tmp_path / "results", tmp_path / "out", protocol="course")
     before = (folder / "metrics.csv").read_bytes()
-    with pytest.raises(ConfigError, match="seed42 is there already"):
+    with pytest.raises(ConfigError, match="seed42 exists"):
         read(tmp_path / "results", tmp_path / "out", protocol="course")
     assert (folder / "metrics.csv").read_bytes() == before
 

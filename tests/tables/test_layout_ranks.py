@@ -1,18 +1,12 @@
-"""Tables 5 and 6 on a page: weight types under one budget, and ranks under several protocols, against worked examples."""
+"""Layout of Tables 5 and 6, against worked examples."""
 
 import pytest
-from helpers.synthetic import epochs, load, make_runs, paper_grid, table, write_run
+from helpers.synthetic import epochs, load, make_runs, make_table, paper_grid, table, write_run
 
 from lora.columns import TABLE_COLUMNS
 from lora.experiment import registry
-from lora.tables.cells import Made, collect, make
 
 LETTERS = ("q", "k", "v", "o", "qk", "qv", "qkvo")
-
-
-def made(asked, folder, name) -> Made:
-    collect(asked, folder / "runs", folder / "runs.csv")
-    return make(asked, folder / "runs.csv", name)
 
 
 def lines_of(page) -> dict[str, list[tuple[str, ...]]]:
@@ -21,16 +15,16 @@ def lines_of(page) -> dict[str, list[tuple[str, ...]]]:
 
 @pytest.fixture
 def budget(tmp_path):
-    """Table 5 of config/paper.yaml, one seed: 84 to 90 per cent in steps of one, and a last epoch one lower."""
+    """Table 5 of config/paper.yaml, one seed: 84 to 90 per cent, and a last epoch one lower."""
     asked = paper_grid(seeds=(0,), epochs=2, tables=("table5",))
     for place, cell in enumerate(asked.cells):
         write_run(
             asked, cell, 0, tmp_path / "runs", epochs([0.84 + place / 100, 0.83 + place / 100])
         )
-    return made(asked, tmp_path, "table5")
+    return make_table(asked, tmp_path, "table5")
 
 
-def test_weight_types_stand_across_with_the_rank_that_each_has(budget):
+def test_weight_types_are_columns_with_their_ranks(budget):
     assert budget.page.columns == (
         *("Weight type", "W_q", "W_k", "W_v", "W_o", "W_q,W_k", "W_q,W_v", "W_q,W_k,W_v,W_o"),
         "Spread",
@@ -96,11 +90,11 @@ def test_gpt3_is_a_reference_whose_shape_alone_is_compared(budget):
         "+0.5",
         "",
     )
-    assert "its level can never be compared, its shape can" in budget.page.sections[-1].title
-    assert {(fact["relation"], fact["model"], fact["task"]) for fact in budget.published} == {
+    assert "compare the shape, not the level" in budget.page.sections[-1].title
+    assert {(value["relation"], value["model"], value["task"]) for value in budget.published} == {
         ("reference", "gpt3-175b", "mnli")
     }
-    assert all(fact["difference"] != fact["difference"] for fact in budget.published)
+    assert all(value["difference"] != value["difference"] for value in budget.published)
     printed = [
         row
         for row in registry.read_rows("published.csv")
@@ -109,7 +103,7 @@ def test_gpt3_is_a_reference_whose_shape_alone_is_compared(budget):
     assert len(budget.published) == len(printed) == 7
 
 
-def test_a_line_of_table5_that_lacks_a_figure_has_no_shape(tmp_path):
+def test_a_line_of_table5_with_a_missing_value_has_no_shape(tmp_path):
     asked = load(
         seeds=[0],
         tables=dict(
@@ -117,7 +111,7 @@ def test_a_line_of_table5_that_lacks_a_figure_has_no_shape(tmp_path):
         ),
     )
     make_runs(asked, tmp_path / "runs", missing=[("mnli", "qv", 4, 0)])
-    page = made(asked, tmp_path, "table5").page
+    page = make_table(asked, tmp_path, "table5").page
     sections = lines_of(page)
     eight, four = [section for title, section in sections.items() if "ours" in title]
     assert eight[0] == ("rank r of each", "8", "4", "") and four[0] == (
@@ -148,7 +142,7 @@ def heads(tmp_path):
         for seed in asked.seeds:
             value = 0.86 if cell.protocol == "course" else {1: 0.70, 8: 0.80}[cell.rank]
             write_run(asked, cell, seed, tmp_path / "runs", epochs([0.5, value + seed / 100, 0.6]))
-    return made(asked, tmp_path, "table6")
+    return make_table(asked, tmp_path, "table6")
 
 
 def test_table6_has_sections_for_each_protocol(heads):
@@ -174,19 +168,23 @@ def test_table6_has_sections_for_each_protocol(heads):
     assert any("frozen (course with head = frozen): LoRA" in note for note in heads.page.footnotes)
 
 
-def test_a_published_figure_is_listed_for_each_protocol_it_is_compared_under(heads):
-    course = [fact for fact in heads.published if fact["relation"] == "same"]
-    assert len(course) == 2 * 4 and {fact["ours_protocol"] for fact in course} == {
+def test_a_published_value_is_listed_for_each_protocol_it_is_compared_with(heads):
+    course = [value for value in heads.published if value["relation"] == "same"]
+    assert len(course) == 2 * 4 and {value["ours_protocol"] for value in course} == {
         "course",
         "frozen",
     }
     for cell in heads.cells:
-        (fact,) = [fact for fact in course if all(fact[key] == cell[key] for key in ("weights", "rank"))
-                   and fact["ours_protocol"] == cell["protocol"]]  # fmt: skip
+        (value,) = [
+            value
+            for value in course
+            if value["ours_protocol"] == cell["protocol"]
+            and all(value[key] == cell[key] for key in ("weights", "rank"))
+        ]
         assert (
             cell["difference"]
-            == fact["difference"]
-            == pytest.approx(cell["best_median"] - float(fact["value"]))
+            == value["difference"]
+            == pytest.approx(cell["best_median"] - float(value["value"]))
         )
 
 
@@ -196,7 +194,7 @@ def test_another_methods_sizes_are_a_table6_too(tmp_path):
     six = table(["minilm"], ["product-sentiment"], ("q",), (1, 8), baselines=baselines)
     asked = load(config="demo.yaml", tables=dict(table2=None, table6=six))
     make_runs(asked, tmp_path / "runs")
-    result = made(asked, tmp_path, "table6")
+    result = make_table(asked, tmp_path, "table6")
     assert result.page.columns == (
         "Weight type",
         "no r",

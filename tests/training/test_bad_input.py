@@ -11,7 +11,7 @@ from helpers.models import make_glue, make_model, make_tokenizer
 from safetensors.torch import load_file, save_file
 
 from lora.__main__ import main
-from lora.files import CHECKSUM_KEY
+from lora.files import CHECKSUM_KEYS
 
 pytestmark = pytest.mark.usefixtures("logging_as_before")
 
@@ -60,7 +60,7 @@ def write(path: Path, content) -> None:
 def changed(path: Path, **changes) -> None:
     """Other values in a JSON file, which then has no seal, as where somebody meant to change it."""
     told = {
-        key: value for key, value in json.loads(path.read_text()).items() if key != CHECKSUM_KEY
+        key: value for key, value in json.loads(path.read_text()).items() if key not in CHECKSUM_KEYS
     }
     path.write_text(json.dumps(told | changes))
 
@@ -213,7 +213,7 @@ TRAINING = {
     ),
     "tokens without a split": (
         lambda at: changed(at / "tokens/tokens.json", splits={"train": {}}),
-        "does not name the split 'validation'; prepare it again",
+        "does not name the split 'validation'; delete it and prepare it again",
     ),
     "tokens cut off": (
         lambda at: write(
@@ -252,7 +252,7 @@ TRAINING = {
     ),
     "a tensor of another shape": (
         tensors(lambda found: found | {QUERY: found[QUERY][:3].contiguous()}),
-        f"of another shape than config.json says: {QUERY}",
+        f"other shape than in config.json: {QUERY}",
     ),
     "not finite": (
         tensors(lambda found: found | {QUERY: found[QUERY] / 0}),
@@ -260,7 +260,7 @@ TRAINING = {
     ),
     "a config of fewer layers": (
         lambda at: changed(at / "model/config.json", num_hidden_layers=1),
-        "without a place in a model of this config.json: encoder.layer.1.attention",
+        "not part of a model with this config.json: encoder.layer.1.attention",
     ),
     "a config of more layers": (
         lambda at: changed(at / "model/config.json", num_hidden_layers=3),
@@ -446,6 +446,6 @@ def test_what_the_system_refuses_says_what_to_do(whole, tmp_path, capfd, place):
     assert (
         str(tmp_path / "file") in said
         and "Not a directory" in said
-        and "mend this, then the same command goes on" in said
+        and "Nothing was lost. " in said and "run the same command again" in said
     )
     assert "Errno" not in said and "Traceback" not in said

@@ -5,13 +5,13 @@ import types
 import numpy as np
 import pytest
 import torch
-from helpers.training import adapter_of, asked, go, rows_of
+from helpers.training import adapter_of, make_spec, rows_of, train
 
 from lora.columns import METRICS_COLUMNS
 from lora.data.tokens import Tokens
 from lora.experiment.cell import BASE_METHODS, Cell
 from lora.files import read_csv
-from lora.model import attention, encoder, packed_model
+from lora.model import attention, collate, memory, methods, packed_model, pretrained
 from lora.training import batching, loop
 from lora.training import device as machine
 
@@ -27,7 +27,7 @@ def made_run(lengths) -> types.SimpleNamespace:
 
 def test_a_pass_holds_whole_steps_until_it_is_full():
     runs = [made_run([5, 5]), made_run([4, 4]), made_run([9, 9])]
-    found = batching.cut([(run, np.arange(2)) for run in runs], batching.TokenBudget(20))
+    found = batching.split_step([(run, np.arange(2)) for run in runs], batching.TokenBudget(20))
     assert [[runs.index(piece.run) for piece in one] for one in found] == [[0, 1], [2]]
     assert [sum(piece.tokens for piece in one) for one in found] == [18, 18]
 
@@ -36,7 +36,7 @@ def test_a_step_too_large_is_cut_into_micro_batches_and_nothing_is_lost():
     run = made_run([7, 3, 9, 9, 2])
     found = [
         piece
-        for one in batching.cut([(run, np.array([4, 2, 0, 1, 3]))], batching.TokenBudget(12))
+        for one in batching.split_step([(run, np.array([4, 2, 0, 1, 3]))], batching.TokenBudget(12))
         for piece in one
     ]
     assert np.concatenate([piece.indices for piece in found]).tolist() == [4, 2, 0, 1, 3]
@@ -51,10 +51,10 @@ def test_running_out_of_memory_splits_the_pack_and_changes_no_bit(
 ):
     """The device refuses passes of more than 150 tokens, whatever was planned: rows and adapters are the same."""
     monkeypatch.setitem(
-        batching.EVALUATED, "cpu", 60
+        batching.EVAL_TOKENS, "cpu", 60
     )  # a run's part of an evaluation, which is not cut further
-    whole = [asked(tmp_path / "whole", seed, epochs=1) for seed in (0, 1, 2)]
-    go(whole, bert_dir, tokens_dir, tmp_path / "whole-state")
+    whole = [make_spec(tmp_path / "whole", seed, epochs=1) for seed in (0, 1, 2)]
+    train(whole, bert_dir, tokens_dir, tmp_path / "whole-state")
     forward, refused = packed_model.PackedModel.forward, []
 
     def small(self, step):
@@ -64,8 +64,8 @@ def test_running_out_of_memory_splits_the_pack_and_changes_no_bit(
         return forward(self, step)
 
     monkeypatch.setattr(packed_model.PackedModel, "forward", small)
-    parts = [asked(tmp_path / "parts", seed, epochs=1) for seed in (0, 1, 2)]
-    go(parts, bert_dir, tokens_dir, tmp_path / "parts-state")
+    parts = [make_spec(tmp_path / "parts", seed, epochs=1) for seed in (0, 1, 2)]
+    train(parts, bert_dir, tokens_dir, tmp_path / "parts-state")
     assert refused and "out of memory in a pass of" in caplog.text
     for one, other in zip(whole, parts, strict=True):
         assert rows_of(one) == rows_of(other) and adapter_of(one) == adapter_of(other)
@@ -75,9 +75,9 @@ def test_running_out_of_memory_halfway_through_a_backward_pass_counts_nothing_tw
     bert_dir, tokens_dir, tmp_path, monkeypatch
 ):
     """Gradients and losses of the passes that went well before the failing one are undone."""
-    whole, parts = asked(tmp_path / "a", 0, epochs=1), asked(tmp_path / "b", 0, epochs=1)
-    go([whole], bert_dir, tokens_dir, tmp_path / "sa", micro_batch=4)
-    add, calls = loop._add_gradients, []
+    whole, parts = make_spec(tmp_path / "a", 0, epochs=1), make_spec(tmp_path / "b", 0, epochs=1)
+    train([whole], bert_dir, tokens_dir, tmp_path / "sa", micro_batch=4)
+    add, calls = loop._forward_backward, []
 
     def failing(model, pieces):
         add(model, pieces)
@@ -87,9 +87,9 @@ def test_running_out_of_memory_halfway_through_a_backward_pass_counts_nothing_tw
                 "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"
             )
 
-    monkeypatch.setattr(loop, "_add_gradients", failing)
+    monkeypatch.setattr(loop, "_forward_backward", failing)
     monkeypatch.setattr(batching.TokenBudget, "shrink", lambda *_: None)
-    go([parts], bert_dir, tokens_dir, tmp_path / "sb", micro_batch=4)
+    train([parts], bert_dir, tokens_dir, tmp_path / "sb", micro_batch=4)
     assert rows_of(whole) == rows_of(parts)
 
 
@@ -101,7 +101,7 @@ def test_one_example_that_does_not_fit_is_said(bert_dir, tokens_dir, tmp_path, m
     with pytest.raises(
         MemoryError, match="a single example of .* tokens; free memory, pack fewer runs"
     ):
-        go([asked(tmp_path, 0)], bert_dir, tokens_dir, tmp_path / "state")
+        train([make_spec(tmp_path, 0)], bert_dir, tokens_dir, tmp_path / "state")
 
 
 def test_other_errors_are_not_taken_for_memory(bert_dir, tokens_dir, tmp_path, monkeypatch):
@@ -110,28 +110,28 @@ def test_other_errors_are_not_taken_for_memory(bert_dir, tokens_dir, tmp_path, m
 
     monkeypatch.setattr(packed_model.PackedModel, "forward", broken)
     with pytest.raises(RuntimeError, match="something else"):
-        go([asked(tmp_path, 0)], bert_dir, tokens_dir, tmp_path / "state")
+        train([make_spec(tmp_path, 0)], bert_dir, tokens_dir, tmp_path / "state")
 
 
 def test_a_pack_that_cannot_fit_says_the_largest_that_would(
     bert_dir, tokens_dir, tmp_path, monkeypatch
 ):
-    base = packed_model.load_base(bert_dir)
-    count = packed_model.trainable_parameters(
-        base, packed_model.AdapterSpec(0, "qv", 4, 2, asked(tmp_path, 0).hparams)
+    base = pretrained.load_base(bert_dir)
+    count = methods.trainable_parameters(
+        base, methods.AdapterSpec(0, "qv", 4, 2, make_spec(tmp_path, 0).hparams)
     )
     example = machine.activation_bytes(
         base.config, np.array([20]), np.array([32]), 4, torch.float32
     )
     monkeypatch.setattr(
-        machine, "free_bytes", lambda device: int((2.5 * 20 * count + example) / batching.SHARE)
+        batching, "free_bytes", lambda device: int((2.5 * 20 * count + example) / batching.SHARE)
     )
-    wanted = [asked(tmp_path, seed) for seed in (0, 1, 2)]
+    wanted = [make_spec(tmp_path, seed) for seed in (0, 1, 2)]
     with pytest.raises(
         ValueError, match="a pack of 3 runs needs .* the largest pack that fits has 2 of its runs"
     ):
-        go(wanted, bert_dir, tokens_dir, tmp_path / "state")
-    go(wanted[:2], bert_dir, tokens_dir, tmp_path / "state")
+        train(wanted, bert_dir, tokens_dir, tmp_path / "state")
+    train(wanted[:2], bert_dir, tokens_dir, tmp_path / "state")
 
 
 @pytest.mark.parametrize(
@@ -139,12 +139,12 @@ def test_a_pack_that_cannot_fit_says_the_largest_that_would(
                               ("adapter_houlsby", "both", 4), ("adapter_drop", "ffn1", 4)],
 )  # fmt: skip
 def test_trainable_parameters_are_those_of_the_model(bert_dir, method, weights, rank, tmp_path):
-    base = packed_model.load_base(bert_dir)
-    member = packed_model.AdapterSpec(
-        0, weights, rank, 2, asked(tmp_path, 0).hparams, method, int(method == "adapter_drop")
+    base = pretrained.load_base(bert_dir)
+    member = methods.AdapterSpec(
+        0, weights, rank, 2, make_spec(tmp_path, 0).hparams, method, int(method == "adapter_drop")
     )
     counts = packed_model.PackedModel(base, [member]).counts(0)
-    assert packed_model.trainable_parameters(base, member) == counts["trainable"] + counts["head"]
+    assert methods.trainable_parameters(base, member) == counts["trainable"] + counts["head"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -170,15 +170,15 @@ def test_predicted_activations_are_what_autograd_keeps(
     )
     torch.manual_seed(0)
     base = transformers.BertModel(config).to(dtype).requires_grad_(False).eval()
-    one = asked(tmp_path, 0, "q", 8, lora_dropout=dropout)
+    one = make_spec(tmp_path, 0, "q", 8, lora_dropout=dropout)
     model = packed_model.PackedModel(
-        base, [packed_model.AdapterSpec(0, weights, 8, 2, one.hparams, method)]
+        base, [methods.AdapterSpec(0, weights, 8, 2, one.hparams, method)]
     )
     random = np.random.default_rng(0)
     count = random.integers(lengths[0], lengths[1] + 1, 16)
     step = model.batch(
         [
-            encoder.Part(
+            collate.RunSequences(
                 0, random.integers(5, 99, count.sum()), np.zeros(count.sum(), int), count, 0, 0
             )
         ]
@@ -200,9 +200,7 @@ def test_predicted_activations_are_what_autograd_keeps(
     measured = sum(size for size, _ in kept.values())
     worked_with = 4 * count.sum() * 512 * dtype.itemsize
     cell = Cell("m", "t", method, weights, 0 if method in BASE_METHODS else 4, "p")
-    lora_inputs = batching._lora_inputs(
-        types.SimpleNamespace(cell=cell, method=method, hparams=one.hparams)
-    )
+    lora_inputs = memory.lora_inputs(cell.method, cell.weights, one.hparams.lora_dropout)
     predicted = (
         machine.activation_bytes(config, count, attention.widths_of(count), lora_inputs, dtype)
         - worked_with
@@ -210,44 +208,17 @@ def test_predicted_activations_are_what_autograd_keeps(
     assert 0.75 * predicted < measured < 1.05 * predicted
 
 
-def test_precision_is_picked_by_what_is_measured(monkeypatch):
-    cpu = torch.device("cpu")
-    monkeypatch.setattr(machine, "_bf16_gain", lambda: 3.0)
-    assert (
-        machine.pick_precision("auto", cpu) == "bf16"
-        and machine.pick_precision("fp32", cpu) == "fp32"
-    )
-    monkeypatch.setattr(machine, "_bf16_gain", lambda: 1.2)
-    assert (
-        machine.pick_precision("auto", cpu) == "fp32"
-        and machine.pick_precision("bf16", cpu) == "bf16"
-    )
-    with pytest.raises(ValueError, match="precision is 'fp16'; allowed: auto, bf16, fp32"):
-        machine.pick_precision("fp16", cpu)
-
-
-def test_free_memory_is_that_of_the_machine_or_its_control_group(monkeypatch):
-    files = {
-        "/proc/meminfo": ["MemTotal: 9 kB", "MemAvailable:    2048 kB"],
-        "/sys/fs/cgroup/memory.max": ["1500000"],
-        "/sys/fs/cgroup/memory.current": ["1000000"],
-        "/sys/fs/cgroup/memory.stat": ["anon 5", "inactive_file 300000"],
-    }
-    monkeypatch.setattr(machine, "_lines", lambda path: files[path])
-    assert machine.free_bytes(torch.device("cpu")) == 800_000
-    files["/sys/fs/cgroup/memory.max"] = ["max"]
-    assert machine.free_bytes(torch.device("cpu")) == 2048 * 1024
-
-
 def test_metrics_file_is_untouched_by_the_memory_plan(
     bert_dir, tokens_dir, tmp_path, monkeypatch, caplog
 ):
     """Little memory: more passes, the same bits, and the prediction is told."""
-    roomy, tight = asked(tmp_path / "a", 0, epochs=1), asked(tmp_path / "b", 0, epochs=1)
-    go([roomy, asked(tmp_path / "a", 1, epochs=1)], bert_dir, tokens_dir, tmp_path / "sa")
-    monkeypatch.setattr(batching, "TOKENS", {"cpu": 170})
+    roomy, tight = make_spec(tmp_path / "a", 0, epochs=1), make_spec(tmp_path / "b", 0, epochs=1)
+    train([roomy, make_spec(tmp_path / "a", 1, epochs=1)], bert_dir, tokens_dir, tmp_path / "sa")
+    monkeypatch.setattr(batching, "TRAIN_TOKENS", {"cpu": 170})
     with caplog.at_level("INFO"):
-        go([tight, asked(tmp_path / "b", 1, epochs=1)], bert_dir, tokens_dir, tmp_path / "sb")
+        train(
+            [tight, make_spec(tmp_path / "b", 1, epochs=1)], bert_dir, tokens_dir, tmp_path / "sb"
+        )
     assert "GiB of tensors predicted (model" in caplog.text and "passes of up to 1" in caplog.text
     assert rows_of(roomy) == rows_of(tight)
     assert read_csv(tight.output_dir / "metrics.csv", METRICS_COLUMNS)[0]["status"] == "ok"

@@ -120,7 +120,7 @@ def test_state_that_cannot_be_read_stops_the_job(saved, monkeypatch):
 HOLD = """
 import sys, time
 from pathlib import Path
-from lora import checkpoint
+from lora.training import checkpoint
 with checkpoint.held(Path(sys.argv[1]), [sys.argv[2]]):
     print("held", flush=True)
     time.sleep(60)
@@ -137,5 +137,5 @@ def test_state_is_held_by_one_job_and_let_go_when_that_is_killed(tmp_path, caplo
         began = time.monotonic()
         with checkpoint.held(tmp_path, [DIGEST, "cd" * 32, DIGEST]):
             assert time.monotonic() - began > 0.3 and job.wait(10) == -signal.SIGKILL
-            assert "another job trains the run whose state is in" in caplog.text
+            assert "another job trains the run with checkpoints in" in caplog.text
             assert not list(folder.glob(".*"))

@@ -6,7 +6,7 @@ from helpers.models import sentences
 from helpers.training import course_hparams
 
 from lora.data import tokens
-from lora.model import encoder, packed_model
+from lora.model import collate, methods, packed_model, pretrained
 from lora.training import batching, evaluation
 
 
@@ -15,13 +15,13 @@ def test_predictions_come_back_in_order(bert_dir, tokens_dir):
     validation = tokens.load(tokens_dir)["validation"]
     hparams = course_hparams()
     model = packed_model.PackedModel(
-        packed_model.load_base(bert_dir),
-        [packed_model.AdapterSpec(seed, "qv", 4, 2, hparams) for seed in (0, 1)],
+        pretrained.load_base(bert_dir),
+        [methods.AdapterSpec(seed, "qv", 4, 2, hparams) for seed in (0, 1)],
     )
     both = evaluation.predict(model, [0, 1], validation, batching.TokenBudget(tokens=60))
     for index in (0, 13, 29):
         ids, types, lengths, _ = validation.gather(np.array([index]))
-        alone = model(model.batch([encoder.Part(1, ids, types, lengths)]))[0]
+        alone = model(model.batch([collate.RunSequences(1, ids, types, lengths)]))[0]
         assert np.allclose(both[1][index], alone.detach().numpy()[0], atol=1e-5)
 
 
@@ -32,8 +32,8 @@ def test_an_evaluation_gives_the_same_bits_alone_and_in_a_pack(bert_dir, example
     ids, types, lengths = sentences(examples, 1)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     given = tokens.Tokens(ids, offsets, types, np.zeros(examples, np.float32))
-    members = [packed_model.AdapterSpec(seed, "qv", 4, 2, course_hparams()) for seed in range(5)]
-    model = packed_model.PackedModel(packed_model.load_base(bert_dir), members)
+    members = [methods.AdapterSpec(seed, "qv", 4, 2, course_hparams()) for seed in range(5)]
+    model = packed_model.PackedModel(pretrained.load_base(bert_dir), members)
     together = evaluation.predict(model, [0, 1, 2, 3, 4], given, batching.TokenBudget(4096))
     for index in (0, 4):
         assert (

@@ -12,13 +12,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from helpers.training import asked
+from helpers.training import begun, make_spec
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lora.data.tokens import Tokens
-from lora.model import dropout, encoder, layers, packed_model
-from lora.model.compiled import _compiled, prepare, switch_off, switch_on
-from lora.training import batching, loop, optim, run_state
+from lora.model import collate, dropout, layers, lora_layer, methods, packed_model
+from lora.model.compiled import _compiled, disable, enable, enable_on_gpu
+from lora.training import batching, loop
 
 FREE = ("view", "_unsafe_view", "as_strided", "slice", "select", "expand", "permute", "transpose", "t.", "unsqueeze",
         "squeeze", "split", "detach", "alias", "narrow", "empty", "lift_fresh", "unbind", "chunk")  # fmt: skip
@@ -42,11 +42,11 @@ class Launches(TorchDispatchMode):
 def meta(monkeypatch):
     """The device of values that are not there, taken for a GPU."""
     monkeypatch.setattr(
-        encoder,
+        collate,
         "on_device",
         lambda array, device: torch.from_numpy(np.ascontiguousarray(array)).to(device),
     )
-    monkeypatch.setattr(layers._Grouped, "takes", lambda x: x.is_meta and x.dtype == torch.bfloat16)
+    monkeypatch.setattr(lora_layer._Grouped, "supports", lambda x: x.is_meta and x.dtype == torch.bfloat16)
     return torch.device("meta")
 
 
@@ -64,31 +64,20 @@ def step(folder, device, ranks, method="lora", dtype=torch.bfloat16, depth=2):
     )
     weights = dict(ft="all", bitfit="bias", adapter_houlsby="both").get(method, "qv")
     wanted = [
-        asked(folder, seed, weights, rank, method, lora_dropout=0)
+        make_spec(folder, seed, weights, rank, method, lora_dropout=0)
         for seed, rank in enumerate(ranks)
     ]
     members = [
-        packed_model.AdapterSpec(seed, weights, rank, 2, wanted[seed].hparams, method)
+        methods.AdapterSpec(seed, weights, rank, 2, wanted[seed].hparams, method)
         for seed, rank in enumerate(ranks)
     ]
     model = packed_model.PackedModel(base, members, device)
     lengths = np.random.default_rng(0).integers(4, 60, 64)
     tokens = Tokens(np.full(lengths.sum(), 7), np.append(0, np.cumsum(lengths)), np.zeros(lengths.sum(), np.uint8),
                          np.zeros(len(lengths), np.float32))  # fmt: skip
-    pack = []
-    for one, member in zip(wanted, members, strict=True):
-        run = run_state.RunState(
-            one, one.hparams, {}, "bf16", "digest", place=member.seed, tokens=dict(train=tokens)
-        )
-        run.parameters = model.parameters_of(run.place)
-        run.optimizer = optim.Optimizer(run.parameters, model.gradients_of(run.place))
-        run.order, run.loss = (
-            np.arange(len(lengths)),
-            torch.zeros((), dtype=torch.float64, device=device),
-        )
-        pack.append(run)
+    pack = [begun(spec, model, tokens, index) for index, spec in enumerate(wanted)]
     with Launches() as launched:
-        loop._step(model, pack, batching.TokenBudget(65536))
+        loop._optimizer_step(model, pack, batching.TokenBudget(65536))
     return launched.names, pack
 
 
@@ -122,7 +111,7 @@ def test_grouped_products_are_the_loops(dtype, runs_of):
     """All runs in order, and some in another order; a rank beyond 8 and a run that is not adapted."""
     torch.manual_seed(0)
     ranks, counts = [3, 9, 0], [5, 16, 11]
-    pair = layers.LoRA(32, 48, ranks, [0.5, 1.5, 1.0])
+    pair = lora_layer.LoRA(32, 48, ranks, [0.5, 1.5, 1.0])
     for run in range(3):
         for value in pair.pair(run):
             torch.nn.init.normal_(value)
@@ -134,7 +123,7 @@ def test_grouped_products_are_the_loops(dtype, runs_of):
     segments = layers.Segments(parts, torch.tensor(ends, dtype=torch.int32), torch.tensor(runs_of))
     x, h, g = (torch.randn(int(ends[-1]), width).to(dtype) for width in (32, 48, 48))
     found = []
-    for way in (layers._Looped, layers._Grouped):
+    for way in (lora_layer._Looped, lora_layer._Grouped):
         a, b, out, delta = (
             pair.a.detach().to(dtype),
             pair.b.detach().to(dtype),
@@ -155,7 +144,7 @@ def test_grouped_products_are_the_loops(dtype, runs_of):
 )
 def test_products_are_grouped_where_a_gpu_has_the_kernel(monkeypatch, capability, grouped):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert layers._has_grouped_kernel.__wrapped__(torch.device("cuda")) == grouped
+    assert lora_layer._has_grouped_kernel.__wrapped__(torch.device("cuda")) == grouped
 
 
 @pytest.fixture
@@ -167,9 +156,9 @@ def compiled(tmp_path_factory, monkeypatch):
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     yield (
         folder,
-        switch_on(folder, lambda: dropout.rehearse(32, torch.float32, torch.device("cpu"))),
+        enable(folder, lambda: dropout.sample_outputs(32, torch.float32, torch.device("cpu"))),
     )
-    switch_off()
+    disable()
 
 
 @pytest.mark.filterwarnings("ignore")  # of torch's compiler about itself
@@ -182,7 +171,7 @@ def test_compiled_functions_give_what_plain_ones_give(compiled):
     x, ones, zeros = torch.randn(50, 32), torch.ones(32), torch.zeros(32)
     arguments = x, torch.zeros(50, 32), keys, columns, ones, zeros, 0.3, 1e-5
     together = dropout._norm_forward(*arguments)
-    switch_off()
+    disable()
     plain = dropout._norm_forward(*arguments)
     assert torch.equal(together[-1], plain[-1])
     assert torch.allclose(together[0], plain[0], atol=1e-5)
@@ -196,8 +185,8 @@ def test_where_nothing_compiles_training_goes_on_and_says_so(tmp_path, monkeypat
         return call
 
     monkeypatch.setattr(torch, "compile", broken)
-    attempt = lambda: dropout.rehearse(32, torch.float32, torch.device("cpu"))  # noqa: E731
-    assert not switch_on(tmp_path, attempt)
+    attempt = lambda: dropout.sample_outputs(32, torch.float32, torch.device("cpu"))  # noqa: E731
+    assert not enable(tmp_path, attempt)
     assert "no compiler here" in caplog.text and "and much more" not in caplog.text
     assert len(attempt()) == 3 * 7 + 5 * 4
     monkeypatch.setattr(
@@ -205,7 +194,7 @@ def test_where_nothing_compiles_training_goes_on_and_says_so(tmp_path, monkeypat
         "compile",
         lambda function: lambda *arguments: [2 * out for out in function(*arguments)],
     )
-    assert not switch_on(tmp_path, attempt) and "other values" in caplog.text
+    assert not enable(tmp_path, attempt) and "other values" in caplog.text
     with caplog.at_level(logging.INFO):
-        prepare(torch.device("cpu"), tmp_path, attempt)
+        enable_on_gpu(torch.device("cpu"), tmp_path, attempt)
     assert not _compiled

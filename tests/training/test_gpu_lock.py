@@ -1,4 +1,4 @@
-"""GPUs of one machine shared out: real processes and real locks over devices that are only names."""
+"""Locks of GPUs: real processes and real locks over devices that exist only by name."""
 
 import os
 import shutil
@@ -42,7 +42,7 @@ WORK = (
     + """
 import time
 marker = Path(sys.argv[3]) / os.environ["CUDA_VISIBLE_DEVICES"]
-os.close(os.open(marker, os.O_CREAT | os.O_EXCL))  # fails where two hold one device
+os.close(os.open(marker, os.O_CREAT | os.O_EXCL))  # fails if two jobs hold one device
 time.sleep(0.1)
 marker.unlink()
 """
@@ -59,17 +59,19 @@ def public():
 
 @pytest.fixture
 def machine(public, monkeypatch):
-    """Puts an nvidia-smi that lists these devices first on PATH, in a world without the real machine's choices; gives the
-    folder for the locks."""
+    """Return a function that puts an nvidia-smi with the given output first on PATH.
+
+    It returns the folder for the locks.
+    """
     for name in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", f"{public}:{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
     def lists(text: str) -> Path:
-        told = public / "nvidia-smi"
-        told.write_text(f"#!/bin/sh\ncat <<'END'\n{text}END\n")
-        told.chmod(0o755)
+        script = public / "nvidia-smi"
+        script.write_text(f"#!/bin/sh\ncat <<'END'\n{text}END\n")
+        script.chmod(0o755)
         return public / "locks"
 
     return lists
@@ -77,7 +79,7 @@ def machine(public, monkeypatch):
 
 @pytest.fixture
 def job():
-    """Starts processes that claim a device; those still there at the end are killed."""
+    """Return a function that starts a process which locks a device; all are killed at the end."""
     started = []
 
     def start(code: str, folder: Path, *arguments, user: int = 0, **environ) -> subprocess.Popen:
@@ -100,32 +102,32 @@ def job():
 
 
 def device_of(process: subprocess.Popen) -> str:
-    """What it holds, once it does; reads over what it says before."""
+    """Wait until the process holds a device, and return it."""
     line = next(line for line in process.stdout if line.startswith("holds"))
     return line.split()[1]
 
 
 def claimed(folder: Path, wanted: str = "auto", **environ) -> str | None:
-    """The device that this process would take in that environment, given back at once."""
+    """Lock a device in this process and environment, release it, and return it."""
     for descriptor in gpu_lock.lock_free_gpu(wanted, environ, folder):
         os.close(descriptor)
     return environ.get("CUDA_VISIBLE_DEVICES")
 
 
-def test_five_jobs_on_two_devices_never_meet(machine, job, tmp_path):
+def test_five_jobs_never_share_one_of_two_devices(machine, job, tmp_path):
     folder = machine(PAIR)
     (tmp_path / "markers").mkdir()
     jobs = [job(WORK, folder, tmp_path / "markers") for _ in range(5)]
-    said = [one.communicate()[0] for one in jobs]
-    assert [one.returncode for one in jobs] == [0] * 5, said
-    assert {line for text in said for line in text.splitlines() if line.startswith("holds")} <= {
+    outputs = [one.communicate()[0] for one in jobs]
+    assert [one.returncode for one in jobs] == [0] * 5, outputs
+    assert {line for text in outputs for line in text.splitlines() if line.startswith("holds")} <= {
         "holds GPU-aaaa0000-1111",
         "holds GPU-bbbb0000-2222",
     }
 
 
 def test_parallel_jobs_get_different_devices_and_sigkill_frees_one(machine, job):
-    """The third waits, says for whom, and goes on with the device of the one that was killed."""
+    """The third job logs the holders, waits, and takes the device of the killed one."""
     folder = machine(PAIR)
     first, second = job(HOLD, folder), job(HOLD, folder)
     held = {device_of(first): first, device_of(second): second}
@@ -141,43 +143,46 @@ def test_parallel_jobs_get_different_devices_and_sigkill_frees_one(machine, job)
     assert device_of(third) == "GPU-bbbb0000-2222"
 
 
-def test_a_job_that_waits_can_be_told_to_stop(machine, job):
+def test_a_waiting_job_stops_on_sigterm(machine, job):
     folder = machine(ONE)
     device_of(job(HOLD, folder))
-    waits = job(HOLD, folder)
-    assert waits.stdout.readline().startswith("waiting")
-    waits.send_signal(signal.SIGTERM)
-    assert waits.wait() == 1  # Interrupted, which the command line turns into 128 + 15
+    waiting = job(HOLD, folder)
+    assert waiting.stdout.readline().startswith("waiting")
+    waiting.send_signal(signal.SIGTERM)
+    assert waiting.wait() == 1  # Interrupted, which the command line turns into 128 + 15
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become other users")
-def test_the_lock_of_another_user_is_honoured_both_ways(machine, job):
-    """Made by one with a strict umask, taken by another, who may not delete it."""
+def test_the_lock_of_another_user_is_respected_both_ways(machine, job):
+    """A lock file made with a strict umask; the other user waits for it and can't delete it."""
     folder = machine(ONE)
     for first, second in ((0, 65534), (65534, 65533)):
-        holds = job("import os\nos.umask(0o077)\n" + HOLD, folder, user=first)
-        assert device_of(holds) == "GPU-aaaa0000-1111"
-        waits = job(HOLD, folder, user=second)
-        assert f"by process {holds.pid}" in waits.stdout.readline()
+        holder = job("import os\nos.umask(0o077)\n" + HOLD, folder, user=first)
+        assert device_of(holder) == "GPU-aaaa0000-1111"
+        waiting = job(HOLD, folder, user=second)
+        assert f"by process {holder.pid}" in waiting.stdout.readline()
         removed = subprocess.run(
             ["rm", *map(str, folder.iterdir())], user=second, capture_output=True
         )
         assert removed.returncode != 0 and stat.S_IMODE(folder.stat().st_mode) == 0o1777
-        holds.communicate("")
-        assert device_of(waits) == "GPU-aaaa0000-1111"
-        waits.communicate("")
+        holder.communicate("")
+        assert device_of(waiting) == "GPU-aaaa0000-1111"
+        waiting.communicate("")
         shutil.rmtree(folder)
 
 
 def test_the_pool_is_what_the_user_made_visible(machine, job):
-    """Two of four by number: the third job waits though others are free. A device is one lock however it is named."""
+    """Two of four devices: the third job waits although others are free.
+
+    A device has one lock, whether it is given by number or by UUID.
+    """
     folder = machine(
         PAIR + PAIR.replace("GPU 0", "GPU 2").replace("GPU 1", "GPU 3").replace("GPU-", "GPU-more")
     )
     pool = dict(CUDA_VISIBLE_DEVICES="1,3")
     assert [device_of(job(HOLD, folder, **pool)) for _ in range(2)] == ["1", "3"]
-    waits = job(HOLD, folder, **pool)
-    assert "hold all 2 (1 by process" in waits.stdout.readline()
+    waiting = job(HOLD, folder, **pool)
+    assert "hold all 2 (1 by process" in waiting.stdout.readline()
     assert claimed(folder, CUDA_VISIBLE_DEVICES="GPU-bbbb,GPU-aaaa") == "GPU-aaaa"
     assert claimed(folder) == "GPU-aaaa0000-1111"
 
@@ -189,8 +194,8 @@ def test_mig_instances_are_devices(machine, job):
     assert claimed(folder, CUDA_VISIBLE_DEVICES="MIG-GPU-9999/1/0") == "MIG-GPU-9999/1/0"
 
 
-def test_slurms_choice_is_taken_as_it_is(machine, job):
-    """One device: nothing is locked. Several: one for each job inside the allocation, whatever other allocations hold."""
+def test_a_device_from_slurm_is_used_as_it_is(machine, job):
+    """One device: no lock. Several: one for each job, independent of other allocations."""
     folder = machine(PAIR)
     assert (
         claimed(folder, SLURM_JOB_ID="7", CUDA_VISIBLE_DEVICES="0") == "0" and not folder.exists()
@@ -203,7 +208,7 @@ def test_slurms_choice_is_taken_as_it_is(machine, job):
     assert device_of(job(HOLD, folder, SLURM_JOB_ID="8", **several)) == "0"
 
 
-def test_nothing_is_locked_without_need(machine, caplog):
+def test_cpu_and_hidden_gpus_lock_nothing(machine, caplog):
     folder = machine(PAIR)
     assert claimed(folder, "cpu") is None
     for hidden in ("", "-1", "NoDevFiles"):
@@ -215,18 +220,18 @@ def test_nothing_is_locked_without_need(machine, caplog):
     assert not folder.exists()
 
 
-def test_without_nvidia_smi_the_device_files_count(machine, tmp_path, monkeypatch):
+def test_without_nvidia_smi_the_device_files_are_counted(machine, tmp_path, monkeypatch):
     machine("No devices were found\n")
     monkeypatch.setattr(
         gpu_lock.Path, "glob", lambda *_: map(Path, ("/dev/nvidia0", "/dev/nvidia1"))
     )
-    assert gpu_lock.listed() == [["0"], ["1"]]
+    assert gpu_lock.list_gpus() == [["0"], ["1"]]
     monkeypatch.setenv("PATH", "")
-    assert gpu_lock.listed() == [["0"], ["1"]]
+    assert gpu_lock.list_gpus() == [["0"], ["1"]]
 
 
-def test_a_lock_file_that_was_deleted_guards_nothing(machine, job):
-    """A cleaner of old files took it: the next job makes a new one, and a third sees that."""
+def test_the_lock_of_a_deleted_file_protects_nothing(machine, job):
+    """The next job makes a new lock file, and a third job waits for that one."""
     folder = machine(ONE)
     device_of(job(HOLD, folder))
     (lock,) = folder.iterdir()
@@ -236,10 +241,10 @@ def test_a_lock_file_that_was_deleted_guards_nothing(machine, job):
     assert f"by process {second.pid}" in job(HOLD, folder).stdout.readline()
 
 
-def test_a_folder_that_cannot_hold_locks_is_named(machine, tmp_path):
+def test_a_folder_that_cannot_hold_locks_is_reported(machine, tmp_path):
     folder = machine(PAIR)
     folder.symlink_to(tmp_path)
     with pytest.raises(
-        OSError, match="locks cannot hold the locks of GPUs .*have its owner remove it"
+        OSError, match=r"locks cannot hold GPU locks .*Ask its owner to remove it\."
     ):
         claimed(folder)

@@ -6,11 +6,11 @@ import pytest
 import torch
 import transformers
 from helpers.encoders import padded, peft_twin
-from helpers.training import asked, course_hparams
+from helpers.training import begun, course_hparams, make_spec
 
 from lora.data import tokens
-from lora.model import encoder, packed_model
-from lora.training import batching, loop, optim, run_state
+from lora.model import collate, methods, packed_model, pretrained
+from lora.training import batching, loop, optim
 
 
 @pytest.mark.parametrize("total, frac", [(10, 0.06), (100, 0.06), (237, 0.1), (20, 0.0), (5, 0.9)])
@@ -31,10 +31,10 @@ def test_learning_rate_is_transformers_linear_schedule(total, frac):
 
 def test_five_steps_match_peft_and_torch_adamw(model_dir, family, tokens_dir, tmp_path):
     """Float64, dropout 0: our steps against padded transformers + peft, torch AdamW, transformers' schedule and clipping."""
-    one = asked(tmp_path, 0, lora_dropout=0, max_grad_norm=0.5, epochs=1)
-    base = packed_model.load_base(model_dir, torch.float64)
+    one = make_spec(tmp_path, 0, lora_dropout=0, max_grad_norm=0.5, epochs=1)
+    base = pretrained.load_base(model_dir, torch.float64)
     base.config.hidden_dropout_prob = base.config.attention_probs_dropout_prob = 0.0
-    model = packed_model.PackedModel(base, [packed_model.AdapterSpec(0, "qv", 4, 2, one.hparams)])
+    model = packed_model.PackedModel(base, [methods.AdapterSpec(0, "qv", 4, 2, one.hparams)])
     model.heads.dropout = 0.0
     theirs = peft_twin(
         model_dir, model, 0, tmp_path / "twin"
@@ -46,18 +46,7 @@ def test_five_steps_match_peft_and_torch_adamw(model_dir, family, tokens_dir, tm
         [dict(params=decay, weight_decay=0.1), dict(params=rest, weight_decay=0.0)], lr=3e-3
     )
     train_set = tokens.load(tokens_dir)["train"]
-    run = run_state.RunState(
-        one,
-        one.hparams,
-        {},
-        "fp32",
-        "digest",
-        parameters=model.parameters_of(0),
-        tokens=dict(train=train_set),
-    )
-    run.optimizer = optim.Optimizer(run.parameters, model.gradients_of(0))
-    run.order = tokens.epoch_order(0, 0, len(train_set))
-    run.loss = torch.zeros((), dtype=torch.float64)
+    run = begun(one, model, train_set)
     total = tokens.steps_per_epoch(len(train_set), 8)
     schedule = transformers.get_linear_schedule_with_warmup(optimizer, 1, total)
     for step in range(5):
@@ -70,8 +59,8 @@ def test_five_steps_match_peft_and_torch_adamw(model_dir, family, tokens_dir, tm
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        loop._step(model, [run], batching.TokenBudget(4096))
+        loop._optimizer_step(model, [run], batching.TokenBudget(4096))
     ours = sum(value.detach().abs().sum() for value in model.parameters_of(0).values())
     assert abs(ours - sum(value.detach().abs().sum() for value in wanted.values())) < 1e-10
-    step = model.batch([encoder.Part(0, ids, types, lengths)])
+    step = model.batch([collate.RunSequences(0, ids, types, lengths)])
     assert (model(step)[0] - theirs(**inputs).logits).abs().max() < 1e-10

@@ -1,5 +1,4 @@
-"""Told to stop, killed, or cut off at any step: what is saved lies between two steps, and going on from it gives the bits of
-a run that nobody disturbed."""
+"""Stop or kill a training at any step: it resumes to the same bits as an undisturbed run."""
 
 import json
 import os
@@ -9,7 +8,7 @@ import sys
 import time
 
 import pytest
-from helpers.training import adapter_of, asked, go, rows_of
+from helpers.training import adapter_of, make_spec, rows_of, train
 
 from lora.errors import Interrupted
 from lora.training import checkpoint_schedule, evaluation, loop, run_state, signals
@@ -18,23 +17,23 @@ STEPS = 3 * 6  # three epochs of 42 examples in steps of 8
 
 
 @pytest.fixture(scope="module")
-def whole(bert_dir, tokens_dir, tmp_path_factory):
-    """Two runs of other length that nobody disturbed."""
+def expected(bert_dir, tokens_dir, tmp_path_factory):
+    """Rows and adapters of two undisturbed runs of different length."""
     folder = tmp_path_factory.mktemp("whole")
-    wanted = [asked(folder, 0), asked(folder, 1, "qkvo", 2, epochs=2)]
-    go(wanted, bert_dir, tokens_dir, folder / "state")
-    return [(rows_of(one), adapter_of(one)) for one in wanted]
+    specs = [make_spec(folder, 0), make_spec(folder, 1, "qkvo", 2, epochs=2)]
+    train(specs, bert_dir, tokens_dir, folder / "state")
+    return [(rows_of(one), adapter_of(one)) for one in specs]
 
 
-def after(count: int, what):
-    """A step that does `what` once `count` steps are done."""
-    step, done = loop._step, []
+def after(count: int, action):
+    """Return an optimizer step that calls `action` after `count` steps."""
+    step, done = loop._optimizer_step, []
 
     def stepped(*arguments):
         examples = step(*arguments)
         done.append(1)
         if len(done) == count:
-            what()
+            action()
         return examples
 
     return stepped
@@ -42,52 +41,54 @@ def after(count: int, what):
 
 @pytest.mark.parametrize("number", signals.SIGNALS)
 @pytest.mark.parametrize("count", [1, 5, 6, 12, 14])
-def test_told_to_stop_it_saves_and_goes_on_to_the_same_bits(
-    bert_dir, tokens_dir, tmp_path, monkeypatch, whole, count, number
+def test_a_stopped_training_resumes_to_the_same_bits(
+    bert_dir, tokens_dir, tmp_path, monkeypatch, expected, count, number
 ):
-    """In mid-epoch and at epochs' ends; the runs go on apart, then together."""
+    """Within and at the end of an epoch; the runs resume separately or together."""
     before = signal.getsignal(number)
-    wanted = [asked(tmp_path, 0), asked(tmp_path, 1, "qkvo", 2, epochs=2)]
+    specs = [make_spec(tmp_path, 0), make_spec(tmp_path, 1, "qkvo", 2, epochs=2)]
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "_step", after(count, lambda: os.kill(os.getpid(), number)))
-        with pytest.raises(Interrupted, match="the same command goes on"):
-            go(wanted, bert_dir, tokens_dir, tmp_path / "state")
+        patched.setattr(loop, "_optimizer_step", after(count, lambda: os.kill(os.getpid(), number)))
+        with pytest.raises(Interrupted, match="run the same command again"):
+            train(specs, bert_dir, tokens_dir, tmp_path / "state")
     assert signal.getsignal(number) == before
-    monkeypatch.setattr(loop, "_step", after(10**6, None))
+    monkeypatch.setattr(loop, "_optimizer_step", after(10**6, None))
     if count % 2:
-        go(wanted[1:], bert_dir, tokens_dir, tmp_path / "state")
-    go(wanted, bert_dir, tokens_dir, tmp_path / "state")
-    assert [(rows_of(one), adapter_of(one)) for one in wanted] == whole
+        train(specs[1:], bert_dir, tokens_dir, tmp_path / "state")
+    train(specs, bert_dir, tokens_dir, tmp_path / "state")
+    assert [(rows_of(one), adapter_of(one)) for one in specs] == expected
 
 
-def test_a_stop_in_an_evaluation_keeps_the_epoch(
-    bert_dir, tokens_dir, tmp_path, monkeypatch, whole
+def test_a_stop_in_an_evaluation_keeps_the_steps_of_the_epoch(
+    bert_dir, tokens_dir, tmp_path, monkeypatch, expected
 ):
-    """The signal comes while the evaluation set is gone through: the epoch's steps are not made again."""
-    wanted, steps, told = [asked(tmp_path, 0)], [], []
+    """A signal during the evaluation: the epoch's steps are not repeated."""
+    specs, steps, sent = [make_spec(tmp_path, 0)], [], []
     predict = evaluation.predict
 
     def slow(*arguments):
-        if len(steps) == 6 and not told:
-            told.append(1)
+        if len(steps) == 6 and not sent:
+            sent.append(1)
             os.kill(os.getpid(), signal.SIGTERM)
         return predict(*arguments)
 
     with monkeypatch.context() as patched:
         patched.setattr(evaluation, "predict", slow)
         patched.setattr(
-            loop, "_step", lambda *arguments, step=loop._step: steps.append(1) or step(*arguments)
+            loop,
+            "_optimizer_step",
+            lambda *arguments, step=loop._optimizer_step: steps.append(1) or step(*arguments),
         )
         with pytest.raises(Interrupted):
-            go(wanted, bert_dir, tokens_dir, tmp_path / "state")
+            train(specs, bert_dir, tokens_dir, tmp_path / "state")
         steps.clear()
-        go(wanted, bert_dir, tokens_dir, tmp_path / "state")
+        train(specs, bert_dir, tokens_dir, tmp_path / "state")
     assert len(steps) == STEPS - 6
-    assert (rows_of(wanted[0]), adapter_of(wanted[0])) == whole[0]
+    assert (rows_of(specs[0]), adapter_of(specs[0])) == expected[0]
 
 
-def test_state_is_saved_by_the_clock(bert_dir, tokens_dir, tmp_path, monkeypatch):
-    """Each second of a stand-in clock that moves 0.4 s a look; a cut-off then loses no more than that."""
+def test_state_is_saved_at_intervals(bert_dir, tokens_dir, tmp_path, monkeypatch):
+    """Every second of a fake clock that moves 0.4 s at each reading."""
     saved, now = [], iter(range(10**6))
     monkeypatch.setattr(checkpoint_schedule.time, "monotonic", lambda: 0.4 * next(now))
     monkeypatch.setattr(
@@ -95,21 +96,26 @@ def test_state_is_saved_by_the_clock(bert_dir, tokens_dir, tmp_path, monkeypatch
         "save",
         lambda run, *rest, save=run_state.save: saved.append(run.step) or save(run, *rest),
     )
-    go([asked(tmp_path, 0)], bert_dir, tokens_dir, tmp_path / "state", checkpoint_every_s=1.0)
+    train(
+        [make_spec(tmp_path, 0)], bert_dir, tokens_dir, tmp_path / "state", checkpoint_every_s=1.0
+    )
     assert 18 in saved and len(set(saved)) > 6
 
 
 @pytest.mark.parametrize(
     "cost_s, epochs", [(0.0, [6, 12, 18]), (0.1, [6, 12, 18]), (0.15, [6, 18]), (100.0, [6, 18])]
 )
-def test_state_at_the_end_of_an_epoch_is_saved_if_that_costs_little(
+def test_state_is_saved_at_the_end_of_an_epoch_if_that_is_cheap(
     bert_dir, tokens_dir, tmp_path, monkeypatch, cost_s, epochs
 ):
-    """On a stand-in clock an epoch takes 3 s: the second one is not saved where the first one's state took more than 2 % of
-    the 6 s and its own time. What is finished always is."""
+    """On a fake clock an epoch takes 3 s.
+
+    The second epoch is not saved if saving the first took more than 2 % of 6 s plus its own time. A
+    finished run is always saved.
+    """
     saved, now = [], [0.0]
 
-    def step(*arguments, step=loop._step):
+    def step(*arguments, step=loop._optimizer_step):
         now[0] += 0.5
         return step(*arguments)
 
@@ -119,9 +125,11 @@ def test_state_at_the_end_of_an_epoch_is_saved_if_that_costs_little(
         save(run, *rest)
 
     monkeypatch.setattr(checkpoint_schedule.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(loop, "_step", step)
+    monkeypatch.setattr(loop, "_optimizer_step", step)
     monkeypatch.setattr(run_state, "save", save)
-    go([asked(tmp_path, 0)], bert_dir, tokens_dir, tmp_path / "state", checkpoint_every_s=1e9)
+    train(
+        [make_spec(tmp_path, 0)], bert_dir, tokens_dir, tmp_path / "state", checkpoint_every_s=1e9
+    )
     assert saved == epochs
 
 
@@ -131,22 +139,25 @@ from pathlib import Path
 sys.path[:0] = [{tests!r}, {root!r}]
 import torch
 torch.set_num_threads(1)
-from helpers.training import asked, go
+from helpers.training import make_spec, train
 from lora.training import loop
-step = loop._step
+step = loop._optimizer_step
 def slow(*arguments):
     import time
     time.sleep(0.02)
     return step(*arguments)
-loop._step = slow
+loop._optimizer_step = slow
 folder = Path(sys.argv[1])
-go([asked(folder, 0), asked(folder, 1, "qkvo", 2, epochs=2)], Path(sys.argv[2]), Path(sys.argv[3]), folder / "state",
-   checkpoint_every_s=0.05)
+specs = [make_spec(folder, 0), make_spec(folder, 1, "qkvo", 2, epochs=2)]
+model_dir, tokens_dir = map(Path, sys.argv[2:4])
+train(specs, model_dir, tokens_dir, folder / "state", checkpoint_every_s=0.05)
 """
 
 
-def test_killed_at_any_instant_it_goes_on_to_the_same_bits(bert_dir, tokens_dir, tmp_path, whole):
-    """kill -9 again and again, each a little later after the first step, until the job is through."""
+def test_a_training_killed_at_any_time_resumes_to_the_same_bits(
+    bert_dir, tokens_dir, tmp_path, expected
+):
+    """kill -9 several times, each a little later after a state is saved."""
     from helpers.models import ROOT
 
     command = [
@@ -175,11 +186,13 @@ def test_killed_at_any_instant_it_goes_on_to_the_same_bits(bert_dir, tokens_dir,
             break
         assert job.returncode == -signal.SIGKILL, errors
     assert kills >= 2
-    wanted = [asked(tmp_path, 0), asked(tmp_path, 1, "qkvo", 2, epochs=2)]
-    assert [(rows_of(one), adapter_of(one)) for one in wanted] == whole
+    specs = [make_spec(tmp_path, 0), make_spec(tmp_path, 1, "qkvo", 2, epochs=2)]
+    assert [(rows_of(one), adapter_of(one)) for one in specs] == expected
 
 
-def test_the_command_says_so_and_exits_as_a_stopped_process_does(monkeypatch, capsys, tmp_path):
+def test_the_command_reports_the_signal_and_exits_with_128_plus_its_number(
+    monkeypatch, capsys, tmp_path
+):
     from lora.__main__ import main
 
     def stopped(*_):

@@ -1,6 +1,6 @@
-"""The Slurm profile on a real Slurm of one node: rows of a plain run, a GPU for each job, nothing lost when disturbed.
+"""The Slurm profile on a real Slurm of one node: equal rows, a GPU per job, no loss when disturbed.
 
-The longer mode, every disturbance by itself: `python tests/slurm/run.py`.
+The long version with every disturbance is `python tests/slurm/run.py`.
 """
 
 import os
@@ -14,15 +14,15 @@ import pytest
 import yaml
 from faults import run
 from helpers.models import ROOT
-from slurm.cluster import Cluster, lacking
+from slurm.cluster import Cluster, missing_programs
 from slurm.grid import LIMIT_S, PROFILE, SMALL, Grid, trainings
 from slurm.run import planned
 
 from lora.planning import slurm_queue
 
-ABSENT = lacking()
+ABSENT = missing_programs()
 on_slurm = pytest.mark.skipif(
-    bool(ABSENT), reason=f"no {', '.join(ABSENT)} here: see tests/slurm/install.sh"
+    bool(ABSENT), reason=f"not installed: {', '.join(ABSENT)}: see tests/slurm/install.sh"
 )
 SHORT = (
     "scontrol requeue",
@@ -43,18 +43,21 @@ def grid(tmp_path_factory):
 
 @on_slurm
 def test_a_grid_on_slurm_gives_the_rows_of_a_plain_run(grid):
-    """Two jobs at once, each with a GPU of its own. Meanwhile the controller is killed and comes back, and the accounting is
-    killed and comes back when Snakemake is done; then nothing is left to do."""
+    """Two jobs at once, each with its own GPU.
+
+    Meanwhile the controller is killed and started again, and the accounting is killed until
+    Snakemake has ended. Then nothing is left to do.
+    """
     folder = grid.new("plain")
     with grid.started(folder, *SMALL, tables=True) as snakemake:
         first, job = grid.first_training(folder)
         until = time.monotonic() + LIMIT_S
         while not (others := set(trainings(folder)) - {first}) and time.monotonic() < until:
             time.sleep(0.1)
-        assert others, grid.said(folder)
+        assert others, grid.output(folder)
         grid.cluster.kill("slurmctld")
         grid.cluster.start("slurmctld")
-        grid.cluster.tell("squeue")
+        grid.cluster.query("squeue")
         grid.cluster.kill("slurmdbd")
         os.kill(first, signal.SIGCONT)
         grid.end(snakemake, folder)
@@ -72,11 +75,11 @@ def test_a_grid_on_slurm_gives_the_rows_of_a_plain_run(grid):
     jobs = grid.jobs(folder)
     columns = "JobID,Comment%50,State,AllocTRES%50,Elapsed"
     command = ["sacct", "-X", f"--format={columns}", f"--jobs={','.join(jobs)}"]
-    for last in jobs:  # the controller keeps what it could not tell
+    for last in jobs:  # the controller sends what it kept for the accounting
         grid.cluster.wait_for(
             "sacct", "-X", "--noheader", "--format=State", f"--jobs={last}", answer="COMPLETED"
         )
-    listed = grid.cluster.tell(*command)
+    listed = grid.cluster.query(*command)
     sys.stdout.write(f"{listed}devices: {devices}\n")
     assert listed.count("COMPLETED") == listed.count("gres/gpu=1") == len(jobs) == 2
     assert "Nothing to be done" in grid.run(folder, *SMALL, tables=True)
@@ -84,35 +87,39 @@ def test_a_grid_on_slurm_gives_the_rows_of_a_plain_run(grid):
 
 @on_slurm
 def test_disturbances_lose_nothing(grid):
-    """Each with a grid of its own, all on one cluster at the same time."""
-    done = run.disturb(grid, planned(1, *SHORT), seed=0, workers=len(SHORT), told=sys.stdout.write)
+    """Each disturbance has its own grid; all run on one cluster at the same time."""
+    done = run.disturb(
+        grid, planned(1, *SHORT), seed=0, workers=len(SHORT), report=sys.stdout.write
+    )
     sys.stdout.write(run.table(done, 0))
     assert [lost for fault in done for lost in fault.lost] == [] and len(done) == len(SHORT)
 
 
 @on_slurm
-def test_a_job_that_can_never_run_is_told_of(grid):
-    """Refused at once where the node is too small; where the partition's time is too short Slurm lets it wait for ever,
-    which the verb queue tells and ends."""
+def test_a_job_that_can_never_run_is_reported(grid):
+    """Slurm refuses a job that is too large for the node, but queues one that is too long forever.
+
+    `lora queue` reports that one, and cancels it.
+    """
     too_large = grid.new("too large")
-    said = grid.run(
+    output = grid.run(
         too_large, "--set-resources", "train:mem_mb=64000", "--retries", "0", status=1, ranks=[2]
     )
-    assert "sbatch failed" in said and "Memory specification can not be satisfied" in said
+    assert "sbatch failed" in output and "Memory specification can not be satisfied" in output
     too_long = grid.new("too long")
-    asked = ["--set-resources", "train:mem_mb=1000", "train:runtime=120", "--retries", "0"]
-    with grid.started(too_long, *asked, ranks=[2]) as snakemake:
+    options = ["--set-resources", "train:mem_mb=1000", "train:runtime=120", "--retries", "0"]
+    with grid.started(too_long, *options, ranks=[2]) as snakemake:
         grid.cluster.wait_for("squeue", "--format=%r", answer="PartitionTimeLimit")
-        told, ended = (lora_queue(grid.cluster, *options) for options in ([], ["--cancel"]))
-        said = grid.end(snakemake, too_long, status=1)
-    for done in (told, ended):
+        listed, ended = (lora_queue(grid.cluster, *flags) for flags in ([], ["--cancel"]))
+        output = grid.end(snakemake, too_long, status=1)
+    for done in (listed, ended):
         assert (
             done.returncode == 2
             and "1 jobs can never start" in done.stderr
             and "MaxTime" in done.stderr
         )
         assert "rule_train_wildcards_course_tiny_sst2_lora_qv_2: PartitionTimeLimit" in done.stdout
-    assert "SLURM status is: 'CANCELLED'" in said
+    assert "SLURM status is: 'CANCELLED'" in output
     assert lora_queue(grid.cluster).returncode == 0
 
 
@@ -124,18 +131,28 @@ def lora_queue(cluster: Cluster, *options: str) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.parametrize(
-    "reason, lasts",
-    [("Resources", False), ("Priority", False), ("QOSGrpGRES", False), ("AssocGrpCpuLimit", False), ("BeginTime", False),
-     ("QOSMaxWallDurationPerJobLimit", True), ("AssocMaxJobsLimit", False), ("QOSMaxGRESPerUser", False),
-     ("InvalidQOS", True), ("BadConstraints", True), ("JobHeldAdmin", True)],
-)  # fmt: skip
-def test_reasons_that_last(reason, lasts):
-    assert (slurm_queue.advice(reason) is not None) == lasts
+    "reason, permanent",
+    [
+        ("Resources", False),
+        ("Priority", False),
+        ("QOSGrpGRES", False),
+        ("AssocGrpCpuLimit", False),
+        ("BeginTime", False),
+        ("QOSMaxWallDurationPerJobLimit", True),
+        ("AssocMaxJobsLimit", False),
+        ("QOSMaxGRESPerUser", False),
+        ("InvalidQOS", True),
+        ("BadConstraints", True),
+        ("JobHeldAdmin", True),
+    ],
+)
+def test_permanent_reasons_get_advice(reason, permanent):
+    assert (slurm_queue.advice(reason) is not None) == permanent
 
 
 @on_slurm
 def test_without_accounting(grid, tmp_path_factory):
-    """No slurmdbd, no database: jobs are asked after by squeue."""
+    """No slurmdbd and no database: squeue gives the job states."""
     cluster = Cluster(tmp_path_factory.mktemp("bare") / "cluster", accounting=False)
     try:
         bare = Grid.__new__(Grid)
@@ -151,7 +168,7 @@ def test_without_accounting(grid, tmp_path_factory):
 
 @on_slurm
 def test_a_cluster_leaves_nothing_behind(tmp_path):
-    """Up twice, down twice."""
+    """Start it twice and stop it twice."""
     cluster = Cluster(tmp_path / "cluster", accounting=False)
     try:
         assert len(cluster.up().processes()) >= 3
@@ -168,8 +185,8 @@ def test_queue_without_slurm(monkeypatch, tmp_path):
         slurm_queue.report(cancel=False)
 
 
-def test_partition_and_account_come_from_a_profile_laid_over(tmp_path):
-    """What the profiles' README.md shows; retries ask for more memory and time where a rule says nothing of its own."""
+def test_partition_and_account_come_from_a_workflow_profile(tmp_path):
+    """With the example of the profiles' README.md. Retries request more memory and time."""
     text = (PROFILE.parent / "README.md").read_text()
     shown = re.search(r"```yaml\n# ~/our-cluster/profile.yaml.*?\n(.*?)```", text, re.S).group(1)
     (tmp_path / "profile.yaml").write_text(shown)
@@ -184,32 +201,36 @@ def test_partition_and_account_come_from_a_profile_laid_over(tmp_path):
         "-n",
         "--configfile",
     ]
-    done = subprocess.run([*command, ROOT / "config/demo.yaml", "--directory", tmp_path / "grid"], cwd=ROOT,
-                          capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        [*command, ROOT / "config/demo.yaml", "--directory", tmp_path / "grid"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     jobs = re.findall(
         r"^rule (\w+):\n(?: +.*\n)*? +resources: (.*)", done.stdout + done.stderr, re.M
     )
-    places = {
-        rule: set(re.findall(r"slurm_partition=(\w+), slurm_account=(\w+)", asked))
-        for rule, asked in jobs
+    accounts = {
+        rule: set(re.findall(r"slurm_partition=(\w+), slurm_account=(\w+)", resources))
+        for rule, resources in jobs
     }
-    assert places["train"] == {("gpu", "nlp")} and places["prepare"] == {("cpu", "nlp")}
+    assert accounts["train"] == {("gpu", "nlp")} and accounts["prepare"] == {("cpu", "nlp")}
     rules = "".join("\n" + path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
     remote = {
         part.split(":")[0] for part in rules.split("\nrule ")[1:] if "localrule: True" not in part
     }
     assert remote == {"train", "prepare"}
     settings = yaml.safe_load((PROFILE / "profile.yaml").read_text())["default-resources"]
-    asked = [
+    requests = [
         {name: eval(value, dict(attempt=attempt)) for name, value in settings.items()}
         for attempt in (1, 2)
     ]
-    assert all(asked[1][name] > asked[0][name] for name in ("mem_mb", "runtime"))
+    assert all(requests[1][name] > requests[0][name] for name in ("mem_mb", "runtime"))
 
 
 def test_the_profile_names_no_site():
-    """No partition or account; every value with a comment on its line or above it."""
+    """No partition or account; every value has a comment."""
     text = (PROFILE / "profile.yaml").read_text()
     settings = yaml.safe_load(text)
     assert not {"slurm_partition", "slurm_account"} & {*settings["default-resources"], *settings}

@@ -89,7 +89,7 @@ def test_a_grid_whose_results_are_in_a_bucket(bucket, tmp_path):
     for key in there:
         if not key.startswith("runs/"):
             client.delete_object(Bucket="bucket", Key=f"grid/results/{key}")
-    existing = write_config(tmp_path, config, runs="existing", subspace=None)
+    existing = write_config(tmp_path, config, mode="existing", subspace=None)
     output = snakemake("--configfile", existing, "--directory", tmp_path / "elsewhere", *store)
     assert trained(output) == 0 and not (tmp_path / "elsewhere/results").exists()
     assert (

@@ -113,7 +113,7 @@ def unless_settled(wildcards, files):
     """
     seeds, runs = seeds_of(wildcards), f"{config['results']}/runs"
     settled = workflow.storage_settings.default_storage_provider is not None or all(
-        verify.settled(GRID, cell, seeds, runs, tokens_json)
+        verify.up_to_date(GRID, cell, seeds, runs, tokens_json)
         for cell in cells_of(wildcards)
     )
     return [ancient(name) for name in files] if settled else files
@@ -151,11 +151,8 @@ def cells_text(wildcards):
     """What a training job trains, resolved: its cells with their hyperparameters and tokens."""
     return jobs.to_json(
         [
-            jobs.JobCell(
-                cell,
-                GRID.hparams(cell),
-                tokens_folder(cell),
-                tuple(start_runs(cell)),
+            jobs.cell_entry(
+                cell, GRID.hparams(cell), tokens_folder(cell), start_runs(cell)
             )
             for cell in cells_of(wildcards)
         ]
@@ -190,7 +187,7 @@ def task_facts(wildcards):
 
 
 def grid_runs(wildcards):
-    """Every per-run file of the grid; with `runs: partial` those that are there."""
+    """Every per-run file of the grid; with `mode: partial` those that exist."""
     files = [
         f"{config['results']}/runs/{cell.path}/seed{seed}/{name}"
         for cell in GRID.cells
@@ -199,7 +196,7 @@ def grid_runs(wildcards):
     ]
     return (
         [name for name in files if Path(name).exists()]
-        if config["runs"] == "partial"
+        if config["mode"] == "partial"
         else files
     )
 
@@ -232,7 +229,7 @@ def subspace_folders():
     runs = Path(config["results"]) / "runs"
     return [
         str(runs / cell.path / f"seed{seed}")
-        for cell, seed in compared_runs.of(config).runs
+        for cell, seed in compared_runs.comparison_of(GRID.config).runs
     ]
 
 
@@ -266,7 +263,7 @@ def subspace_model(wildcards):
 
 def subspace_options(wildcards):
     """Which weight types and layers are compared, as command line arguments; none where the config leaves them open."""
-    asked = compared_runs.of(config)
+    asked = compared_runs.comparison_of(GRID.config)
     letters = ["--letters", asked.letters] if asked.letters else []
     return letters + (["--layers", *map(str, asked.layers)] if asked.layers else [])
 
@@ -277,7 +274,7 @@ def subspace_outputs():
         return []
     files = [*subspace_files(None), subspace_model(None)]
     absent = [name for name in files if not Path(name).exists()]
-    if config["runs"] != "train" and absent:
+    if config["mode"] != "train" and absent:
         logger.warning(f"No subspace figures: {absent[0]} is not there.")
         return []
     return ["amplification.csv", *(f"figure{number}.svg" for number in (3, 4, 6, 7))]

@@ -1,6 +1,14 @@
-"""Configs that cannot be read or meant: exit status 2 and one message with the place, what was got and what is allowed."""
+"""Reading a config: wrong files and values stop with exit status 2 and one message."""
 
+import json
+
+import jsonschema
 import pytest
+from helpers.models import ROOT
+from pydantic import BaseModel
+
+from lora.errors import ConfigError
+from lora.experiment import config
 
 pytestmark = pytest.mark.usefixtures("logging_as_before")
 
@@ -24,8 +32,8 @@ YAMLS = {
     "many digits": ("seeds: [" + "9" * 5000 + "]", "4300 digits"),
     "a date": ("results: 2020-13-45", "month"),
     "a number as a key": ("overrides: {3: 4}", "overrides: key 3; allowed: text"),
-    "a whole number with a point": ("seeds: [1.0]", "seeds[0]: got 1.0; allowed: integer"),
-    "not a number": ("checkpoint_every_s: .nan", "checkpoint_every_s: got NaN; allowed: number"),
+    "a whole number with a point": ("seeds: [1.0]", "seeds[0]: got 1.0; allowed: a whole number"),
+    "not a number": ("checkpoint_every_s: .nan", "checkpoint_every_s: got NaN; allowed: above 0"),
     "zero": ("checkpoint_every_s: 0", "checkpoint_every_s: got 0; allowed: above 0"),
     "too large": ("seeds: [4294967296]", "seeds[0]: got 4294967296; allowed: at most 4294967295"),
     "a path out of the results": (
@@ -69,7 +77,7 @@ YAMLS = {
 
 
 @pytest.mark.parametrize("name", YAMLS)
-def test_a_config_that_cannot_be_read_or_meant_is_told(refused, tmp_path, name):
+def test_a_wrong_file_or_value_is_refused(refused, tmp_path, name):
     content, message = YAMLS[name]
     path = tmp_path / "mine.yaml"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -78,7 +86,7 @@ def test_a_config_that_cannot_be_read_or_meant_is_told(refused, tmp_path, name):
     )
 
 
-def test_a_config_that_is_not_there_or_no_json_is_told(refused, tmp_path):
+def test_a_missing_file_or_wrong_json_is_refused(refused, tmp_path):
     rest = ("--runs-dir", tmp_path, "--output", tmp_path / "runs.csv")
     assert "there is no file" in refused(
         "collect", "--config", tmp_path / "no.yaml", *rest, names=[tmp_path / "no.yaml"]
@@ -88,3 +96,52 @@ def test_a_config_that_is_not_there_or_no_json_is_told(refused, tmp_path):
     )
     assert "is not JSON" in refused("collect", "--config", '{"seeds": ', *rest)
     assert "nested too deeply" in refused("collect", "--config", '{"a":' + "[" * 100_000, *rest)
+
+
+SHIPPED = sorted(path.name for path in (ROOT / "config").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_json_schema_accepts_what_the_models_accept(name):
+    """An independent validator, jsonschema, reads the schema that editors get."""
+    written = config.read(str(ROOT / "config" / name))
+    validator = jsonschema.Draft202012Validator(config.json_schema())
+    validator.validate(written)
+    assert config.parse(written).as_dict() == json.loads(json.dumps(written))
+    for wrong in ({"seeds": []}, {"seeds": [1, 1]}, {"mode": "no"}, {"new": 1}, {"threads": 0}):
+        assert not validator.is_valid(written | wrong)
+        with pytest.raises(ConfigError):
+            config.parse(written | wrong)
+
+
+def test_keys_are_in_the_order_of_the_default_config_and_have_no_default():
+    assert list(config.Config.model_fields) == list(config.read_yaml(config.DEFAULTS))
+    assert all(field.is_required() for field in config.Config.model_fields.values())
+
+
+def sections(model: type[BaseModel] = config.Section) -> list[type[BaseModel]]:
+    return [inner for one in model.__subclasses__() for inner in (one, *sections(one))]
+
+
+def test_every_key_has_a_description():
+    undescribed = [
+        (section.__name__, name)
+        for section in sections()
+        for name, field in section.model_fields.items()
+        if not field.description
+    ]
+    assert undescribed == []
+
+
+def test_a_config_that_was_parsed_loads_again():
+    parsed = config.parse(config.read(str(ROOT / "config/paper.yaml")))
+    assert config.parse(parsed.as_dict()) == parsed
+
+
+def test_later_files_are_laid_over_earlier_ones_key_by_key(tmp_path):
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text("seeds: [1]\ntables: {table2: null}")
+    second.write_text("seeds: [2]\noverrides: {epochs: 1}")
+    merged = config.read(str(first), str(second))
+    assert merged["seeds"] == [2] and merged["overrides"] == {"epochs": 1}
+    assert merged["tables"]["table2"] is None and merged["tables"]["table6"]["ranks"]

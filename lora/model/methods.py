@@ -1,0 +1,111 @@
+"""What each method adds to the base model and which parameters it trains.
+
+- `lora`: LoRA pairs on the weight types of attention (paper Sec. 4.2).
+- `ft`, `bitfit`: the base model's own parameters, or its biases only.
+- `adapter_houlsby`, `adapter_pfeiffer`, `adapter_drop`: bottleneck adapters.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from torch import nn
+
+from lora.experiment.cell import BASE_METHODS
+from lora.experiment.hparams import Hparams
+from lora.model.pretrained import BaseModel
+
+if TYPE_CHECKING:
+    from transformers.models.bert.modeling_bert import BertLayer
+
+# Method -> the sublayers that get a bottleneck adapter.
+BOTTLENECK_SUBLAYERS = {
+    "adapter_houlsby": ("attention", "ffn"),
+    "adapter_pfeiffer": ("ffn",),
+    "adapter_drop": ("ffn",),
+}
+
+
+@dataclass(frozen=True)
+class AdapterSpec:
+    """One run of a pack, as far as the model depends on it.
+
+    Attributes:
+        seed: Seed of the run, for initial values.
+        weights: Adapted weight types, such as `qv`; for other methods the name of what trains.
+        rank: Rank of LoRA, or size of a bottleneck adapter; 0 for `ft` and `bitfit`.
+        num_labels: Number of classes; 1 for regression.
+        hparams: Hyperparameters.
+        method: Name of the method.
+        first_layer: Lowest layer with a bottleneck adapter, from 0.
+    """
+
+    seed: int
+    weights: str
+    rank: int
+    num_labels: int
+    hparams: Hparams
+    method: str = "lora"
+    first_layer: int = 0
+
+
+def layer_of(base: BaseModel, index: int) -> "BertLayer":
+    """Return a layer of the encoder by its index, from 0. RoBERTa's layers have the same parts."""
+    return cast("BertLayer", base.encoder.layer[index])
+
+
+def linear_of(base: BaseModel, layer: int, letter: str) -> nn.Linear:
+    """Return the frozen layer of a weight type.
+
+    Args:
+        base: A BertModel or RobertaModel of transformers.
+        layer: Index of the layer, from 0.
+        letter: `q`, `k` or `v` of self-attention, or `o`, its output projection.
+    """
+    attention = layer_of(base, layer).attention
+    linears = {
+        "q": attention.self.query,
+        "k": attention.self.key,
+        "v": attention.self.value,
+        "o": attention.output.dense,
+    }
+    return cast(nn.Linear, linears[letter])
+
+
+def trains(method: str, name: str) -> bool:
+    """Return whether a method trains the base model's parameter `name`.
+
+    The pooler never trains: the run's head replaces it.
+    """
+    if name.startswith("pooler."):
+        return False
+    return method == "ft" or (method == "bitfit" and name.endswith(".bias"))
+
+
+def bottleneck_names(spec: AdapterSpec, depth: int) -> list[str]:
+    """Return the names "<layer>.<sublayer>" of a run's bottleneck adapters in `depth` layers."""
+    sublayers = BOTTLENECK_SUBLAYERS.get(spec.method, ())
+    return [
+        f"{layer}.{sublayer}" for layer in range(spec.first_layer, depth) for sublayer in sublayers
+    ]
+
+
+def trainable_parameters(base: BaseModel, spec: AdapterSpec, head: bool = True) -> int:
+    """Return the number of parameters that a run trains, computed from shapes alone.
+
+    Args:
+        base: The base model; it may be on the meta device.
+        spec: The run.
+        head: Whether to include the classification head. The paper does not count it
+            (microsoft/LoRA issue #16).
+    """
+    width, depth = base.config.hidden_size, base.config.num_hidden_layers
+    if spec.method == "lora":
+        count = depth * len(spec.weights) * spec.rank * 2 * width
+    elif spec.method in BASE_METHODS:
+        count = sum(
+            value.numel() for name, value in base.named_parameters() if trains(spec.method, name)
+        )
+    else:
+        adapter = 2 * width * spec.rank + spec.rank + width
+        count = len(bottleneck_names(spec, depth)) * adapter
+    return count + (width * (width + 1) + spec.num_labels * (width + 1) if head else 0)

@@ -1,0 +1,138 @@
+"""Outputs of a finished run: adapter/, run.json and metrics.csv.
+
+run.json records what the numbers depend on (versions, hashes, device, commit). metrics.csv is
+written last, so a run that has one has all of its outputs.
+"""
+
+import math
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+import lora
+from lora import files, run_record
+from lora.adapters import peft_folder
+from lora.model.tensor_files import save_tensors
+from lora.run_record import (
+    Base,
+    Best,
+    Data,
+    Parameters,
+    RunRecord,
+    Settings,
+    Speed,
+    Start,
+    Versions,
+)
+from lora.training import run_state
+from lora.training.device import device_name, peak_device_bytes, peak_host_bytes
+from lora.training.run_state import RunState
+
+
+def build_record(run: RunState, base: Base, device: torch.device, pack_size: int) -> RunRecord:
+    """Return the run.json of a finished run; `RunRecord` describes its keys.
+
+    Args:
+        run: The finished run.
+        base: The base model, as run.json records it.
+        device: The device it trained on.
+        pack_size: The number of runs trained together.
+    """
+    import transformers
+
+    task, start, train_examples = run.spec.task, run.start, len(run.tokens["train"])
+    best = float(run.rows[run.best_epoch - 1][task.metric]) if run.best_epoch else math.nan
+    return RunRecord(
+        settings=Settings.model_validate(run.spec.settings),
+        digest=run.digest,
+        results_version=lora.RESULTS_VERSION,
+        status=str(run.rows[-1]["status"]),
+        parameters=Parameters.model_validate(run.counts),
+        data=Data(
+            source=run.facts.source,
+            tokens_sha256=run.facts.sha256,
+            train_examples=train_examples,
+            train_tokens=int(run.tokens["train"].lengths.sum()),
+            eval_examples=len(run.tokens[task.eval_splits[0]]),
+        ),
+        base=base,
+        start=None if start is None else Start(source=start.source, sha256=start.sha256),
+        best=Best(
+            epoch=run.best_epoch, metric=task.metric, value=None if math.isnan(best) else best
+        ),
+        speed=Speed(
+            wall_s=round(run.wall_s, 3),
+            examples_per_s=round(run.epoch * train_examples / max(run.wall_s, 1e-9), 1),
+            pack=pack_size,
+            peak_host_bytes=peak_host_bytes(),
+            peak_device_bytes=peak_device_bytes(device),
+        ),
+        versions=Versions(
+            python=platform.python_version(),
+            torch=torch.__version__,
+            transformers=transformers.__version__,
+            lora=lora.__version__,
+        ),
+        precision=run.precision,
+        device=device_name(device),
+        commit=_commit(),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _commit() -> str:
+    """Return the checkout's commit, with -dirty after local changes; empty without git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def restore(run: RunState, state_dir: Path) -> bool:
+    """Write the outputs of a run that has a finished checkpoint.
+
+    Returns:
+        Whether there was such a checkpoint.
+    """
+    saved = run_state.load_finished(run, state_dir)
+    if saved is None:
+        return False
+    where = f"The checkpoint of {run.spec.name} in {state_dir} is not valid; delete it:"
+    # The names of protocol, model and task are not part of the digest, so they may be new.
+    record = run_record.parse(saved | dict(settings=run.spec.settings), where)
+    write_outputs(run, record)
+    return True
+
+
+def write_outputs(run: RunState, record: RunRecord) -> None:
+    """Write the run's adapter/, run.json with the hashes of the other files, and metrics.csv.
+
+    A run that failed in its first epoch has no tensors: its adapter_model.safetensors is empty.
+    """
+    cell, folder = run.spec.cell, Path(run.spec.output_dir)
+    adapter, family = folder / "adapter", record.base.family
+    for part in (folder, adapter):
+        files.remove_temporary_files(part)
+    if cell.method == "lora":
+        peft_folder.write_adapter(
+            adapter,
+            run.best,
+            family,
+            cell.model,
+            cell.weights,
+            cell.rank,
+            run.spec.hparams.alpha,
+            run.spec.hparams.lora_dropout,
+        )
+    else:
+        save_tensors(adapter / peft_folder.TENSORS, run.best)
+        config = dict(method=cell.method, weights=cell.weights, rank=cell.rank, model=cell.model)
+        files.write_json(adapter / peft_folder.CONFIG, config | dict(family=family))
+    run_record.write_run(folder, record, run.rows, f"adapter/{peft_folder.TENSORS}")

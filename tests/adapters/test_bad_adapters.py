@@ -1,0 +1,102 @@
+"""Adapters that were changed, or that belong to another model."""
+
+import json
+import logging
+import re
+import shutil
+
+import pytest
+import torch
+from helpers.spoiling import tensors_of
+from helpers.training import adapter_of, make_spec, rows_of, train
+from safetensors.torch import load_file, save_file
+
+from lora.adapters import peft_folder
+from lora.errors import ConfigError
+from lora.model import pretrained
+
+
+@pytest.fixture
+def adapter(tmp_path):
+    peft_folder.write_adapter(tmp_path, tensors_of(), "bert", "tiny", "qv", 2, 4.0, 0.1)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "modules, message",
+    [
+        (
+            ["query"],
+            "attention.self.value: adapter_config.json does not name it under target_modules",
+        ),
+        (
+            ["query", "value", "key"],
+            "attention.self.key: adapter_config.json names it under target_modules",
+        ),
+    ],
+)
+def test_an_adapter_that_names_other_weights_than_it_has_is_told(adapter, modules, message):
+    told = json.loads((adapter / peft_folder.CONFIG).read_text())
+    (adapter / peft_folder.CONFIG).write_text(json.dumps(told | dict(target_modules=modules)))
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        peft_folder.read_adapter(adapter, "bert")
+
+
+@pytest.mark.parametrize(
+    "modules", [["query", "value"], ["self.query", "attention.self.value"], r".*\.(query|value)"]
+)
+def test_other_ways_to_name_the_same_weights_are_read(adapter, modules):
+    told = json.loads((adapter / peft_folder.CONFIG).read_text())
+    (adapter / peft_folder.CONFIG).write_text(json.dumps(told | dict(target_modules=modules)))
+    assert peft_folder.read_adapter(adapter, "bert")[1]["weights"] == "qv"
+
+
+def test_a_head_without_a_shape_is_told(adapter):
+    found = load_file(adapter / peft_folder.TENSORS)
+    save_file(
+        found | {"base_model.model.classifier.weight": torch.tensor(1.0)},
+        adapter / peft_folder.TENSORS,
+    )
+    with pytest.raises(ConfigError, match=r"classifier.weight has shape \[\]"):
+        peft_folder.read_adapter(adapter, "bert")
+
+
+def test_an_adapter_of_another_model_is_started_from_with_a_warning(
+    bert_dir, tokens_dir, tmp_path, caplog
+):
+    """The shapes of its pairs fit; only its configuration names another model."""
+    first = make_spec(tmp_path, 0, epochs=1)
+    train([first], bert_dir, tokens_dir, tmp_path / "state")
+    folder = first.output_dir / "adapter"
+    second = make_spec(tmp_path / "second", 1, epochs=1, start=str(folder))
+    train([second], bert_dir, tokens_dir, tmp_path / "state")
+    assert "was trained on" not in caplog.text
+    told = json.loads((folder / peft_folder.CONFIG).read_text())
+    (folder / peft_folder.CONFIG).write_text(
+        json.dumps(told | dict(base_model_name_or_path="hub/other"))
+    )
+    with caplog.at_level(logging.WARNING):
+        train(
+            [make_spec(tmp_path / "third", 2, epochs=1, start=str(folder))],
+            bert_dir,
+            tokens_dir,
+            tmp_path / "state",
+        )
+    assert f"{folder} was trained on other, not on tiny" in caplog.text
+
+
+def test_a_bert_without_a_pooler_gives_the_same_run_twice(bert_dir, tokens_dir, tmp_path):
+    """The head's dense layer then starts from the run's seed, not from whatever torch draws."""
+    model = shutil.copytree(bert_dir, tmp_path / "model")
+    found = {
+        name: value
+        for name, value in load_file(model / "model.safetensors").items()
+        if "pooler" not in name
+    }
+    save_file(found, model / "model.safetensors", metadata={"format": "pt"})
+    assert pretrained.load_base(model).pooler is None
+    first, second = (make_spec(tmp_path / name, 0, epochs=1) for name in ("first", "second"))
+    for one, state in ((first, "state"), (second, "other state")):
+        torch.manual_seed(len(state))
+        train([one], model, tokens_dir, tmp_path / state)
+    assert rows_of(first) == rows_of(second) and adapter_of(first) == adapter_of(second)

@@ -1,0 +1,209 @@
+"""Tokens compared with transformers' own tokenizers."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lora.data.prepare import prepare
+from lora.data.tokens import arrays_sha256, load, read_facts
+from lora.experiment import registry
+from lora.files import file_sha256
+from lora.paths import ROOT
+
+TASKS = registry.read_tasks()
+
+
+WORDS = [" ".join(f"{a}{b}" for b in ("le", "la", "n't", "7", "é")) for a in "abcdefgh"]
+
+
+PAIRS = [
+    (f"{WORDS[i % 8]} . {'x ' * (i % 9)}", f" {WORDS[i % 5]}{'y ' * (i % 13)}\u2028[SEP] </s>")
+    for i in range(60)
+]
+
+
+def bert_tokenizer(folder: Path):
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertTokenizer
+
+    trained = BertWordPieceTokenizer(lowercase=True)
+    trained.train_from_iterator(
+        [text for pair in PAIRS for text in pair], vocab_size=120, show_progress=False
+    )
+    trained.save_model(str(folder))
+    return BertTokenizer.from_pretrained(folder)
+
+
+def roberta_tokenizer(folder: Path):
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import RobertaTokenizer
+
+    trained, special = ByteLevelBPETokenizer(), ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    trained.train_from_iterator(
+        [a for a, _ in PAIRS], vocab_size=320, special_tokens=special, show_progress=False
+    )
+    trained.save_model(str(folder))
+    return RobertaTokenizer.from_pretrained(folder)
+
+
+@pytest.fixture(scope="module", params=["bert", "roberta"])
+def model_folder(request, tmp_path_factory) -> Path:
+    """A model folder with a small trained tokenizer; MiniLM's sets padding and a length too."""
+    folder = tmp_path_factory.mktemp(request.param)
+    tokenizer = dict(bert=bert_tokenizer, roberta=roberta_tokenizer)[request.param](folder)
+    tokenizer.save_pretrained(folder)
+    written = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    written["truncation"] = dict(direction="Right", max_length=5, strategy="LongestFirst", stride=0)
+    padding = dict(strategy={"Fixed": 50}, direction="Right", pad_to_multiple_of=None)
+    written["padding"] = padding | dict(pad_id=0, pad_type_id=0, pad_token="[PAD]")
+    (folder / "tokenizer.json").write_text(json.dumps(written), encoding="utf-8")
+    config = dict(model_type=request.param, max_position_embeddings=66, vocab_size=len(tokenizer))
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    """The same sentences as SST-2 (first column), RTE (both) and STS-B (both, scored)."""
+    folder = tmp_path_factory.mktemp("source")
+    pairs = list(enumerate(PAIRS))
+    for name, header, rows in [
+        ("SST-2", "sentence\tlabel", [f"{a}\t{i % 2}" for i, (a, _) in pairs]),
+        (
+            "RTE",
+            "sentence1\tsentence2\tlabel",
+            [f"{a}\t{b}\t{'not_' * (i % 3 > 0)}entailment" for i, (a, b) in pairs],
+        ),
+        (
+            "STS-B",
+            "sentence1\tsentence2\tscore",
+            [f"{a}\t{b}\t{i % 11 / 2}" for i, (a, b) in pairs],
+        ),
+    ]:
+        (folder / name).mkdir()
+        (folder / name / "train.tsv").write_text("\n".join([header, *rows]), encoding="utf-8")
+        (folder / name / "dev.tsv").write_text("\n".join([header, *rows[:7]]), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("task", ["sst2", "rte"])
+@pytest.mark.parametrize("max_tokens", [12, 60])
+def test_tokens_are_those_of_transformers(model_folder, source, tmp_path, task, max_tokens):
+    from transformers import AutoTokenizer
+
+    facts = prepare(TASKS[task], source, model_folder, max_tokens, tmp_path)
+    tokens = load(tmp_path)["train"]
+    texts = [list(side) for side in zip(*PAIRS, strict=True)]
+    tokenizer = AutoTokenizer.from_pretrained(model_folder, local_files_only=True)
+
+    def encode(**options):
+        columns = texts[: 1 if task == "sst2" else 2]
+        return tokenizer(*columns, return_token_type_ids=True, **options)
+
+    expected = encode(truncation=True, max_length=max_tokens, padding=False)
+    for i in range(len(PAIRS)):
+        ids, types, lengths, labels = tokens.gather([i])
+        assert ids.tolist() == expected["input_ids"][i]
+        assert types.tolist() == expected["token_type_ids"][i]
+        assert lengths.tolist() == [len(ids)] and labels.tolist() == [
+            i % 2 if task == "sst2" else float(i % 3 > 0)
+        ]
+    uncut = encode(truncation=False, padding=False)
+    cut = sum(len(ids) > max_tokens for ids in uncut["input_ids"])
+    assert facts.splits["train"].truncated == cut
+    assert max_tokens == 60 or cut > 0
+    assert facts.splits["train"].tokens == sum(map(len, expected["input_ids"])) == len(tokens.ids)
+
+
+def test_facts_and_a_hash_that_does_not_depend_on_the_file(model_folder, source, tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    facts = prepare(TASKS["stsb"], source, model_folder, 20, tmp_path)
+    assert facts == read_facts(tmp_path)
+    assert (facts.task, facts.num_labels, facts.max_tokens, facts.source) == (
+        "stsb",
+        1,
+        20,
+        "local folder",
+    )
+    assert facts.splits["validation"].label_mean == pytest.approx(np.mean(np.arange(7) / 2))
+    classes = prepare(TASKS["rte"], source, model_folder, 20, tmp_path / "rte")
+    assert classes.splits["validation"].label_counts == {"0": 3, "1": 4}
+    arrays = load_file(tmp_path / "tokens.safetensors")
+    assert {str(array.dtype) for name, array in arrays.items() if name.startswith("train")} == {
+        "int32",
+        "int64",
+        "uint8",
+        "float32",
+    }
+    save_file(dict(reversed(arrays.items())), tmp_path / "tokens.safetensors", metadata={"a": "b"})
+    assert arrays_sha256(arrays) == facts.sha256
+    changed = arrays | {"train.labels": arrays["train.labels"] + 1}
+    assert arrays_sha256(changed) != facts.sha256
+
+
+def test_preparing_again_gives_the_same_bytes(model_folder, source, tmp_path):
+    for name in ("a", "b"):
+        prepare(TASKS["rte"], source, model_folder, 20, tmp_path / name)
+    for file in ("tokens.safetensors", "tokens.json"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
+        "tokens.json",
+        "tokens.safetensors",
+    ]
+
+
+def test_the_source_is_that_of_the_manifest(model_folder, source, tmp_path):
+    shutil.copytree(source, tmp_path / "source")
+    files = {
+        path.relative_to(source).as_posix(): dict(
+            sha256=file_sha256(path), bytes=path.stat().st_size
+        )
+        for path in source.rglob("*.tsv")
+    }
+    manifest = dict(name="rte", identity="hub nyu-mll/glue:rte abc", files=files)
+    (tmp_path / "source" / "fetched.json").write_text(json.dumps(manifest))
+    facts = prepare(TASKS["rte"], tmp_path / "source", model_folder, 20, tmp_path / "tokens")
+    assert facts.source == "hub nyu-mll/glue:rte abc"
+
+
+def test_unusable_model_folders_are_refused(model_folder, source, tmp_path):
+    longest = (
+        64
+        if json.loads((model_folder / "config.json").read_text())["model_type"] == "roberta"
+        else 66
+    )
+    prepare(TASKS["rte"], source, model_folder, longest, tmp_path / "fits")
+    with pytest.raises(ValueError, match=f"max_tokens is {longest + 1}; allowed: 4 to {longest}"):
+        prepare(TASKS["rte"], source, model_folder, longest + 1, tmp_path / "long")
+    with pytest.raises(ValueError, match="max_tokens is 3"):
+        prepare(TASKS["rte"], source, model_folder, 3, tmp_path / "long")
+    with pytest.raises(ValueError, match="no tokenizer.json; transformers writes one"):
+        prepare(TASKS["rte"], source, tmp_path, 20, tmp_path / "long")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "tokenizer.json").write_bytes((model_folder / "tokenizer.json").read_bytes())
+    (other / "config.json").write_text('{"vocab_size": 9}')
+    with pytest.raises(ValueError, match="allowed by config.json: below 9"):
+        prepare(TASKS["rte"], source, other, 20, tmp_path / "long")
+    assert not (tmp_path / "long").exists()
+
+
+def test_preparing_and_loading_import_neither_torch_nor_pandas(model_folder, source, tmp_path):
+    program = (
+        "import sys; from pathlib import Path; from lora.data import prepare, tokens\n"
+        "from lora.experiment import registry\n"
+        "assert not {'tokenizers', 'safetensors'} & set(sys.modules)\n"
+        "folders = list(map(Path, sys.argv[1:4]))\n"
+        "prepare.prepare(registry.read_tasks()['rte'], *folders[:2], 20, folders[2])\n"
+        "tokens.load(Path(sys.argv[3]))\n"
+        "assert not {'torch', 'transformers', 'pandas', 'datasets'} & set(sys.modules)\n"
+    )
+    command = [sys.executable, "-W", "error", "-c", program, source, model_folder, tmp_path]
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})

@@ -1,0 +1,63 @@
+"""Footnotes of tables: what they say, and that no note on a published value is lost."""
+
+from helpers.synthetic import load, make_table, table
+
+from lora.tables.notes import DAGGER, EXPLAINED, FROM_PRIOR_WORK, MATCHED, PRINTED_AVERAGE
+
+
+def test_footnotes_name_precision_start_sets_and_protocols(paper_table2):
+    notes = "\n".join(paper_table2.page.footnotes)
+    for words in (
+        "Frozen model in bf16; adapter, head, loss and optimizer in float32.",
+        "No model is frozen in full fine-tuning and BitFit: ",
+        "model, head, loss and optimizer in fp32.",
+        "Start: MRPC, RTE and STS-B of LoRA under paper from the best MNLI run of this grid",
+        "all others from the pre-trained model",
+        "MNLI-mm is the mismatched set; MNLI-all is both sets together",
+        "87.5 for LoRA on RoBERTa-base is the matched value",
+        "(README of microsoft/LoRA: 87.5 matched, 86.9 mismatched)",
+        "Avg is the mean of the eight values of the row, with matched MNLI.",
+        "For every run the config sets epochs = 3.",
+        "bottleneck 48 (AdapterHub's reduction factor 16) in the upper 4 layers has 298,176 "
+        "parameters, our reading of 0.3M",
+        "bottleneck 48 (AdapterHub's reduction factor 16) in all 12 layers has 894,528 "
+        "parameters, our reading of 0.9M",
+    ):
+        assert words in notes, words
+    assert "differ in precision" not in notes
+    (protocols,) = [note for note in paper_table2.page.footnotes if note.startswith("Protocol")]
+    for method in (
+        "paper: LoRA [",
+        "full fine-tuning [",
+        "BitFit [",
+        "AdapterDrop (Adpt^D) [",
+        "Houlsby adapter (Adpt^H) [",
+    ):
+        assert method in protocols
+
+
+def test_a_note_of_most_rows_has_its_own_footnote(paper_table2):
+    """Every part of a note in published.csv is on the page, as it is or explained."""
+    page = "\n".join(paper_table2.page.footnotes)
+    explained = {
+        FROM_PRIOR_WORK: "* copied by the paper from prior work",
+        DAGGER: "† set up as Houlsby et al. (2019): length 128",
+        PRINTED_AVERAGE: "A published Avg is as printed",
+        **dict.fromkeys(MATCHED, "caption says overall for MNLI"),
+    }
+    assert set(explained) == set(EXPLAINED)
+    parts = {part for fact in paper_table2.published for part in fact["note"].split("; ") if part}
+    assert len(parts) > 10
+    for part in parts:
+        start = next((start for start in explained if part.startswith(start)), None)
+        assert (explained[start] if start else part) in page, part
+
+
+def test_a_start_unlike_the_papers_is_noted(tmp_path):
+    asked = load(
+        seeds=[0], tables=dict(table2=table(["roberta-base"], ["mrpc", "sst2"]), table6=None)
+    )
+    notes = make_table(asked, tmp_path).page.footnotes
+    assert (
+        "Start: MRPC of LoRA under course from the pre-trained model, unlike the paper's." in notes
+    )

@@ -1,0 +1,57 @@
+"""The progress bar on a terminal, and the lines in the log."""
+
+import io
+import logging
+
+import pytest
+
+from lora.training import progress
+from lora.training.progress import Progress
+
+
+class Stream(io.StringIO):
+    def __init__(self, terminal: bool):
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+@pytest.fixture
+def elapsed(monkeypatch) -> list[float]:
+    """Seconds on the clock of the log lines, to be set by the test."""
+    seconds = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: seconds[0])
+    return seconds
+
+
+@pytest.mark.parametrize(
+    "seconds, text", [(0, "0:00:00"), (59.6, "0:01:00"), (3725, "1:02:05"), (360000, "100:00:00")]
+)
+def test_clock(seconds, text):
+    assert progress.clock(seconds) == text
+
+
+def test_a_terminal_shows_epoch_step_rate_and_time_left(monkeypatch):
+    monkeypatch.setattr(progress, "BAR_EVERY_S", 0.0)
+    stream = Stream(terminal=True)
+    bar = Progress("SST-2, 2 runs", 100, stream)
+    bar.show(25, "epoch 1/3  step 4/12")
+    line = stream.getvalue().rpartition("\r")[2]
+    assert line.startswith("SST-2, 2 runs  epoch 1/3  step 4/12   25%|")
+    assert " examples/s  " in line and line.rstrip().endswith(" left")
+    bar.clear()
+    assert stream.getvalue().rpartition("\r")[0].rpartition("\r")[2].isspace()
+
+
+def test_without_a_terminal_only_the_log_has_lines(elapsed, caplog):
+    stream = Stream(terminal=False)
+    bar = Progress("SST-2", 1000, stream)
+    with caplog.at_level(logging.INFO):
+        for elapsed[0] in (30.0, 61.0, 62.0):
+            bar.show(100, "epoch 1/3  step 4/12")
+        bar.clear()
+    assert stream.getvalue() == ""
+    assert caplog.messages == ["SST-2  epoch 1/3  step 4/12  3 examples/s  0:04:04 left"]
+    assert bar.rate() == 300 / 62

@@ -1,0 +1,54 @@
+"""Outputs of a finished run: run.json, the adapter, and outputs restored from a checkpoint."""
+
+import dataclasses
+import json
+import shutil
+
+from helpers.training import adapter_of, make_spec, rows_of, train
+from safetensors.torch import load_file
+
+from lora import files, run_record
+from lora.columns import METRICS_COLUMNS
+
+
+def test_run_json_is_complete_and_has_no_paths(bert_dir, tokens_dir, tmp_path):
+    spec = make_spec(tmp_path, 0)
+    train([spec], bert_dir, tokens_dir, tmp_path / "state")
+    path = spec.output_dir / "run.json"
+    record, text = run_record.read(path, "train again"), path.read_text()
+    assert set(json.loads(text)) == set(run_record.RunRecord.model_fields)
+    assert str(tmp_path) not in text and not record.altered
+    assert record.settings.model_dump() == spec.settings
+    assert record.speed.pack == 1 and record.start is None and record.status == "ok"
+    for name, sha256 in record.files.items():
+        assert files.file_sha256(spec.output_dir / name) == sha256
+    rows = files.read_csv(spec.output_dir / "metrics.csv", METRICS_COLUMNS)
+    best = max(rows, key=lambda row: row["accuracy"])
+    assert (record.best.epoch, record.best.value) == (best["epoch"], best["accuracy"])
+
+
+def test_counts_are_those_of_the_saved_tensors(bert_dir, tokens_dir, tmp_path):
+    spec = make_spec(tmp_path, 0, "both", 4, "adapter_houlsby", epochs=1)
+    train([spec], bert_dir, tokens_dir, tmp_path / "state")
+    counts = json.loads((spec.output_dir / "run.json").read_text())["parameters"]
+    tensors = load_file(spec.output_dir / "adapter/adapter_model.safetensors")
+    assert sum(value.numel() for value in tensors.values()) == counts["trainable"] + counts["head"]
+    config = json.loads((spec.output_dir / "adapter/adapter_config.json").read_text())
+    assert config == dict(
+        method="adapter_houlsby", weights="both", rank=4, model="tiny", family="bert"
+    )
+
+
+def test_deleted_outputs_come_back_under_new_names(bert_dir, tokens_dir, tmp_path):
+    """Protocol and model are not part of the digest: a renamed run is written, not trained."""
+    spec = make_spec(tmp_path, 0, epochs=1)
+    train([spec], bert_dir, tokens_dir, tmp_path / "state")
+    before, path = rows_of(spec) + adapter_of(spec), spec.output_dir / "run.json"
+    record = json.loads(path.read_text())
+    shutil.rmtree(spec.output_dir)
+    renamed = dataclasses.replace(spec, cell=dataclasses.replace(spec.cell, protocol="mine"))
+    train([renamed], bert_dir, tokens_dir, tmp_path / "state")
+    assert rows_of(spec) + adapter_of(spec) == before
+    again = json.loads(path.read_text())
+    assert again["settings"] == record["settings"] | dict(protocol="mine")
+    assert again["finished"] == record["finished"] and again["digest"] == record["digest"]
