@@ -1,8 +1,8 @@
-# Two commands: `make demo` runs the embedded demo, `make test` the tests. Both set up .venv first.
+# `make demo` runs the embedded demo, `make test` the tests. Both set up .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint tables bench determinism faults slurm clean
+.PHONY: demo test test-slow test-all lint docs tables bench determinism faults slurm clean
 .DEFAULT_GOAL := demo
 
 demo: .venv/.ready
@@ -11,34 +11,48 @@ demo: .venv/.ready
 	@cat results/demo/tables/table2.md results/demo/tables/table6.md
 	@echo "Tables: results/demo/tables  Plots: results/demo/figures  Report: results/demo/report.html"
 
-# Tables, plots and report of the tracked reference runs: seconds, no training, no torch.
+# Tables, figures and report of the tracked reference runs. Seconds; needs no torch.
 tables: .venv/.ready
 	$(BIN)/snakemake --cores 1 --configfile config/demo.yaml --config mode=existing results=results/reference
 	$(BIN)/snakemake --cores 1 --configfile config/demo.yaml --config mode=existing results=results/reference \
 		--report results/reference/report.html --quiet
 
-# Ways of training timed side by side; see benchmarks/README.md.
+# Speed of several ways to train, side by side. See benchmarks/README.md.
 bench: .venv/.ready
 	$(BIN)/python benchmarks/run.py
 
-# The demo three times, by one core, by all, and with two threads a job: the same bytes or not. For every night.
+# The demo with one core, all cores, and two threads a job: compares the bytes. About 20 minutes.
 determinism: .venv/.ready
 	$(BIN)/python tests/determinism.py
 
-# At least 200 kills and every other disturbance of tests/faults: about ten minutes, as root for all of them.
+# 200 kills and every other disturbance of tests/faults. About 10 minutes; some need root.
 faults: .venv/.ready
 	$(BIN)/python tests/faults/run.py --kills 200
 
-# Grids on a Slurm of one node (tests/slurm/install.sh), disturbed in twelve ways: about a quarter of an hour.
+# Twelve disturbances of grids on a one-node Slurm (tests/slurm/install.sh). About 15 minutes.
 slurm: .venv/.ready
 	$(BIN)/python tests/slurm/run.py
 
+# The fast tests, in parallel: every promise once. One thread a worker, as each worker has a core.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
 test: .venv/.ready
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not slow"
+
+# The tests that `make test` leaves out.
+test-slow: .venv/.ready
+	$(PYTEST) -m slow
+
+test-all: test test-slow
+
+# Generated parts of the documents and the JSON schema of the config.
+docs: .venv/.ready
+	$(BIN)/python workflow/scripts/generate_docs.py
 
 lint: .venv/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 

@@ -10,15 +10,16 @@ configfile: f"{workflow.basedir}/config/config.yaml"  # the defaults, also with 
 report: "workflow/report/workflow.rst"
 
 
+include: "workflow/rules/environment.smk"
 include: "workflow/rules/common.smk"
-include: "workflow/rules/requests.smk"
+include: "workflow/rules/resources.smk"
 
 
 pathvars:
     results=config["results"],
 
 
-# Tables from existing runs must not know how to train, or Snakemake could decide to (timestamps after a clone).
+# Without the training rules, Snakemake cannot train again when `git clone` changes timestamps.
 if config["mode"] == "train":
 
     include: "workflow/rules/fetch.smk"

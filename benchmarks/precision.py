@@ -1,8 +1,9 @@
 """Compare the metrics of a grid trained in bf16 and in fp32, cell by cell.
 
-    snakemake --cores all --configfile config/demo.yaml --config precision=fp32 results=results/demo-fp32
-    snakemake --cores all --configfile config/demo.yaml --config precision=bf16 results=results/demo-bf16
-    python benchmarks/precision.py results/demo-fp32 results/demo-bf16
+    snakemake --cores all --configfile config/demo.yaml --config precision=fp32
+    results=results/demo-fp32 snakemake --cores all --configfile config/demo.yaml --config
+    precision=bf16 results=results/demo-bf16 python benchmarks/precision.py results/demo-fp32
+    results/demo-bf16
 
 A seed has the same initial values, example order and dropout masks in both folders, so runs are
 compared seed by seed. Compare the difference with the standard deviation over seeds. The paired
@@ -39,7 +40,8 @@ def compare(first: dict, second: dict, names: tuple[str, str]) -> str:
     from scipy import stats
 
     lines = [
-        f"| task | weights | rank | seeds | {names[0]} | {names[1]} | difference | std over seeds |",
+        f"| task | weights | rank | seeds | {names[0]} | {names[1]} | difference | "
+        "std over seeds |",
         "|:--|:--|--:|--:|--:|--:|--:|--:|",
     ]
     pairs = []

@@ -1,8 +1,8 @@
 """Rows of measurements to Markdown tables.
 
 A row is one measurement: the request and what ways.py returned, in the columns below. Values are
-medians over the repeats that worked. Ratios are taken within each repeat, because both ways then ran
-under the same conditions; the median is of these ratios.
+medians over the repeats that worked. Ratios are taken within each repeat, because both ways then
+ran under the same conditions; the median is of these ratios.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,8 @@ from shapes import EXAMPLES_PER_STEP, LENGTHS, draw_lengths
 # examples and tokens count the timed steps of all runs; flops_per_token is from training_flops.
 COLUMNS = (
     "table model lengths way pack rank steps repeat threads status precision startup_s "
-    "first_step_s train_s examples tokens flops_per_token peak_rss_gib peak_cuda_gib gemm_fp32 gemm_bf16"
+    "first_step_s train_s examples tokens flops_per_token peak_rss_gib "
+    "peak_cuda_gib gemm_fp32 gemm_bf16"
 ).split()
 WAYS = {
     "course": "course: Trainer, fp32, padded to 128, own LoRA layer",
@@ -191,7 +192,7 @@ def markdown(rows: list[dict], header: list[str]) -> str:
     ]
     parts.append("How to read it: [README.md](../README.md).\n\n## Sentence lengths\n")
     parts.append(
-        "Tokens of a sentence or pair in the GLUE training set; in brackets, of the drawn lengths.\n"
+        "Tokens of a sentence or pair in GLUE's training set; in brackets, of the drawn lengths.\n"
     )
     parts.append(lengths_table(max(row["steps"] for row in rows) * EXAMPLES_PER_STEP))
     for kind, title, make in (

@@ -35,7 +35,8 @@ PACKAGES = ("torch", "transformers", "peft", "accelerate")
 def call(request: dict) -> dict:
     """Run ways.py on `request` and return its answer; `status` is ok or `failed: <its last line>`.
 
-    GOMP_SPINCOUNT is what the command line of `lora` sets, so that all ways share the machine alike.
+    GOMP_SPINCOUNT is what the command line of `lora` sets, so that all ways share the machine
+    alike.
     """
     threads = str(request["threads"])
     fixed = dict(OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads, HF_HUB_OFFLINE="1")
@@ -76,7 +77,9 @@ def comparison(arguments: argparse.Namespace) -> list[list[dict]]:
 
 
 def scaling(arguments: argparse.Namespace) -> list[list[dict]]:
-    """Return the measurements of the scaling table, with half the steps: one list for each model."""
+    """Return the measurements of the scaling table, with half the steps: one list for each
+    model.
+    """
     steps = max(3, arguments.steps // 2)
     fixed = dict(table="scaling", lengths="sst2", way="ours", steps=steps)
     return [

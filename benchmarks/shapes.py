@@ -1,8 +1,8 @@
 """Inputs of the benchmarks: model shapes, sentence lengths as in GLUE, and operation counts.
 
-Speed depends on shapes and lengths, not on the text. So the weights, token ids and labels are random,
-and the lengths follow those measured on GLUE. Nothing is downloaded, and every way of training reads
-the same folders. The benchmarks do not show whether a way learns.
+Speed depends on shapes and lengths, not on the text. So the weights, token ids and labels are
+random, and the lengths follow those measured on GLUE. Nothing is downloaded, and every way of
+training reads the same folders. The benchmarks do not show whether a way learns.
 """
 
 from dataclasses import dataclass
@@ -40,11 +40,12 @@ MODELS = {
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of a sentence or pair: facts of a GLUE training set, and the distribution that is drawn from in its place.
+    """Tokens of a sentence or pair: facts of a GLUE training set, and the distribution that is
+    drawn from in its place.
 
-    `squares` is E[L^2] / E[L], which the cost of attention goes by; None is a fact that nobody measured. `curve` is
-    lognormal (center: median, spread: sigma of the logarithm) or normal (mean, standard deviation), rounded and clipped to
-    `low` and `maximum`.
+    `squares` is E[L^2] / E[L], which the cost of attention goes by; None is a fact that nobody
+    measured. `curve` is lognormal (center: median, spread: sigma of the logarithm) or normal (mean,
+    standard deviation), rounded and clipped to `low` and `maximum`.
     """
 
     classes: int
@@ -153,10 +154,10 @@ def training_flops(
     """Floating point operations of one training pass of LoRA on query and value, head included.
 
     A product of [m, k] and [k, n] counts 2 m k n. Counted are the forward pass and the gradients of
-    activations: frozen weights need no gradient, nor do the inputs of q, k and v in the first layer.
-    LoRA pairs and the head also need the gradients of their weights. With `first_token_only`, the
-    part of the last layer that only feeds tokens after the first is not counted, because no head
-    reads it. Padding is never counted.
+    activations: frozen weights need no gradient, nor do the inputs of q, k and v in the first
+    layer. LoRA pairs and the head also need the gradients of their weights. With
+    `first_token_only`, the part of the last layer that only feeds tokens after the first is not
+    counted, because no head reads it. Padding is never counted.
     """
     lengths = np.asarray(lengths, dtype=np.int64)
     width, sentences, tokens, pairs = (

@@ -1,16 +1,19 @@
-"""One measurement in a process of its own: `python benchmarks/ways.py JSON` trains one way and prints one line of JSON.
+"""One measurement in a process of its own: `python benchmarks/ways.py JSON` trains one way and
+prints one line of JSON.
 
-The ways train LoRA on query and value of the same model, on the same sentences, with the same batch, epochs, dropouts,
-optimiser (AdamW), schedule and clipping. Where a baseline has a setting that is cheap and honest and makes it faster, it
-is set: fused AdamW, no logging, saving, evaluation or check for non-finite losses, batches collated in the process from
-examples that are tensors already. PEFT's precision is the one `lora` picks on this machine, with the frozen model loaded
-in it, so that autocast does not convert the weights in every step; what it trains is fp32. Attention is sdpa, the default,
-and eager for PEFT on a CPU, where sdpa with dropout has no fused kernel and eager was up to 15 % faster. The baselines
-train BERT's classifier but not its pooler, as PEFT does by default; `lora` trains both.
+The ways train LoRA on query and value of the same model, on the same sentences, with the same
+batch, epochs, dropouts, optimiser (AdamW), schedule and clipping. Where a baseline has a setting
+that is cheap and honest and makes it faster, it is set: fused AdamW, no logging, saving, evaluation
+or check for non-finite losses, batches collated in the process from examples that are tensors
+already. PEFT's precision is the one `lora` picks on this machine, with the frozen model loaded in
+it, so that autocast does not convert the weights in every step; what it trains is fp32. Attention
+is sdpa, the default, and eager for PEFT on a CPU, where sdpa with dropout has no fused kernel and
+eager was up to 15 % faster. The baselines train BERT's classifier but not its pooler, as PEFT does
+by default; `lora` trains both.
 
-Timed is training from the end of the first step, which sets things up lazily, to the end of the last, with everything a
-way does in between. `lora` then evaluates one batch and saves; that is after the last step and not timed. To see its
-steps, the function that makes one is wrapped here.
+Timed is training from the end of the first step, which sets things up lazily, to the end of the
+last, with everything a way does in between. `lora` then evaluates one batch and saves; that is
+after the last step and not timed. To see its steps, the function that makes one is wrapped here.
 """
 
 import json
@@ -38,7 +41,9 @@ GEMM_SIZE = {"cpu": 2048, "cuda": 8192}  # large enough for the full rate
 
 
 class Clock:
-    """When the first step began, and from the end of the first to the end of the last of `steps` steps."""
+    """When the first step began, and from the end of the first to the end of the last of `steps`
+    steps.
+    """
 
     def __init__(self, steps: int, device: str):
         self.steps, self.device, self.ended, self.marks = steps, device, 0, []
@@ -134,10 +139,12 @@ def collate(examples: list[dict], pad_id: int, width: int = 0) -> dict:
 
 
 def grouped_order(lengths: list[int], steps: int) -> list[int]:
-    """Examples in batches of like length, by the function that `train_sampling_strategy="group_by_length"` uses.
+    """Examples in batches of like length, by the function that
+    `train_sampling_strategy="group_by_length"` uses.
 
-    It sorts within 50 batches of a long training set, and within a quarter of one as short as this; here within up to 50,
-    as in a real training. It puts the longest batch first, which is not timed: so the middle one goes there instead.
+    It sorts within 50 batches of a long training set, and within a quarter of one as short as this;
+    here within up to 50, as in a real training. It puts the longest batch first, which is not
+    timed: so the middle one goes there instead.
     """
     from transformers.trainer_pt_utils import get_length_grouped_indices
 
@@ -260,7 +267,9 @@ def train_ours(asked: dict, clock: Clock) -> dict:
 
 
 def measure_machine(asked: dict) -> dict:
-    """The device, the precision `lora` picks on it, and the rate of large matrix products, in GFLOP/s: median of nine."""
+    """The device, the precision `lora` picks on it, and the rate of large matrix products, in
+    GFLOP/s: median of nine.
+    """
     device = pick_device(asked["device"])
     size, found = GEMM_SIZE[device.type], {}
     for name, kind in DTYPES.items():

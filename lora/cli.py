@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import lora
-from lora import cli_train
+from lora import cli_train, paths
 from lora.data import hub
 from lora.errors import shown
 from lora.experiment import config, grid, registry
@@ -130,7 +130,7 @@ def _plan(arguments: Namespace) -> None:
 
     requested = grid.load(config.read(*arguments.config))
     planned = plan.Plan(requested)
-    text = plan.text(planned, Path(requested.config.results) / "runs")
+    text = plan.text(planned, Path(paths.runs_dir(requested.config.results)))
     print(text, end="")
     if arguments.output_dir:
         from lora.figures import makespan

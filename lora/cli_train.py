@@ -11,6 +11,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
 from pathlib import Path
 
+from lora import paths
 from lora.columns import CELL_COLUMNS
 from lora.data import hub
 from lora.experiment import config, hparam_warnings, jobs, registry
@@ -266,13 +267,13 @@ def _inputs(arguments: Namespace, cell: Cell, task: Task, hparams: Hparams) -> t
             raise ValueError(
                 f"no model {cell.model!r} in config/sources.csv; give --model-dir, or add a row"
             )
-        model_dir = cache_dir / "sources" / cell.model
+        model_dir = Path(paths.source_dir(cache_dir, cell.model))
         fetch.fetch(sources[cell.model], model_dir)
     if arguments.tokens_dir is not None:
         return model_dir, arguments.tokens_dir
     if data_dir is None:
-        data_dir = cache_dir / "sources" / task.dataset
+        data_dir = Path(paths.source_dir(cache_dir, task.dataset))
         fetch.fetch(sources[task.dataset], data_dir)
-    tokens_dir = cache_dir / "tokens" / cell.model / task.name / f"t{hparams.max_tokens}"
+    tokens_dir = Path(paths.tokens_dir(cache_dir, cell.model, task.name, hparams.max_tokens))
     prepare.prepare(task, data_dir, model_dir, hparams.max_tokens, tokens_dir)
     return model_dir, tokens_dir

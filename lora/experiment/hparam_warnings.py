@@ -35,8 +35,7 @@ USUAL: dict[str, tuple[float, float, str]] = {
     "warmup_frac": (
         0,
         0.5,
-        "above, the learning rate rises during most of the training; the paper has 0.06 "
-        "(App. D.1)",
+        "above, the learning rate rises during most of the training; the paper has 0.06 (App. D.1)",
     ),
     "adam_epsilon": (0, 1e-3, "gradients smaller than epsilon are not normalized"),
 }

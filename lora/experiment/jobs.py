@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lora import files
+from lora import files, paths
 from lora.columns import CELL_COLUMNS
 from lora.errors import ConfigError, shown
 from lora.experiment.cell import Cell
@@ -65,9 +65,9 @@ def parse_json(
             cells.append(_parse_entry(entry, runs_dir, tasks))
         except ConfigError as error:
             problems += [f"cell {index}: {problem}" for problem in error.problems]
-    paths = [cell.path for cell, *_ in cells]
-    twice = sorted({path for path in paths if paths.count(path) > 1})
-    problems += [f"{path} is in the list more than once; keep one" for path in twice]
+    names = [cell.path for cell, *_ in cells]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    problems += [f"{name} is in the list more than once; keep one" for name in twice]
     models = sorted({cell.model for cell, *_ in cells})
     if len(models) > 1:
         problems.append(
@@ -82,7 +82,7 @@ def parse_json(
             hparams=hparams,
             task=tasks[cell.task],
             tokens_dir=tokens_dir,
-            output_dir=runs_dir / cell.path / f"seed{seed}",
+            output_dir=Path(paths.run_dir(runs_dir, cell.path, seed)),
             start_dirs=start_dirs,
         )
         for cell, hparams, tokens_dir, start_dirs in cells

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import lora
-from lora import files, run_record
+from lora import files, paths, run_record
 from lora.errors import shown
 from lora.experiment.cell import BASE_METHODS, Cell
 from lora.experiment.grid import Grid
@@ -136,7 +136,7 @@ def up_to_date(
     starts = _records(Path(runs_dir) / start.path, grid.seeds) if start else []
     start_hashes = [record and record.files.get(ADAPTER) for record in starts]
     for seed in seeds:
-        folder = Path(runs_dir) / cell.path / f"seed{seed}"
+        folder = Path(paths.run_dir(runs_dir, cell.path, seed))
         record = _record(folder / "run.json")
         if record is None or not (folder / "metrics.csv").is_file():
             return False

@@ -1,8 +1,8 @@
-"""Figures.
+"""Figures: draw the CSV files of the tables, as SVG and PNG. Nothing is computed here.
 
-makespan: The picture of a plan: how long the whole grid takes on more and more devices, a line for each kind.
-ranks: The metric against the rank: Table 6 as curves, and the curves of a trained beside those of a frozen head.
-results: The tables' CSVs as pictures, in SVG and PNG. Nothing is computed here: every mark is a number some CSV holds.
-style: What all figures share: reading a table's CSVs, colours and line styles, panels, labels, captions and legends.
-subspace: The similarity of LoRA's subspaces as heat maps: Figures 3, 4, 6 and 7 of the paper out of phi.csv, in SVG and PNG.
+makespan: time until a grid is done, by the number of devices
+ranks: rank curves, and trained against frozen heads
+results: Table 2, learning curves, and metric against trained parameters
+style: colours, labels, panels and captions that all figures share
+subspace: the paper's Figures 3, 4, 6 and 7 from phi.csv
 """

@@ -1,8 +1,10 @@
-"""The picture of a plan: how long the whole grid takes on more and more devices, a line for each kind.
+"""The picture of a plan: how long the whole grid takes on more and more devices, a line for each
+kind.
 
-Drawn from plan/makespan.csv alone, in the style of the other figures. Both axes are logarithmic, so that twice the devices
-and half the time are one straight line, and where a line goes flat the longest job, or the longest chain of jobs, decides.
-Dashed lines are of devices that nobody measured, and their legend says so.
+Drawn from plan/makespan.csv alone, in the style of the other figures. Both axes are logarithmic, so
+that twice the devices and half the time are one straight line, and where a line goes flat the
+longest job, or the longest chain of jobs, decides. Dashed lines are of devices that nobody
+measured, and their legend says so.
 """
 
 from pathlib import Path
@@ -69,7 +71,10 @@ def _makespans(rows: list[dict]) -> Figure:
     axis.set_ylabel("until all is done")
     axis.set_xlim(0.9, 1100)
     style.finish(figure, [axis], 1, columns=2)
-    said = "Forecast from the config, the longest job first; a CPU is as many threads as the config gives a job.\n"
+    said = (
+        "Forecast from the config, the longest job first; a CPU is as many threads as the config "
+        "gives a job.\n"
+    )
     said += "Where a line is flat, the longest job or the longest chain of jobs decides."
     figure.supxlabel(said, fontsize=7, color=GREY)
     return figure

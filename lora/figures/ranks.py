@@ -1,8 +1,10 @@
-"""The metric against the rank: Table 6 as curves, and the curves of a trained beside those of a frozen head.
+"""The metric against the rank: Table 6 as curves, and the curves of a trained beside those of a
+frozen head.
 
-The paper's curves are flat and are GPT-3's; the course's are steep, and its code froze the classification head at its
-random start. `head_ablation` puts the two settings into one panel, so that it can be read off whether the frozen head makes
-the curve steep. The published curves are in it, faint, only where the task is MNLI, which they are of.
+The paper's curves are flat and are GPT-3's; the course's are steep, and its code froze the
+classification head at its random start. `head_ablation` puts the two settings into one panel, so
+that it can be read off whether the frozen head makes the curve steep. The published curves are in
+it, faint, only where the task is MNLI, which they are of.
 """
 
 from pathlib import Path
@@ -18,8 +20,9 @@ FAINT = dict(color=GREY, linewidth=0.9, markersize=2.5, alpha=0.75)
 
 
 def rank_curves(folder: Path) -> Figure:
-    """A panel a model, task, method and protocol: median ± std against rank, one line a weight type; published shapes in
-    panels of theirs."""
+    """A panel a model, task, method and protocol: median ± std against rank, one line a weight
+    type; published shapes in panels of theirs.
+    """
     cells, runs, facts = (
         style.read(folder, "table6", kind) for kind in ("", "_best", "_published")
     )
@@ -65,8 +68,13 @@ def rank_curves(folder: Path) -> Figure:
             by_rank = {
                 row["rank"]: row for row in line
             }  # a figure compared under two protocols is there twice
-            x, y, spread = zip(*((rank, float(by_rank[rank]["value"]), by_rank[rank]["spread"]) for rank in sorted(by_rank)),
-                               strict=True)  # fmt: skip
+            x, y, spread = zip(
+                *(
+                    (rank, float(by_rank[rank]["value"]), by_rank[rank]["spread"])
+                    for rank in sorted(by_rank)
+                ),
+                strict=True,
+            )
             points(axis, x, y, series, vertical=spread, mfc="white", linewidth=1, elinewidth=0.7)
         whose = "course, one seed" if origin(published[0]) == "course" else "paper, shape only"
         axis.set_title(f"{style.model(model)}, {task.upper()}\n{whose}", fontsize=8, color=GREY)
@@ -82,8 +90,10 @@ def rank_curves(folder: Path) -> Figure:
 
 
 def head_ablation(folder: Path) -> Figure:
-    """A panel a weight type, a row of them for each model and task: mean ± std of the last epoch against rank, a line a
-    protocol, with the median of the best epochs as a mark; on MNLI the published curves, faint."""
+    """A panel a weight type, a row of them for each model and task: mean ± std of the last epoch
+    against rank, a line a protocol, with the median of the best epochs as a mark; on MNLI the
+    published curves, faint.
+    """
     cells, runs, facts = (
         style.read(folder, "table6", kind) for kind in ("", "_best", "_published")
     )
@@ -93,7 +103,7 @@ def head_ablation(folder: Path) -> Figure:
         return style.nothing("Head trained or frozen: no finished run of table 6 to show")
     if not style.several(cells, "protocol"):
         return style.nothing(
-            "Head trained or frozen: table 6 has one protocol, and there is nothing to set beside it"
+            "Head trained or frozen: table 6 has one protocol, so there is no comparison"
         )
     tasks = groups(cells, "model", "task")
     order, protocols = (
@@ -123,7 +133,10 @@ def head_ablation(folder: Path) -> Figure:
         "Mean ± std over runs of each run's last epoch; crosses beside: median of the best epochs."
     )
     if any(task == "mnli" for _, task in tasks):
-        text += " Grey: published, one seed (course) and another model, of which only the shape can be compared (GPT-3)."
+        text += (
+            " Grey: published, one seed (course) and another model, of which only the shape can be "
+            "compared (GPT-3)."
+        )
     style.caption(figure, text, runs)
     return figure
 

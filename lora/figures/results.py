@@ -1,8 +1,10 @@
-"""The tables' CSVs as pictures, in SVG and PNG. Nothing is computed here: every mark is a number some CSV holds.
+"""The tables' CSVs as pictures, in SVG and PNG. Nothing is computed here: every mark is a number
+some CSV holds.
 
-So a figure can be drawn anywhere from results alone, and cannot disagree with a table. The cost of reading CSVs only is that
-what no table holds cannot be drawn. The same CSVs give the same bytes: no dates, and a fixed salt for SVG names. Curves
-against the rank are in `rankplots`, what figures share in `drawing`.
+So a figure can be drawn anywhere from results alone, and cannot disagree with a table. The cost of
+reading CSVs only is that what no table holds cannot be drawn. The same CSVs give the same bytes: no
+dates, and a fixed salt for SVG names. Curves against the rank are in `rankplots`, what figures
+share in `drawing`.
 """
 
 from pathlib import Path
@@ -21,9 +23,11 @@ FIGURES = ("table2", "rank_curves", "head_ablation", "learning_curves", "paramet
 
 
 def draw(figure: str, tables_folder: Path, output_stem: Path) -> None:
-    """Write `output_stem`.svg and .png (200 dpi) of one of FIGURES, from the CSVs in `tables_folder`.
+    """Write `output_stem`.svg and .png (200 dpi) of one of FIGURES, from the CSVs in
+    `tables_folder`.
 
-    A table that was not asked for is not there, and its marks are not drawn. Raises ValueError for another figure.
+    A table that was not asked for is not there, and its marks are not drawn. Raises ValueError for
+    another figure.
     """
     if figure not in FIGURES:
         raise ValueError(f"no figure {figure!r}; there are: {', '.join(FIGURES)}; name one of them")
@@ -45,8 +49,9 @@ def draw(figure: str, tables_folder: Path, output_stem: Path) -> None:
 
 
 def _table2(folder: Path) -> Figure:
-    """Rows of panels for each model, a panel a task: down the methods, across the metric; each run's best epoch, their
-    median and std, and what was published of the same cell."""
+    """Rows of panels for each model, a panel a task: down the methods, across the metric; each
+    run's best epoch, their median and std, and what was published of the same cell.
+    """
     cells = [row for row in drawing.read(folder, "table2") if row["metric"] not in LEFT_OUT]
     runs, facts = (
         drawing.read(folder, "table2", "_best"),
@@ -69,8 +74,10 @@ def _table2(folder: Path) -> Figure:
         for axis, of_task in zip(line, band, strict=False):
             _method_panel(axis, drawing.method_order(of_task), runs, facts)
             axis.tick_params(axis="y", labelleft=axis is line[0], length=0)
-        names = [drawing.row_label(cell) + (f"\n{cell['protocol']}" if several else "")
-                 for cell in drawing.method_order(band[0])]  # fmt: skip
+        names = [
+            drawing.row_label(cell) + (f"\n{cell['protocol']}" if several else "")
+            for cell in drawing.method_order(band[0])
+        ]
         line[0].set_yticks(range(len(names)), names, fontsize=6.5 if several else 7.5)
         for axis in line[len(band) :]:
             axis.set_axis_off()
@@ -101,13 +108,28 @@ def _method_panel(axis, of_task: list[dict], runs: list[dict], facts: list[dict]
             label="one run",
             linestyle="",
         )
-        points(axis, [cell["best_median"]], [place + 0.17], SERIES[0], sideways=[cell["best_std"]],
-               label="ours, median ± std", **bars)  # fmt: skip
+        points(
+            axis,
+            [cell["best_median"]],
+            [place + 0.17],
+            SERIES[0],
+            sideways=[cell["best_std"]],
+            label="ours, median ± std",
+            **bars,
+        )
         beside = [fact for fact in facts if _is_beside(fact, cell)]
         for shift, fact in enumerate(beside):
             whose = origin(fact)
-            points(axis, [float(fact["value"])], [place + 0.34 + 0.17 * shift], SERIES[1 if whose == "paper" else 2],
-                   sideways=[fact["spread"]], mfc="white", label=f"{whose} ± its spread", **bars)  # fmt: skip
+            points(
+                axis,
+                [float(fact["value"])],
+                [place + 0.34 + 0.17 * shift],
+                SERIES[1 if whose == "paper" else 2],
+                sideways=[fact["spread"]],
+                mfc="white",
+                label=f"{whose} ± its spread",
+                **bars,
+            )
         if cell["n"] < cell["n_expected"]:
             place_of = dict(
                 transform=axis.get_yaxis_transform(),
@@ -131,9 +153,11 @@ def _is_beside(fact: dict, cell: dict) -> bool:
 
 
 def _learning_curves(folder: Path) -> Figure:
-    """Two panels for each model and task, metric above losses, a line a cell: mean over runs, band from lowest to highest.
+    """Two panels for each model and task, metric above losses, a line a cell: mean over runs, band
+    from lowest to highest.
 
-    Of table 2, or where there is none of table 5 or 6; of table 6 two panels a weight type and protocol, a line a rank.
+    Of table 2, or where there is none of table 5 or 6; of table 6 two panels a weight type and
+    protocol, a line a rank.
     """
     table = next(
         (name for name in ("table2", "table5", "table6") if drawing.read(folder, name)), "table2"
@@ -165,13 +189,16 @@ def _learning_curves(folder: Path) -> Figure:
         if alone:
             name = f"{_line_name(first, rows)}, "
         elif apart:
-            name = f"{drawing.adapted(first) if first['method'] == 'lora' else drawing.symbol(first['method'])}, "
+            is_lora = first["method"] == "lora"
+            adapted = drawing.adapted(first) if is_lora else drawing.symbol(first["method"])
+            name = f"{adapted}, "
         under = (
             f", {first['protocol']}"
             if apart and not alone and drawing.several(rows, "protocol")
             else ""
         )
-        about = f"{first['task_title']}\n{drawing.model(first['model'])}{under}\n{name}{drawing.count(panel)}"
+        model_name = drawing.model(first["model"])
+        about = f"{first['task_title']}\n{model_name}{under}\n{name}{drawing.count(panel)}"
         above.set_title(about, fontsize=7)
         above.set_ylabel(drawing.metric(first["metric"]), fontsize=7)
         below.set_xlabel("epoch")
@@ -187,13 +214,16 @@ def _learning_curves(folder: Path) -> Figure:
     drawing.finish(
         figure, [axis for pair in pairs for axis in pair], 2 * len(shown), proxies=losses
     )
-    text = "Mean over runs; band: lowest to highest run. Training loss is the epoch's mean, with dropout."
+    text = "Mean over runs; band: lowest to highest run. "
+    text += "Training loss is the epoch's mean, with dropout."
     drawing.caption(figure, text, runs)
     return figure
 
 
 def _curves(above, below, line: list[dict], series, label: str | None) -> None:
-    """One cell: its metric above, its losses below; without a label it is alone there, and colours tell what is what."""
+    """One cell: its metric above, its losses below; without a label it is alone there, and colours
+    tell what is what.
+    """
     _band(above, line, "metric", series, label or "metric")
     if label:
         _band(below, line, "train_loss", (series[0], "", ":"), None)
@@ -221,7 +251,9 @@ def _band(axis, line: list[dict], what: str, series, label: str | None) -> None:
 
 
 def _parameters(folder: Path) -> Figure:
-    """A panel a model and task: median of the best epoch against trained parameters, beside the published methods."""
+    """A panel a model and task: median of the best epoch against trained parameters, beside the
+    published methods.
+    """
     shown, runs = {}, {}  # a cell that two tables have is drawn once
     for name in ("table2", "table5", "table6"):
         rows = [row for row in drawing.read(folder, name) if row["metric"] not in LEFT_OUT]
@@ -282,7 +314,10 @@ def _parameters(folder: Path) -> Figure:
         axis.yaxis.set_major_locator(drawing.ticks())
         axis.margins(x=0.12, y=0.12)
     drawing.finish(figure, axes.flat, len(panels))
-    text = "Median ± std over runs of each run's best epoch. Parameters: logarithmic, without the classification head."
+    text = (
+        "Median ± std over runs of each run's best epoch. Parameters: logarithmic, without the "
+        "classification head."
+    )
     drawing.caption(figure, text, list(runs.values()))
     return figure
 

@@ -1,8 +1,10 @@
-"""What all figures share: reading a table's CSVs, colours and line styles, panels, labels, captions and legends.
+"""What all figures share: reading a table's CSVs, colours and line styles, panels, labels, captions
+and legends.
 
-Series differ by colour (Okabe and Ito's palette, safe for colour-blind readers, then brown and grey), by marker and by
-dash. A run that failed or is missing is absent from a picture and said in its caption; a figure without anything to show
-says that. What is drawn is in `plots` and `rankplots`.
+Series differ by colour (Okabe and Ito's palette, safe for colour-blind readers, then brown and
+grey), by marker and by dash. A run that failed or is missing is absent from a picture and said in
+its caption; a figure without anything to show says that. What is drawn is in `plots` and
+`rankplots`.
 """
 
 import textwrap
@@ -59,11 +61,15 @@ LEFT_OUT = ("average", *OTHER_SETS)  # metrics of table 2 that no figure draws
 def read(folder: Path, table: str, kind: str = "") -> list[dict]:
     """Rows of one of a table's CSVs; none where the table was not asked for."""
     path = folder / f"{table}{kind}.csv"
-    return files.read_csv(path, getattr(columns, f"{KINDS[kind]}_COLUMNS")) if path.is_file() else []
+    return (
+        files.read_csv(path, getattr(columns, f"{KINDS[kind]}_COLUMNS")) if path.is_file() else []
+    )
 
 
 def panels(rows: int, columns: int, height: float, width: float = 2.4, **shared):
-    """A figure of `height` inches with room for a legend above and a caption below, and its axes, [rows, columns]."""
+    """A figure of `height` inches with room for a legend above and a caption below, and its axes,
+    [rows, columns].
+    """
     figure = Figure(figsize=(max(4.6, width * columns + 0.5), height + 0.55), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **shared)
 
@@ -76,7 +82,9 @@ def nothing(why: str) -> Figure:
 
 
 def finish(figure: Figure, axes, used: int, columns: int = 4, proxies: dict | None = None) -> None:
-    """Blank the panels that are left over; one legend above all panels, each name once, then those of `proxies`."""
+    """Blank the panels that are left over; one legend above all panels, each name once, then those
+    of `proxies`.
+    """
     axes = list(axes)
     for axis in axes[used:]:
         axis.set_axis_off()
@@ -97,9 +105,15 @@ def finish(figure: Figure, axes, used: int, columns: int = 4, proxies: dict | No
 
 def caption(figure: Figure, text: str, best: list[dict]) -> None:
     """Text under the figure, with what is absent from it."""
-    absent = [f"{sum(run['status'] == status for run in best)} {word}" for status, word in (
-        ("missing", "missing"), ("non_finite", "failed"), ("undefined", "with an undefined metric"))
-        if any(run["status"] == status for run in best)]  # fmt: skip
+    absent = [
+        f"{sum(run['status'] == status for run in best)} {word}"
+        for status, word in (
+            ("missing", "missing"),
+            ("non_finite", "failed"),
+            ("undefined", "with an undefined metric"),
+        )
+        if any(run["status"] == status for run in best)
+    ]
     text += f"\nNot shown, of {len(best)} runs: {', '.join(absent)}." if absent else ""
     text = "\n".join(
         textwrap.fill(line, int(17 * figure.get_figwidth())) for line in text.splitlines()
@@ -198,8 +212,10 @@ def row_label(row: dict) -> str:
 
 
 def series_of(rows: list[dict]) -> dict[tuple, tuple]:
-    """(method, weights, rank, protocol) -> colour, marker, dash: a colour for each value of the first of method, weights,
-    protocol and rank that differs, and markers and dashes for what else does."""
+    """(method, weights, rank, protocol) -> colour, marker, dash: a colour for each value of the
+    first of method, weights, protocol and rank that differs, and markers and dashes for what else
+    does.
+    """
     keys = ("method", "weights", "rank", "protocol")
     in_order = method_order(sorted(rows, key=lambda row: (len(row["weights"]), row["weights"])))
     lines = list(groups(in_order, *keys))

@@ -1,10 +1,12 @@
-"""The similarity of LoRA's subspaces as heat maps: Figures 3, 4, 6 and 7 of the paper out of phi.csv, in SVG and PNG.
+"""The similarity of LoRA's subspaces as heat maps: Figures 3, 4, 6 and 7 of the paper out of
+phi.csv, in SVG and PNG.
 
-Nothing is computed here but the largest of what is shown. The arrangement is the paper's: i down, j across, a panel for
-each weight type; Figure 3 adds the triangle j <= i magnified, here with its numbers, Figure 4 a pair of random matrices;
-Figures 6 and 7 are the same with a row a layer. Every panel of every figure has one colour scale from 0 to 1, so that two
-figures can be compared at a glance; the cost is that small values look alike, so the largest of random matrices is a line
-on the scale, and each panel says its phi(1, 1). The same CSV gives the same bytes.
+Nothing is computed here but the largest of what is shown. The arrangement is the paper's: i down, j
+across, a panel for each weight type; Figure 3 adds the triangle j <= i magnified, here with its
+numbers, Figure 4 a pair of random matrices; Figures 6 and 7 are the same with a row a layer. Every
+panel of every figure has one colour scale from 0 to 1, so that two figures can be compared at a
+glance; the cost is that small values look alike, so the largest of random matrices is a line on the
+scale, and each panel says its phi(1, 1). The same CSV gives the same bytes.
 """
 
 import math
@@ -35,7 +37,9 @@ SIDE = 1.75  # inches of a panel
 
 
 def draw(figure: str, phi_csv: Path, output_stem: Path) -> None:
-    """Write `output_stem`.svg and .png (200 dpi) of one of FIGURES. Raises ValueError for another, or one without rows."""
+    """Write `output_stem`.svg and .png (200 dpi) of one of FIGURES. Raises ValueError for another,
+    or one without rows.
+    """
     if figure not in FIGURES:
         raise ValueError(f"no figure {figure!r}; there are: {', '.join(FIGURES)}; name one of them")
     rows = [row for row in files.read_csv(phi_csv, PHI_COLUMNS) if row["figure"] == figure]
@@ -54,7 +58,9 @@ def draw(figure: str, phi_csv: Path, output_stem: Path) -> None:
 
 
 def _figure(rows: list[dict], magnified: bool) -> Figure:
-    """A row of panels for each layer: the weight types, then the weight types magnified, or random matrices."""
+    """A row of panels for each layer: the weight types, then the weight types magnified, or random
+    matrices.
+    """
     panels = groups(rows, "layer", "letter")
     layers = list(dict.fromkeys(layer for layer, _ in panels))
     letters = list(dict.fromkeys(letter for _, letter in panels))
@@ -154,9 +160,12 @@ def _caption(figure: Figure, rows: list[dict]) -> None:
         else f"at most {start:.2f}"
     )
     text = (
-        f"{MODELS.get(about['model'], about['model'])}, {about['task']}. i: directions of A in run {about['first']}; j: in "
-        f"run {about['second']}. φ is 0 for subspaces at right angles, 1 for one inside the other. Of random subspaces it "
-        f"is max(i, j)/d on average, here {min(expected):.3f} to {max(expected):.2f}; drawn at most {drawn:.2f}, the white "
+        f"{MODELS.get(about['model'], about['model'])}, {about['task']}. i: directions of A in run "
+        f"{about['first']}; j: in "
+        f"run {about['second']}. φ is 0 for subspaces at right angles, 1 for one inside the other. "
+        "Of random subspaces it "
+        f"is max(i, j)/d on average, here {min(expected):.3f} to {max(expected):.2f}; "
+        f"drawn at most {drawn:.2f}, the white "
         f"line on the scale. Of these A before training: {began}."
     )
     caption(figure, text, [])

@@ -1,9 +1,13 @@
 """Floating point operations and parameters of a run, from shapes alone.
 
-A product of [m, k] and [k, n] counts 2 m k n; whatever is not a product counts nothing, and neither does padding. Counted is
-what the engine computes: forward, and backward only as far down as something trains. Frozen weights get no gradient, nor do
-the inputs below the lowest trained tensor; in the last layer queries, output and feed-forward are of first tokens alone.
-Counted per token, as means, so that no data set has to be there.
+A product of [m, k] and [k, n] counts 2 m k n; whatever is not a product counts nothing, and
+neither does padding. Counted is what the engine computes: forward, and backward only as far down
+as something trains. Frozen weights get no gradient, nor do the inputs below the lowest trained
+tensor; in the last layer queries, output and feed-forward are of first tokens alone. Counts are
+means per token, so they need no data set.
+
+The parameter formula is independent of model/methods on purpose: planning imports no torch, and
+a test compares both.
 """
 
 from dataclasses import dataclass
@@ -73,8 +77,10 @@ def _layer(shape: Shape, cell: Cell, layer: int, split: Split) -> tuple[float, f
 def _lora_backward(
     layer: int, square: float, rows: float, ffn: float, product: float, pairs: dict[str, float]
 ) -> float:
-    """Activations' gradients down to the lowest adapted input; of a pair three products, and a fourth where its input needs
-    a gradient. Nothing trains below the first layer, so there only what was adapted passes gradients on."""
+    """Activations' gradients down to the lowest adapted input; of a pair three products, and a
+    fourth where its input needs a gradient. Nothing trains below the first layer, so there only
+    what was adapted passes gradients on.
+    """
     reached = "qkv" if layer else [letter for letter in "qkv" if letter in pairs]
     total = ffn + 3 * sum(pairs.values())
     if reached:
@@ -89,7 +95,9 @@ def _lora_backward(
 
 
 def _inserted(shape: Shape, cell: Cell, layer: int, rows: float) -> dict[str, float]:
-    """One product of each pair or bottleneck that a method inserts into a layer, of two in a forward pass, by its place."""
+    """One product of each pair or bottleneck that a method inserts into a layer, of two in a
+    forward pass, by its place.
+    """
     product = 2 * shape.width * cell.rank
     if cell.method == "lora":
         return {letter: product * (1.0 if letter in "kv" else rows) for letter in cell.weights}

@@ -1,10 +1,12 @@
-"""What a training job will take, from the config alone: seconds, memory, disk. Nothing is fetched, nothing trained.
+"""What a training job will take, from the config alone: seconds, memory, disk. Nothing is
+fetched, nothing trained.
 
-A job's time is the operations of its runs over the device's sustained rate, a share for each step however small, the
-evaluations, saved states and start-up. The form is that of the timings in benchmarks/results, which it meets within a
-quarter; on a busy machine, or a device that nobody measured, it is a guess with a stated ground. A cluster job asks for what
-is forecast with HEADROOM, doubled at each further attempt, and nothing here limits a local run. Forecasts are kept, because
-Snakemake asks for each of them several times.
+A job's time is the operations of its runs over the device's sustained rate, a share for each
+step however small, the evaluations, saved states and start-up. The form is that of the timings
+in benchmarks/results, which it meets within a quarter; on a busy machine, or a device that
+nobody measured, it is a guess with a stated ground. A cluster job asks for what is forecast with
+HEADROOM, doubled at each further attempt, and nothing here limits a local run. Forecasts are
+kept, because Snakemake asks for each of them several times.
 """
 
 import math
@@ -13,6 +15,7 @@ from pathlib import Path
 
 from lora.experiment import registry
 from lora.experiment.cell import BASE_METHODS, Cell
+from lora.experiment.grid import Grid
 from lora.experiment.registry import Device
 from lora.model import memory
 from lora.planning import flops as arithmetic
@@ -22,17 +25,22 @@ GIB = 2**30
 FILL = 1.2  # places of attention over tokens: sentences are filled up to fixed widths
 STATE_BYTES_PER_S = 200e6  # written, synced and hashed
 SAVED_SHARE = 0.02  # of a job's time, at ends of epochs: keeper.SHARE
-# What is asked of a cluster over what is forecast, in one place. Of time more, as another CPU may multiply bf16 no faster
+# What is asked of a cluster over what is forecast, in one place. Of time more, as another CPU may
+# multiply bf16 no faster
 # than float32 and nodes are shared; a job that is stopped all the same goes on from its state.
 HEADROOM = {"memory": 1.4, "time": 3.0}
 JOBSTEP_BYTES = 500 * 2**20  # Snakemake's own processes inside a cluster job
 FLOOR_MB, FLOOR_MIN = 1500, 10  # torch alone with those; starting on a busy node
-# Resident memory of a process before it trains: Python, torch and transformers; with CUDA loaded too. And what allocators
-# hold over the tensors that are counted. Of a CPU fit to the memory in the benchmark, of a GPU estimates.
+# Resident memory of a process before it trains: Python, torch and transformers; with CUDA loaded
+# too. And what allocators
+# hold over the tensors that are counted. Of a CPU fit to the memory in the benchmark, of a GPU
+# estimates.
 HOST_BYTES = {"cpu": 0.55 * GIB, "cuda": 3.5 * GIB}
 HELD = {"cpu": 1.5, "cuda": 1.2}
-# On a CPU oneDNN keeps the kernels of the last 1024 shapes of bf16 products, 0.7 to 0.9 MB each (measured), and the heap
-# scatters with them; every step has new shapes, about 6 of the model and 6 of each run. In float32 nothing grows.
+# On a CPU oneDNN keeps the kernels of the last 1024 shapes of bf16 products, 0.7 to 0.9 MB each
+# (measured), and the heap
+# scatters with them; every step has new shapes, about 6 of the model and 6 of each run. In
+# float32 nothing grows.
 KERNELS, KERNEL_BYTES, NEW_SHAPES = 1024, 1.1e6, 6
 CONTEXT_BYTES = 0.8 * GIB  # CUDA's own on the device
 OF_MODEL = 0.5  # of a float32 model file that stays resident beside the model
@@ -40,8 +48,10 @@ OF_MODEL = 0.5  # of a float32 model file that stays resident beside the model
 
 @dataclass(frozen=True)
 class Forecast:
-    """Of one training job on one device. `needed_bytes` of the device are the least that it can do with, `device_bytes` what
-    it takes where there is enough; both 0 on a CPU. `disk_bytes` stay in the results folder."""
+    """Of one training job on one device. `needed_bytes` of the device are the least that it can
+    do with, `device_bytes` what it takes where there is enough; both 0 on a CPU. `disk_bytes`
+    stay in the results folder.
+    """
 
     train_s: float
     startup_s: float
@@ -77,13 +87,18 @@ class _Run:
 
 
 class Forecaster:
-    """Forecasts of the jobs of one grid; `said` are the assumptions behind those asked for so far."""
+    """Forecasts of the jobs of one grid; `said` are the assumptions behind those asked for so
+    far.
+    """
 
-    def __init__(self, grid):
+    def __init__(self, grid: Grid) -> None:
         workload.read()
-        self.grid, self.said = grid, {}
+        self.grid = grid
+        self.said: dict[str, None] = {}
         self.results, self.threads = Path(grid.config.results), grid.config.threads
-        self._shapes, self._runs, self._jobs = {}, {}, {}
+        self._shapes: dict[str, workload.Shape] = {}
+        self._runs: dict[Cell, _Run] = {}
+        self._jobs: dict[tuple[tuple[Cell, ...], int, Device, str], Forecast] = {}
 
     def shape(self, model: str) -> workload.Shape:
         if model not in self._shapes:
@@ -94,18 +109,19 @@ class Forecaster:
     def job(
         self, cells: tuple[Cell, ...], runs_each: int, device: Device, precision: str = ""
     ) -> Forecast:
-        """The job that trains `runs_each` seeds of each of these cells, which are of one model and method, together; in the
-        config's precision where none is given."""
+        """The job that trains `runs_each` seeds of each of these cells, which are of one model
+        and method, together; in the config's precision where none is given.
+        """
         key = (tuple(cells), runs_each, device, precision)
         if key not in self._jobs:
             self._jobs[key] = self._forecast(*key)
         return self._jobs[key]
 
-    def _forecast(self, cells, runs_each: int, device: Device, precision: str) -> Forecast:
+    def _forecast(
+        self, cells: tuple[Cell, ...], runs_each: int, device: Device, precision: str
+    ) -> Forecast:
         shape, alone = self.shape(cells[0].model), cells[0].method in BASE_METHODS
-        precision = (
-            "fp32" if alone else precision or device.precision(self.grid.config.precision)
-        )
+        precision = "fp32" if alone else precision or device.precision(self.grid.config.precision)
         runs = [self._run(cell) for cell in cells for _ in range(runs_each)]
         packs = [[run] for run in runs] if alone else [runs]
         rate, every_s = (
@@ -174,7 +190,9 @@ class Forecaster:
 def _seconds(
     pack: list[_Run], layers: int, device: Device, flops_per_s: float, every_s: float
 ) -> float:
-    """Of the runs of a pack in lock-step, whose states are saved every `every_s` seconds and at ends of epochs."""
+    """Of the runs of a pack in lock-step, whose states are saved every `every_s` seconds and at
+    ends of epochs.
+    """
     most = memory.TRAIN_TOKENS[device.kind]
     passes = max(max(run.steps for run in pack), sum(run.tokens for run in pack) / most)
     steps = (
@@ -196,7 +214,9 @@ def _seconds(
 def _memory(
     pack: list[_Run], shape: workload.Shape, device: Device, itemsize: int
 ) -> tuple[float, float, float]:
-    """Bytes of the host, of the device, and the least of the device, for the runs of a pack in lock-step."""
+    """Bytes of the host, of the device, and the least of the device, for the runs of a pack in
+    lock-step.
+    """
     model = shape.parameters * itemsize
     runs = 4 * memory.FLOATS_PER_PARAMETER * sum(run.parameters for run in pack)
     worst = max(pack, key=lambda run: run.step_tokens)
@@ -234,13 +254,16 @@ def _memory(
 
 
 def _disk(run: _Run) -> float:
-    """What a finished run leaves: its adapter, its state with the same tensors, and the state before that, with values, two
-    moments and the best epoch's copy; a few kilobytes of text."""
+    """What a finished run leaves: its adapter, its state with the same tensors, and the state
+    before that, with values, two moments and the best epoch's copy; a few kilobytes of text.
+    """
     return 4 * run.parameters * (1 + 1 + 4) + 20_000
 
 
 def shared_disk_bytes(forecaster: Forecaster) -> float:
-    """What the jobs of a grid share on disk: fetched models, and tokens with their offsets, types and labels."""
+    """What the jobs of a grid share on disk: fetched models, and tokens with their offsets,
+    types and labels.
+    """
     grid = forecaster.grid
     models = {cell.model for cell in grid.cells}
     prepared = {(cell.model, cell.task, grid.hparams(cell).max_tokens) for cell in grid.cells}
@@ -263,9 +286,10 @@ def runtime_min(forecast: Forecast, attempt: int) -> int:
     return max(FLOOR_MIN, math.ceil(HEADROOM["time"] * forecast.seconds / 60)) * 2 ** (attempt - 1)
 
 
-def planning_device(grid) -> Device:
-    """The device that requests are made for: the config's `plan_device`, or with `auto` the CPU where the config trains on
-    it, otherwise the slowest GPU there is a row for."""
+def planning_device(grid: Grid) -> Device:
+    """The device that requests are made for: the config's `plan_device`, or with `auto` the CPU
+    where the config trains on it, otherwise the slowest GPU there is a row for.
+    """
     known = registry.devices()
     wanted = grid.config.plan_device
     if wanted != "auto":

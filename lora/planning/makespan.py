@@ -1,8 +1,9 @@
 """How long a set of jobs takes on n equal devices: list scheduling, as Snakemake does it.
 
-Whenever a device is free, the longest job whose predecessors are done starts on it; that is the workflow's own priority. The
-result is at most (2 - 1/n) times the best there is (Graham 1969), and never under either the work over n or the longest
-chain. It knows durations and edges, nothing of what a job is.
+Whenever a device is free, the longest job whose predecessors are done starts on it; that is the
+workflow's own priority. The result is at most (2 - 1/n) times the best there is (Graham 1969),
+and never under either the work over n or the longest chain. It knows durations and edges,
+nothing of what a job is.
 """
 
 import heapq
@@ -20,12 +21,14 @@ class Work:
 
 
 def makespan(jobs: list[Work], devices: int) -> float:
-    """Seconds until all jobs are done on this many devices. Raises ValueError for jobs that wait for each other in a
-    circle."""
+    """Seconds until all jobs are done on this many devices. Raises ValueError for jobs that wait
+    for each other in a circle.
+    """
     followers, waiting = _followers(jobs)
     ready = [(-job.seconds, place) for place, job in enumerate(jobs) if not waiting[place]]
     heapq.heapify(ready)
-    running, now, done = [], 0.0, 0
+    running: list[tuple[float, int]] = []
+    now, done = 0.0, 0
     while ready or running:
         while ready and len(running) < devices:
             _, place = heapq.heappop(ready)
@@ -44,8 +47,9 @@ def makespan(jobs: list[Work], devices: int) -> float:
 
 
 def longest_chain(jobs: list[Work]) -> list[int]:
-    """Places of the jobs of the chain that takes longest, in order: no number of devices is faster. Raises ValueError for a
-    circle."""
+    """Places of the jobs of the chain that takes longest, in order: no number of devices is
+    faster. Raises ValueError for a circle.
+    """
     followers, waiting = _followers(jobs)
     ready = [place for place, left in enumerate(waiting) if not left]
     until, before = [0.0] * len(jobs), [-1] * len(jobs)
@@ -69,7 +73,7 @@ def longest_chain(jobs: list[Work]) -> list[int]:
 
 def _followers(jobs: list[Work]) -> tuple[list[list[int]], list[int]]:
     """For each job the places of those that wait for it, and how many it waits for."""
-    followers = [[] for _ in jobs]
+    followers: list[list[int]] = [[] for _ in jobs]
     for place, job in enumerate(jobs):
         for earlier in set(job.after):
             followers[earlier].append(place)

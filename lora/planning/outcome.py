@@ -1,27 +1,35 @@
-"""What became of a forecast: seconds and memory of the runs that are there, beside what was predicted of them.
+"""What became of a forecast: seconds and memory of the runs that are there, beside what was
+predicted of them.
 
-A run.json says how long its pack trained, on what, with how many others, and the most memory it held. The same job is
-forecast for that device and precision, and the ratio is shown. Runs that were trained in another pack than the config's are
-left out and counted; so are those of a device without a row in config/devices.csv. Wall time is that of the machine as it
-was: what else ran on it is in the ratio.
+A run.json says how long its pack trained, on what, with how many others, and the most memory it
+held. The same job is forecast for that device and precision, and the ratio is shown. Runs that
+were trained in another pack than the config's are left out and counted; so are those of a device
+without a row in config/devices.csv. Wall time is that of the machine as it was: what else ran on
+it is in the ratio.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 from lora import run_record
 from lora.experiment.registry import Device
 from lora.planning.forecast import GIB
+
+if TYPE_CHECKING:
+    from lora.planning.plan import Plan
 
 ADVICE = "delete its folder, so that it trains again"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One job that ran: seconds of training without start-up and peak host bytes, predicted and measured; 0 bytes measured
-    is what an older run.json does not say."""
+    """One job that ran: seconds of training without start-up and peak host bytes, predicted and
+    measured; 0 bytes measured is what an older run.json does not say.
+    """
 
     name: str
     device: Device
@@ -33,7 +41,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """The jobs that could be compared, and how many could not: runs of other packs, and of unknown devices."""
+    """The jobs that could be compared, and how many could not: runs of other packs, and of
+    unknown devices.
+    """
 
     jobs: tuple[Outcome, ...]
     other_packs: int
@@ -47,9 +57,12 @@ def device_of(written: str, devices: list[Device]) -> Device | None:
     )
 
 
-def of(plan, runs_dir: Path) -> Outcomes:
-    """Every job of the plan of which all runs are there. Raises ValueError for a run.json that cannot be read."""
-    found, other_packs, unknown = [], 0, set()
+def of(plan: "Plan", runs_dir: Path) -> Outcomes:
+    """Every job of the plan of which all runs are there. Raises ValueError for a run.json that
+    cannot be read.
+    """
+    found: list[Outcome] = []
+    other_packs, unknown = 0, set[str]()
     for job in plan.jobs:
         paths = [
             runs_dir / cell.path / f"seed{seed}" / "run.json"
@@ -65,9 +78,7 @@ def of(plan, runs_dir: Path) -> Outcomes:
         wall_s = {record.speed.wall_s or 0.0 for record in records}
         together = {record.speed.pack for record in records}
         alone = together == {1} and job.cells[0].method in ("ft", "bitfit")
-        if not alone and (
-            together != {job.runs} or len({record.device for record in records}) > 1
-        ):
+        if not alone and (together != {job.runs} or len({record.device for record in records}) > 1):
             other_packs += len(records)
             continue
         device = device_of(records[0].device, plan.devices)
@@ -87,23 +98,36 @@ def of(plan, runs_dir: Path) -> Outcomes:
     return Outcomes(tuple(found), other_packs, tuple(sorted(unknown)))
 
 
-def text(outcomes: Outcomes, aligned, duration) -> list[str]:
+def text(
+    outcomes: Outcomes, aligned: Callable[..., list[str]], duration: Callable[[float], str]
+) -> list[str]:
     """The table and its summary for a terminal; nothing where no job is there."""
     lines = []
     if outcomes.jobs:
         rows = [["job", "device", "predicted", "measured", "ratio", "GiB predicted", "measured"]]
         for one in outcomes.jobs:
             measured = f"{one.measured_bytes / GIB:.2f}" if one.measured_bytes else "-"
-            rows.append([one.name, one.device.name, duration(one.predicted_s), duration(one.measured_s),
-                         f"{_ratio(one):.2f}", f"{one.predicted_bytes / GIB:.2f}", measured])  # fmt: skip
+            rows.append(
+                [
+                    one.name,
+                    one.device.name,
+                    duration(one.predicted_s),
+                    duration(one.measured_s),
+                    f"{_ratio(one):.2f}",
+                    f"{one.predicted_bytes / GIB:.2f}",
+                    measured,
+                ]
+            )
         lines += [
-            "PREDICTED AND MEASURED, training without start-up; the ratio is measured over predicted",
+            "PREDICTED AND MEASURED, training without start-up; "
+            "the ratio is measured over predicted",
             *aligned(rows, (0, 1)),
         ]
         lines.append(f"  {_summary(outcomes.jobs)}")
     if outcomes.other_packs:
         lines.append(
-            f"  {outcomes.other_packs} runs were trained in another pack than the config's: not compared"
+            f"  {outcomes.other_packs} runs were trained in another pack "
+            f"than the config's: not compared"
         )
     if outcomes.unknown:
         lines.append(f"  no row in config/devices.csv: {', '.join(outcomes.unknown)}")

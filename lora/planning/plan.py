@@ -1,8 +1,10 @@
-"""A grid's costs before anything is launched: runs, device-hours, memory, disk, and how long n devices take.
+"""A grid's costs before anything is launched: runs, device-hours, memory, disk, and how long n
+devices take.
 
-All from the config and what is in the results folder already (`forecast`); nothing is fetched or trained. Every figure of a
-device that nobody measured says so on its line. The text is for a terminal; the same numbers go into CSVs and a picture.
-What runs took that are there already stands below, beside what was forecast of them (`outcome`).
+All from the config and what is in the results folder already (`forecast`); nothing is fetched or
+trained. Every figure of a device that nobody measured says so on its line. The text is for a
+terminal; the same numbers go into CSVs and a picture. What runs took that are there already
+stands below, beside what was forecast of them (`outcome`).
 """
 
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from lora import files
 from lora.columns import CELL_COLUMNS, RUN_COLUMNS
 from lora.experiment import registry
 from lora.experiment.cell import Cell
+from lora.experiment.grid import Grid
 from lora.experiment.registry import Device
 from lora.planning import forecast, makespan, outcome
 from lora.planning.forecast import GIB, Forecaster
@@ -61,13 +64,18 @@ class Job:
         first = self.cells[0]
         size = f" r{first.rank}" if first.rank else ""
         more = f" and {len(self.cells) - 1} cells more" if len(self.cells) > 1 else ""
-        return f"{first.task} {first.method} {first.weights}{size} on {first.model}, {first.protocol}{more}"
+        return (
+            f"{first.task} {first.method} {first.weights}{size} "
+            f"on {first.model}, {first.protocol}{more}"
+        )
 
 
-def jobs_of(grid) -> list[Job]:
-    """The training jobs of a grid with the edges between them: starts from the best run of another cell."""
+def jobs_of(grid: Grid) -> list[Job]:
+    """The training jobs of a grid with the edges between them: starts from the best run of
+    another cell.
+    """
     listed = grid.packing.jobs()
-    trains = {}
+    trains: dict[Cell, list[int]] = {}
     for place, (cells, _) in enumerate(listed):
         for cell in cells:
             trains.setdefault(cell, []).append(place)
@@ -83,11 +91,13 @@ def jobs_of(grid) -> list[Job]:
 class Plan:
     """The forecasts of all jobs of a grid on every device of config/devices.csv."""
 
-    def __init__(self, grid):
+    def __init__(self, grid: Grid) -> None:
         self.grid, self.jobs, self.forecaster = grid, jobs_of(grid), Forecaster(grid)
         self.devices = list(registry.devices().values())
-        self.of = {device: [self.forecaster.job(job.cells, len(job.seeds), device) for job in self.jobs]
-                   for device in self.devices}  # fmt: skip
+        self.of = {
+            device: [self.forecaster.job(job.cells, len(job.seeds), device) for job in self.jobs]
+            for device in self.devices
+        }
 
     def works(self, device: Device) -> list[Work]:
         return [
@@ -164,16 +174,23 @@ def number(value: float) -> str:
 
 
 def aligned(rows: list[list[str]], left: tuple[int, ...] = (0,)) -> list[str]:
-    """Rows of text in columns, those in `left` flush left and the others right; the last, a note, is not filled up."""
+    """Rows of text in columns, those in `left` flush left and the others right; the last, a
+    note, is not filled up.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     last = len(widths) - 1
     return [
-        "  " + "  ".join(
-            cell if place == last and place in left else cell.ljust(width) if place in left else cell.rjust(width)
+        "  "
+        + "  ".join(
+            cell
+            if place == last and place in left
+            else cell.ljust(width)
+            if place in left
+            else cell.rjust(width)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
-    ]  # fmt: skip
+    ]
 
 
 def text(plan: Plan, runs_dir: Path | None) -> str:
@@ -196,13 +213,29 @@ def _size(plan: Plan) -> list[str]:
     disk, shared = sum(one.disk_bytes for one in some), forecast.shared_disk_bytes(plan.forecaster)
     edges = sum(len(job.after) for job in plan.jobs)
     rows = [
-        ["runs", f"{len(grid.cells) * len(grid.seeds):,}", f"{len(grid.cells):,} cells, {len(grid.seeds)} seeds each"],
-        ["training jobs", f"{len(plan.jobs):,}", f"pack: [{', '.join(grid.config.pack)}], {edges} edges between them"],
+        [
+            "runs",
+            f"{len(grid.cells) * len(grid.seeds):,}",
+            f"{len(grid.cells):,} cells, {len(grid.seeds)} seeds each",
+        ],
+        [
+            "training jobs",
+            f"{len(plan.jobs):,}",
+            f"pack: [{', '.join(grid.config.pack)}], {edges} edges between them",
+        ],
         ["training tokens", number(sum(one.tokens for one in some)), "of all runs and epochs"],
-        ["operations", number(sum(one.flops for one in some)), "floating point, evaluations included"],
-        ["disk", f"{(disk + shared) / GIB:,.1f} GiB", f"runs and their states {disk / GIB:,.1f}, models and tokens "
-         f"{shared / GIB:,.1f}; text of data sets not counted"],
-    ]  # fmt: skip
+        [
+            "operations",
+            number(sum(one.flops for one in some)),
+            "floating point, evaluations included",
+        ],
+        [
+            "disk",
+            f"{(disk + shared) / GIB:,.1f} GiB",
+            f"runs and their states {disk / GIB:,.1f}, models and tokens "
+            f"{shared / GIB:,.1f}; text of data sets not counted",
+        ],
+    ]
     return [
         f"PLAN of {grid.config.results}: from the config alone, nothing is fetched or trained",
         *aligned(rows, (0, 2)),
@@ -276,11 +309,14 @@ def _asked_for(plan: Plan) -> list[str]:
     memory = [forecast.mem_mb(one, 1) for one in plan.of[device]]
     minutes = [forecast.runtime_min(one, 1) for one in plan.of[device]]
     lines = ["WHAT A CLUSTER JOB ASKS FOR, doubled at each further attempt"]
-    spread = [f"{min(values):,} to {max(values):,}" if min(values) < max(values) else f"{max(values):,}"
-              for values in (memory, minutes)]  # fmt: skip
+    spread = [
+        f"{min(values):,} to {max(values):,}" if min(values) < max(values) else f"{max(values):,}"
+        for values in (memory, minutes)
+    ]
     return [
         *lines,
-        f"  mem_mb {spread[0]}; runtime {spread[1]} minutes, for {plan.name(device)} (plan_device, {device.note})",
+        f"  mem_mb {spread[0]}; runtime {spread[1]} minutes, for "
+        f"{plan.name(device)} (plan_device, {device.note})",
     ]
 
 
@@ -289,9 +325,10 @@ def _said(plan: Plan) -> list[str]:
     guessed = sorted({line.split()[0] for line in plan.forecaster.said if "estimate" in line})
     if guessed:
         said.append(
-            f"lengths of {', '.join(guessed)}: in part estimates (config/lengths.csv), until prepare has counted them"
+            f"lengths of {', '.join(guessed)}: in part estimates "
+            f"(config/lengths.csv), until prepare has counted them"
         )
-    return ["TAKEN FOR GRANTED", *(f"  {line}" for line in said)] if said else []
+    return ["ASSUMPTIONS", *(f"  {line}" for line in said)] if said else []
 
 
 def write(plan: Plan, told: str, folder: Path) -> None:

@@ -1,9 +1,11 @@
 """Why jobs wait on a Slurm cluster, and which of them could wait for ever.
 
-Slurm refuses at once what no node has, but takes a job whose time limit, nodes or account the partition or the account will
-never allow, and lets it wait; Snakemake then waits with it, silently. A person asks here, and `--cancel` ends such jobs,
-which Snakemake then reports as failed. Reasons are Slurm's own words (https://slurm.schedmd.com/job_reason_codes.html); one
-that may pass is only told. Limits that a group of jobs shares (AssocGrp, QOSGrp) pass and are not counted as lasting.
+Slurm refuses at once what no node has, but takes a job whose time limit, nodes or account the
+partition or the account will never allow, and lets it wait; Snakemake then waits with it,
+silently. A person asks here, and `--cancel` ends such jobs, which Snakemake then reports as
+failed. Reasons are Slurm's own words (https://slurm.schedmd.com/job_reason_codes.html); one that
+may pass is only told. Limits that a group of jobs shares (AssocGrp, QOSGrp) pass and are not
+counted as lasting.
 """
 
 import re
@@ -20,13 +22,19 @@ LASTING = {
     "DependencyNeverSatisfied": "the job it depends on failed",
     "JobHeld": "it is held (`scontrol release` lets it go)",
 }
-ASK = "--set-resources train:runtime=... train:mem_mb=... , or --default-resources slurm_partition=... slurm_account=..."
+ASK = (
+    "--set-resources train:runtime=... train:mem_mb=... , or "
+    "--default-resources slurm_partition=... slurm_account=..."
+)
 
 
 def waiting() -> list[tuple[str, str, str]]:
-    """(job, reason, comment) of this user's jobs that wait; raises ValueError where squeue cannot be asked."""
+    """(job, reason, comment) of this user's jobs that wait; raises ValueError where squeue
+    cannot be asked.
+    """
     said = _tell(["squeue", "--me", "--noheader", "--states=PENDING", "--format=%i|%r|%k"])
-    return [tuple(line.split("|", 2)) for line in said.splitlines()]
+    rows = (line.split("|", 2) for line in said.splitlines())
+    return [(job, reason, comment) for job, reason, comment in rows]
 
 
 def advice(reason: str) -> str | None:
@@ -35,7 +43,9 @@ def advice(reason: str) -> str | None:
 
 
 def report(cancel: bool) -> None:
-    """Print every waiting job and why it waits; raises ValueError if some can never start, which `cancel` ends."""
+    """Print every waiting job and why it waits; raises ValueError if some can never start, which
+    `cancel` ends.
+    """
     stuck = []
     for job, reason, comment in waiting():
         words = advice(reason)
@@ -49,7 +59,8 @@ def report(cancel: bool) -> None:
             "cancelled, Snakemake will report them" if cancel else "`lora queue --cancel` ends them"
         )
         raise ValueError(
-            f"{len(stuck)} jobs can never start ({done}). Ask for something else with {ASK}{''.join(stuck)}"
+            f"{len(stuck)} jobs can never start ({done}). Ask for something else "
+            f"with {ASK}{''.join(stuck)}"
         )
 
 

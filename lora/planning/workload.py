@@ -1,9 +1,11 @@
-"""How large a training is before anything is fetched: shapes of models, tokens of tasks, rates of devices.
+"""How large a training is before anything is fetched: shapes of models, tokens of tasks, rates
+of devices.
 
-The rows come from config/models.csv, lengths.csv and devices.csv. What lies in the results folder already is better known
-and is taken instead: the config.json of a fetched model, the tokens.json of prepared data. What neither knows is assumed,
-never refused, since a forecast decides no result: a model is taken to be as roberta-base, a task as MNLI, and the assumption
-is said in words. Read by Snakemake in every job, so it imports neither numpy nor torch.
+The rows come from config/models.csv, lengths.csv and devices.csv. What lies in the results
+folder already is better known and is taken instead: the config.json of a fetched model, the
+tokens.json of prepared data. What neither knows is assumed, never refused, since a forecast
+decides no result: a model is taken to be as roberta-base, a task as MNLI, and the assumption is
+said in words. Read by Snakemake in every job, so it imports neither numpy nor torch.
 """
 
 import functools
@@ -37,7 +39,9 @@ class Shape:
 
     @property
     def parameters(self) -> int:
-        """Of the encoder without pooler or head: embeddings and their norm, then projections, feed-forward and norms."""
+        """Of the encoder without pooler or head: embeddings and their norm, then projections,
+        feed-forward and norms.
+        """
         attention, norms = 4 * self.width * (self.width + 1), 4 * self.width
         feed_forward = 2 * self.width * self.inner + self.inner + self.width
         embeddings = (self.vocabulary + self.positions + self.types + 2) * self.width
@@ -46,8 +50,9 @@ class Shape:
 
 @dataclass(frozen=True)
 class Split:
-    """Examples of a split and their tokens: the mean, and `attended`, the mean over tokens of the length of the sentence
-    that they stand in, E[L^2] / E[L]."""
+    """Examples of a split and their tokens: the mean, and `attended`, the mean over tokens of
+    the length of the sentence that they stand in, E[L^2] / E[L].
+    """
 
     examples: int
     mean: float
@@ -64,8 +69,10 @@ class Split:
 
 @functools.cache
 def _shapes(folder: Path = ROOT / "config") -> dict[str, Shape]:
-    return {row["model"]: Shape(*(int(row[key]) for key in registry.FACTS["models.csv"][1:-1]))
-            for row in registry.read_rows("models.csv", folder)}  # fmt: skip
+    return {
+        row["model"]: Shape(*(int(row[key]) for key in registry.FACTS["models.csv"][1:-1]))
+        for row in registry.read_rows("models.csv", folder)
+    }
 
 
 @functools.cache
@@ -86,7 +93,9 @@ def read() -> None:
 
 
 def shape_of(results: Path, model: str) -> tuple[Shape, str]:
-    """The sizes of a model, and in words what was assumed about them, nothing where they are known."""
+    """The sizes of a model, and in words what was assumed about them, nothing where they are
+    known.
+    """
     folder = Path(results) / "sources" / model
     if (folder / FOLDERS[0]).is_file():
         try:
@@ -117,9 +126,11 @@ def _read_shape(folder: Path) -> Shape:
 
 
 def splits_of(
-    results: Path, model: str, task, max_tokens: int
+    results: Path, model: str, task: registry.Task, max_tokens: int
 ) -> tuple[dict[str, Split], list[str]]:
-    """A task's training and evaluation splits, cut at `max_tokens`, and in words what was assumed about them."""
+    """A task's training and evaluation splits, cut at `max_tokens`, and in words what was
+    assumed about them.
+    """
     names, said, found = ("train", *task.eval_splits), [], {}
     prepared = _prepared(
         Path(results) / "tokens" / model / task.name / f"t{max_tokens}" / FOLDERS[1]
@@ -134,7 +145,8 @@ def splits_of(
             continue
         if known is None:
             said.append(
-                f"{task.name} {name} is in no row of config/lengths.csv: taken to be as {USUAL_TASK}"
+                f"{task.name} {name} is in no row of config/lengths.csv: "
+                f"taken to be as {USUAL_TASK}"
             )
             known = _splits()[USUAL_TASK, "train" if name == "train" else "validation_matched"]
         elif not known[1]:
@@ -144,7 +156,9 @@ def splits_of(
 
 
 def _prepared(path: Path) -> dict[str, tuple[int, int]]:
-    """Examples and tokens of each split of prepared data; nothing where there is none, or none that can be read."""
+    """Examples and tokens of each split of prepared data; nothing where there is none, or none
+    that can be read.
+    """
     try:
         splits = json.loads(path.read_text(encoding="utf-8"))["splits"]
         counts = {name: (int(one["examples"]), int(one["tokens"])) for name, one in splits.items()}

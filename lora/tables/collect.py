@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from lora import files, run_record
+from lora import files, paths, run_record
 from lora.columns import METRICS_COLUMNS, RUNS_COLUMNS, STATUSES
 from lora.errors import ConfigError
 from lora.experiment import verify
@@ -82,7 +82,7 @@ def runs_of(grid: Grid, runs_dir: Path) -> Iterator[tuple[Cell, int, Path]]:
     """Yield cell, seed and folder of every run of the grid."""
     for cell in grid.cells:
         for seed in grid.seeds:
-            yield cell, seed, Path(runs_dir) / cell.path / f"seed{seed}"
+            yield cell, seed, Path(paths.run_dir(runs_dir, cell.path, seed))
 
 
 def read_record(folder: Path) -> RunRecord | None:

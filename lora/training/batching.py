@@ -192,10 +192,9 @@ def plan_budget(
     if sum(runs) + one_example > free:
         raise ValueError(_too_large(runs, one_example, free))
     budget = TokenBudget(TRAIN_TOKENS[device.type], micro_batch)
-    while (
-        budget.tokens > lengths.max()
-        and per_token * min(budget.tokens, lengths.sum()) > free - sum(runs)
-    ):  # fmt: skip
+    while budget.tokens > lengths.max() and per_token * min(
+        budget.tokens, lengths.sum()
+    ) > free - sum(runs):
         budget.tokens //= 2
     tokens = min(budget.tokens, int(lengths.sum()))
     log.info(

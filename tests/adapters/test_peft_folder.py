@@ -103,7 +103,8 @@ OPTIONS = [  # what peft is asked for, and what the message must say
     (
         dict(target_modules=["query", "intermediate.dense"]),
         peft_folder.TENSORS,
-        "bert.encoder.layer.0.intermediate.dense.lora_A.weight and 1 of other layers: allowed: LoRA pairs of attention.se",
+        "bert.encoder.layer.0.intermediate.dense.lora_A.weight and 1 of other layers: "
+        "allowed: LoRA pairs of attention.se",
     ),
     (
         dict(exclude_modules=["bert.encoder.layer.0.attention.self.value"]),
@@ -194,11 +195,13 @@ def replaced(key, value):
         ),
         (
             replaced(f"{LAYER}.1.attention.self.value.lora_A.weight", torch.ones(2, 32)),
-            f"{LAYER}.1.attention.self.value.lora_A.weight has shape [2, 32]; expected [3, 32] for r = 3",
+            f"{LAYER}.1.attention.self.value.lora_A.weight has shape [2, 32]; "
+            "expected [3, 32] for r = 3",
         ),
         (
             replaced(f"{LAYER}.1.attention.self.value.lora_B.weight", torch.ones(16, 3)),
-            f"{LAYER}.1.attention.self.value.lora_B.weight has shape [16, 3]; expected [32, 3] for r = 3",
+            f"{LAYER}.1.attention.self.value.lora_B.weight has shape [16, 3]; "
+            "expected [32, 3] for r = 3",
         ),
         (
             replaced("base_model.model.classifier.bias", torch.ones(2)),

@@ -192,7 +192,11 @@ def test_the_same_runs_give_the_same_bytes(bert_dir, tmp_path):
         assert (tmp_path / "once" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
     rows = files.read_csv(tmp_path / "once/phi.csv", PHI_COLUMNS)
     assert {(row["figure"], row["layer"], row["letter"]) for row in rows} == {
-        ("figure3", 1, "q"), ("figure4", 1, "q"), ("figure6", 2, "q"), ("figure7", 2, "q")}  # fmt: skip
+        ("figure3", 1, "q"),
+        ("figure4", 1, "q"),
+        ("figure6", 2, "q"),
+        ("figure7", 2, "q"),
+    }
 
 
 def test_alpha_scales_the_norm_of_dw_and_the_factor_alone(bert_dir, tmp_path):

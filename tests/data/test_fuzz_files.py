@@ -31,6 +31,8 @@ from lora.tables import collect, provenance
 from lora.tables.cells import make
 from lora.training import checkpoint
 
+pytestmark = pytest.mark.slow
+
 TASKS = registry.read_tasks()
 PAIRS = (
     'index\tsentence1\tsentence2\tlabel\n0\ta b\tc, "d" e\tentailment\n'

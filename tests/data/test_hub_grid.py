@@ -5,11 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 from helpers import served
 from helpers.hub_clients import downloaded, environment
 from helpers.hub_server import Hub
 from helpers.models import ROOT
+
+pytestmark = pytest.mark.slow
 
 
 def grid(server: Hub, home: Path, folder: Path, **changes: str) -> tuple[str, dict[str, bytes]]:

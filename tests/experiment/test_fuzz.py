@@ -19,6 +19,8 @@ from lora.experiment.cell import Cell
 from lora.experiment.config import read, read_yaml
 from lora.experiment.hparams import HPARAM_FIELDS, HPARAM_NAMES, parse_setting
 
+pytestmark = pytest.mark.slow
+
 DEFAULT = read_yaml(ROOT / "config/config.yaml")
 DEMO = read(str(ROOT / "config/demo.yaml"))
 EVERY_KEY = DEMO | dict(  # keys that the shipped configs leave empty

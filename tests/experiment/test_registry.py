@@ -150,7 +150,7 @@ def test_the_paper_config_has_every_row_of_table_2_on_roberta():
         and fact["source"].startswith("arXiv")
         and fact["task"] in TASKS
         and fact["model"] in ("roberta-base", "roberta-large")
-    }  # fmt: skip
+    }
     assert published == set(loaded.tables["table2"].cells) and len(published) == 12 * 8
 
 
@@ -312,7 +312,7 @@ def shape_of(model: str):
         pad_token_id=1,
         layer_norm_eps=1e-5,
         **(large if model == "roberta-large" else {}),
-    )  # fmt: skip
+    )
     with torch.device("meta"):
         return transformers.RobertaModel(config, add_pooling_layer=False)
 
@@ -337,7 +337,7 @@ def test_trainable_parameters_beside_the_papers(model, method, weights, rank, co
         and (fact["model"], fact["method"], fact["weights"]) == (model, method, weights)
         and (int(fact["rank"] or 0), fact["task"]) == (rank, "sst2")
         and fact["source"].startswith("arXiv")
-    }  # fmt: skip
+    }
     assert labels == {label}
 
 

@@ -6,7 +6,7 @@ import pytest
 from helpers.figures import words
 from helpers.synthetic import load, make_runs, paper_grid, table
 
-from lora.figures import results, style
+from lora.figures import results
 from lora.tables import cells, collect
 
 
@@ -96,9 +96,13 @@ def test_one_point_of_nothing_published_says_nothing_about_parameters(tmp_path):
 
 @pytest.fixture(scope="module")
 def methods(tmp_path_factory):
-    """The tables of config/paper.yaml, all methods on both models, with failed and missing runs of baselines."""
+    """The tables of config/paper.yaml, all methods on both models, with failed and missing runs of
+    baselines.
+    """
     place = tmp_path_factory.mktemp("methods")
-    two = load(config="paper.yaml").config.as_dict()["tables"]["table2"] | dict(tasks=["mnli", "cola", "rte"])
+    two = load(config="paper.yaml").config.as_dict()["tables"]["table2"] | dict(
+        tasks=["mnli", "cola", "rte"]
+    )
     asked = paper_grid(seeds=(0, 1), tables=("table5", "table6"), changed=dict(table2=two))
     make_runs(
         asked, place / "runs", missing=[("rte", "all", 0, 0)], failed=[("cola", "both", 64, 1)]
@@ -116,61 +120,6 @@ def test_every_method_is_in_the_figures_of_table2(figure, methods, tmp_path):
         assert "Not shown, of" in text and "2 missing, 1 failed" in text
     else:
         assert "Not shown" not in text
-
-
-def test_rows_of_one_method_have_labels_of_their_own(methods):
-    rows = {
-        tuple(row[key] for key in style.CELL if key != "task"): row
-        for row in style.read(methods, "table2")
-    }
-    labels = [(row["model"], style.row_label(row), row["protocol"]) for row in rows.values()]
-    assert len(labels) == len(set(labels)) == 5 + 7
-    assert ("roberta-base", "Adpt$^D$ 48, layers 9+", "paper") in labels
-
-
-def test_series_differ_and_rows_of_one_method_share_a_colour(methods):
-    rows = style.read(methods, "table2")
-    series = style.series_of(rows)
-    assert len(set(series.values())) == len(series) == 10
-    colours = {}
-    for (method, *_), (colour, *_) in series.items():
-        colours.setdefault(method, set()).add(colour)
-    assert (
-        all(len(found) == 1 for found in colours.values())
-        and len(set().union(*colours.values())) == 6
-    )
-
-
-def test_heads_are_compared_where_table6_has_two_protocols(folder, tmp_path):
-    text = drawn("head_ablation", folder, tmp_path)
-    assert "course: head trained" in text and "frozen: head frozen" in text
-    assert (
-        "paper, GPT-3 175B, shape only" in text
-        and "Not shown, of 16 runs: 4 missing, 2 failed." in text
-    )
-
-
-def test_published_curves_are_beside_heads_only_on_mnli(tmp_path):
-    six = table(
-        ["minilm"], ["product-sentiment"], ("q", "qv"), (1, 8), protocols=["demo", "frozen"]
-    )
-    asked = load(
-        config="demo.yaml",
-        protocols=dict(frozen=dict(base="demo", head="frozen")),
-        tables=dict(table6=six),
-    )
-    make_runs(asked, tmp_path / "runs")
-    text = drawn("head_ablation", write_tables(asked, tmp_path), tmp_path)
-    assert "demo: head trained" in text and "frozen: head frozen" in text
-    assert "GPT-3" not in text and "course" not in text and "published" not in text
-
-
-def test_one_protocol_is_no_comparison_of_heads(tmp_path):
-    asked = load(config="demo.yaml")
-    make_runs(asked, tmp_path / "runs")
-    assert "table 6 has one protocol" in drawn(
-        "head_ablation", write_tables(asked, tmp_path), tmp_path
-    )
 
 
 def test_an_unknown_figure_is_refused(tmp_path):

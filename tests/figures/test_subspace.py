@@ -1,4 +1,6 @@
-"""Heat maps are drawn from phi.csv alone, show its values in the paper's arrangement, and are the same bytes twice."""
+"""Heat maps are drawn from phi.csv alone, show its values in the paper's arrangement, and are the
+same bytes twice.
+"""
 
 import math
 import re
@@ -23,7 +25,9 @@ def words(svg: bytes) -> str:
 
 
 def made_rows(start: float = 0.05) -> list[dict]:
-    """Rows of every figure of a made model; phi falls with i and j, differently in each layer and weight type."""
+    """Rows of every figure of a made model; phi falls with i and j, differently in each layer and
+    weight type.
+    """
     rows = []
     for figure, layers in (
         ("figure3", (2,)),
@@ -38,10 +42,23 @@ def made_rows(start: float = 0.05) -> list[dict]:
                 for i, j in np.ndindex(first, HIGH):
                     value = 1 / (1 + i + 0.3 * j + 0.1 * layer + (letter == "v"))
                     rows.append(
-                        dict(figure=figure, model="minilm", task="same-article", layer=layer, depth=4, letter=letter,
-                             first=f"r{first} seed0", second=f"r{HIGH} seed1", i=i + 1, j=j + 1, phi=value,
-                             phi_at_start=start, random_drawn=float(drawn[i, j]), random_expected=max(i + 1, j + 1) / WIDTH)
-                    )  # fmt: skip
+                        dict(
+                            figure=figure,
+                            model="minilm",
+                            task="same-article",
+                            layer=layer,
+                            depth=4,
+                            letter=letter,
+                            first=f"r{first} seed0",
+                            second=f"r{HIGH} seed1",
+                            i=i + 1,
+                            j=j + 1,
+                            phi=value,
+                            phi_at_start=start,
+                            random_drawn=float(drawn[i, j]),
+                            random_expected=max(i + 1, j + 1) / WIDTH,
+                        )
+                    )
     return rows
 
 
@@ -81,7 +98,9 @@ def test_every_figure_is_drawn_and_is_the_same_bytes_twice(figure, table, tmp_pa
 
 @pytest.mark.parametrize("figure", heatmaps.FIGURES)
 def test_panels_hold_the_values_of_the_table(figure, table, tmp_path, drawn):
-    """Panel by panel: weight types in their order, one colour scale, i down and j across, counted from 1."""
+    """Panel by panel: weight types in their order, one colour scale, i down and j across, counted
+    from 1.
+    """
     heatmaps.draw(figure, table, tmp_path / figure)
     lines, columns = PANELS[figure]
     axes = [axis for axis in drawn[figure].axes if axis.images]

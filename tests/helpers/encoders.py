@@ -22,9 +22,7 @@ def member(seed=0, weights="qv", rank=4, num_labels=3, **changes) -> methods.Ada
 
 
 def packed(model_dir, *members) -> packed_model.PackedModel:
-    model = packed_model.PackedModel(
-        pretrained.load_base(model_dir, torch.float64), list(members)
-    )
+    model = packed_model.PackedModel(pretrained.load_base(model_dir, torch.float64), list(members))
     torch.manual_seed(1)
     with torch.no_grad():
         for run in range(len(members)):
@@ -52,7 +50,9 @@ def padded(ids, types, lengths, pad):
 
 
 def peft_twin(model_dir, model, run, tmp_path):
-    """The run as peft sees it: its exported adapter loaded onto transformers' own classification model."""
+    """The run as peft sees it: its exported adapter loaded onto transformers' own classification
+    model.
+    """
     member = model.specs[run]
     tensors = model.parameters_of(run)
     family = model.base.config.model_type

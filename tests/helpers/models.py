@@ -9,7 +9,9 @@ VOCABULARY = 60
 
 
 def make_model(family: str, folder: Path, **changes) -> Path:
-    """A two-layer model folder as `save_pretrained` writes it; wide initial weights, so that every part matters."""
+    """A two-layer model folder as `save_pretrained` writes it; wide initial weights, so that every
+    part matters.
+    """
     import torch
     import transformers
 
@@ -38,7 +40,9 @@ def make_model(family: str, folder: Path, **changes) -> Path:
 
 
 def sentences(count: int, seed: int, longest: int = 20, types: bool = True):
-    """Random token rows of unequal length: (ids, types, lengths), as `data.Tokens.gather` gives them."""
+    """Random token rows of unequal length: (ids, types, lengths), as `data.Tokens.gather` gives
+    them.
+    """
     random = np.random.default_rng(seed)
     lengths = random.integers(3, longest + 1, count)
     ids = random.integers(5, VOCABULARY, lengths.sum()).astype(np.int32)
@@ -68,7 +72,9 @@ def make_tokenizer(folder: Path) -> None:
 
 
 def make_glue(folder: Path, train: int = 40, dev: int = 24) -> Path:
-    """A folder with SST-2 and STS-B in the official layout: the label is whether word0 is there, or how many word0."""
+    """A folder with SST-2 and STS-B in the official layout: the label is whether word0 is there, or
+    how many word0.
+    """
     random = np.random.default_rng(3)
     for name, count in (("train", train), ("dev", dev)):
         single, pair = ["sentence\tlabel"], ["index\tsentence1\tsentence2\tscore"]
@@ -77,7 +83,8 @@ def make_glue(folder: Path, train: int = 40, dev: int = 24) -> Path:
             label = index % 2
             single.append(f"{' '.join((['word0'] if label else []) + words)}\t{label}")
             pair.append(
-                f"{index}\t{' '.join(words)}\t{' '.join(['word0'] * (index % 6) + words)}\t{index % 6}.0"
+                f"{index}\t{' '.join(words)}\t"
+                f"{' '.join(['word0'] * (index % 6) + words)}\t{index % 6}.0"
             )
         for task, lines in (("SST-2", single), ("STS-B", pair)):
             (folder / task).mkdir(parents=True, exist_ok=True)

@@ -33,7 +33,9 @@ def trained(output: str) -> int:
 
 
 def small_config(folder: Path) -> dict:
-    """A config over local folders only: a tiny model and two tasks in the official TSV layout, made in `folder`."""
+    """A config over local folders only: a tiny model and two tasks in the official TSV layout, made
+    in `folder`.
+    """
     make_tokenizer(make_model("bert", folder / "tiny"))
     make_glue(folder / "glue")
     return dict(

@@ -99,7 +99,9 @@ def test_adapters_are_adapterhubs(case):
 
 
 def test_adapters_start_as_adapterhubs_do():
-    """Weights of mean 0 and the standard deviation that was measured on the library's, biases zero."""
+    """Weights of mean 0 and the standard deviation that was measured on the library's, biases
+    zero.
+    """
     base = reference_base("bert")
     model = packed_model.PackedModel(
         base, [methods.AdapterSpec(3, "both", 16, 2, hparams_of(), "adapter_houlsby")]
@@ -119,7 +121,9 @@ def test_adapters_start_as_adapterhubs_do():
 @pytest.mark.filterwarnings("ignore:.*newly initialized.*")
 @pytest.mark.parametrize("method", ["ft", "bitfit"])
 def test_steps_that_train_the_base_are_torchs(model_dir, family, tokens_dir, tmp_path, method):
-    """Float64, dropout 0, three steps of padded transformers with torch's AdamW: decay off biases and LayerNorm, clipped."""
+    """Float64, dropout 0, three steps of padded transformers with torch's AdamW: decay off biases
+    and LayerNorm, clipped.
+    """
     one = make_spec(tmp_path, 0, WEIGHTS[method], 0, method, max_grad_norm=0.5, epochs=1)
     base = pretrained.load_base(model_dir, torch.float64)
     base.config.hidden_dropout_prob = base.config.attention_probs_dropout_prob = 0.0
@@ -130,8 +134,10 @@ def test_steps_that_train_the_base_are_torchs(model_dir, family, tokens_dir, tmp
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(
         model_dir, num_labels=2, dtype=torch.float64, attn_implementation="eager"
     ).eval()
-    heads = dict(bert={"head.dense": "bert.pooler.dense", "head.out": "classifier"},
-                 roberta={"head.dense": "classifier.dense", "head.out": "classifier.out_proj"})[family]  # fmt: skip
+    heads = dict(
+        bert={"head.dense": "bert.pooler.dense", "head.out": "classifier"},
+        roberta={"head.dense": "classifier.dense", "head.out": "classifier.out_proj"},
+    )[family]
 
     def twin(name):
         if name.startswith("base."):
@@ -151,8 +157,13 @@ def test_steps_that_train_the_base_are_torchs(model_dir, family, tokens_dir, tmp
         for name, value in trained.items():
             value.copy_(ours[name])
     decays = {name: not (name.endswith("bias") or "LayerNorm" in name) for name in trained}
-    groups = [dict(params=[value for name, value in trained.items() if decays[name] == on], weight_decay=0.1 * on)
-              for on in (True, False)]  # fmt: skip
+    groups = [
+        dict(
+            params=[value for name, value in trained.items() if decays[name] == on],
+            weight_decay=0.1 * on,
+        )
+        for on in (True, False)
+    ]
     optimizer = torch.optim.AdamW(groups, lr=3e-3)
     train_set = load(tokens_dir)["train"]
     run = begun(one, model, train_set)
@@ -192,7 +203,9 @@ def test_packed_adapters_equal_their_runs_alone(model_dir, tokens_dir, tmp_path,
 
 @pytest.mark.parametrize("method", WEIGHTS)
 def test_every_method_trains_what_is_its_own(bert_dir, tokens_dir, tmp_path, method):
-    """It learns, saves what it trains, says how many parameters those are, and a job trains several seeds."""
+    """It learns, saves what it trains, says how many parameters those are, and a job trains several
+    seeds.
+    """
     rank = 0 if method in BASE_METHODS else 4
     many, rate = make_tokens(tmp_path / "many", 200), 3e-3 if method == "ft" else 2e-2
     wanted = [

@@ -230,8 +230,13 @@ def test_avg_by_hand_is_the_mean_of_eight_with_matched_mnli_and_empty_where_one_
     values = dict(
         mnli=0.88, sst2=0.90, mrpc=0.70, cola=0.60, qnli=0.91, qqp=0.89, rte=0.80, stsb=0.88
     )
-    asked = load(seeds=[0], protocol="paper", overrides=dict(epochs=1), pack=["seed"],
-                 tables=dict(table2=table(["roberta-base"], values), table6=None))  # fmt: skip
+    asked = load(
+        seeds=[0],
+        protocol="paper",
+        overrides=dict(epochs=1),
+        pack=["seed"],
+        tables=dict(table2=table(["roberta-base"], values), table6=None),
+    )
     for cell in asked.cells:
         rows = epochs(
             [values[cell.task]],

@@ -205,8 +205,10 @@ def test_another_methods_sizes_are_a_table6_too(tmp_path):
     )
     named = "MiniLM, Product sentiment, {}ours: best epoch, median ± std"
     lines = lines_of(result.page)
-    (lora,), (pfeiffer,), (ft,) = (lines[named.format(f"{method}, ")] for method in (
-        "LoRA", "Pfeiffer adapter (Adpt^P)", "full fine-tuning"))  # fmt: skip
+    (lora,), (pfeiffer,), (ft,) = (
+        lines[named.format(f"{method}, ")]
+        for method in ("LoRA", "Pfeiffer adapter (Adpt^P)", "full fine-tuning")
+    )
     assert (lora[0], lora[1], lora[4]) == ("W_q", "–", "–") and "–" not in lora[2:4]
     assert (pfeiffer[0], pfeiffer[1], pfeiffer[2]) == ("FFN", "–", "–") and "–" not in pfeiffer[3:]
     assert ft[0] == "all" and ft[2:] == ("–", "–", "–", "–")

@@ -1,4 +1,6 @@
-"""Bad input at the command line: exit status 2 and one message that names the file, what was got and what is allowed."""
+"""Bad input at the command line: exit status 2 and one message that names the file, what was got
+and what is allowed.
+"""
 
 import hashlib
 import json
@@ -27,14 +29,44 @@ def whole(tmp_path_factory) -> Path:
 
 
 def PREPARE(folder, output, task="sst2", max_tokens=20):
-    return ["prepare", "--task", task, "--data-dir", folder / "glue", "--model-dir", folder / "model",
-            "--max-tokens", max_tokens, "--output-dir", output]  # fmt: skip
+    return [
+        "prepare",
+        "--task",
+        task,
+        "--data-dir",
+        folder / "glue",
+        "--model-dir",
+        folder / "model",
+        "--max-tokens",
+        max_tokens,
+        "--output-dir",
+        output,
+    ]
 
 
 def TRAIN(folder, output, *more, task="sst2", rank=2):
-    return ["train", "--task", task, "--weights", "qv", "--rank", rank, "--model-dir", folder / "model",
-            "--tokens-dir", folder / "tokens", "--output-dir", output, "--device", "cpu", "--max-tokens", 20,
-            "--epochs", 1, *more]  # fmt: skip
+    return [
+        "train",
+        "--task",
+        task,
+        "--weights",
+        "qv",
+        "--rank",
+        rank,
+        "--model-dir",
+        folder / "model",
+        "--tokens-dir",
+        folder / "tokens",
+        "--output-dir",
+        output,
+        "--device",
+        "cpu",
+        "--max-tokens",
+        20,
+        "--epochs",
+        1,
+        *more,
+    ]
 
 
 @pytest.fixture
@@ -60,13 +92,17 @@ def write(path: Path, content) -> None:
 def changed(path: Path, **changes) -> None:
     """Other values in a JSON file, which then has no seal, as where somebody meant to change it."""
     told = {
-        key: value for key, value in json.loads(path.read_text()).items() if key not in CHECKSUM_KEYS
+        key: value
+        for key, value in json.loads(path.read_text()).items()
+        if key not in CHECKSUM_KEYS
     }
     path.write_text(json.dumps(told | changes))
 
 
 def manifest(folder: Path, **changes) -> str:
-    """fetched.json of a folder, as fetching it would write it, but for the hashes that nobody compares with."""
+    """fetched.json of a folder, as fetching it would write it, but for the hashes that nobody
+    compares with.
+    """
     paths = [path for path in folder.rglob("*") if path.is_file()]
     files = {
         path.relative_to(folder).as_posix(): dict(
@@ -116,11 +152,11 @@ PREPARING = {  # how the folder is spoilt -> what is said
     "no tokenizer": (lambda at: (at / "model/tokenizer.json").unlink(), "has no tokenizer.json"),
     "half a tokenizer": (
         lambda at: write(at / "model/tokenizer.json", '{"version": "1.0", "mo'),
-        "is no tokenizer",
+        "is not a tokenizer",
     ),
     "a tokenizer of nothing": (
         lambda at: write(at / "model/tokenizer.json", "{}"),
-        "is no tokenizer",
+        "is not a tokenizer",
     ),
     "no special tokens": (
         lambda at: changed(at / "model/tokenizer.json", post_processor=None),
@@ -157,11 +193,11 @@ PREPARING = {  # how the folder is spoilt -> what is said
     ),
     "a manifest of nothing": (
         lambda at: write(at / "glue/fetched.json", "{}"),
-        "does not say name, files",
+        "does not have name, files",
     ),
     "a manifest without what it pins": (
         lambda at: write(at / "glue/fetched.json", manifest(at / "glue", identity=None)),
-        "does not say identity",
+        "does not have identity",
     ),
     "data changed since they were fetched": (
         lambda at: (
@@ -280,11 +316,11 @@ TRAINING = {
     ),
     "a manifest of another folder": (
         lambda at: write(at / "model/fetched.json", "{}"),
-        "does not say name, files",
+        "does not have name, files",
     ),
     "a manifest with a list": (
         lambda at: write(at / "model/fetched.json", '{"name": "x", "files": []}'),
-        "does not say files",
+        "does not have files",
     ),
 }
 
@@ -302,7 +338,7 @@ def test_models_and_tokens_that_are_not_whole_are_told(refused, folder, name):
     [
         (("--seed", -1), "seed is -1; allowed: a whole number of at least 0, below 2^32"),
         (("--seed", 2**32), "seed is 4294967296; allowed"),
-        (("--seeds", 3, 1, 3), "--seeds is 3 1 3; allowed: each only once"),
+        (("--seeds", 3, 1, 3), "--seeds is 3 1 3; allowed: each seed only once"),
         (("--seed", 0, "--micro-batch", -1), "--micro-batch is -1; allowed: at least 0"),
         (
             ("--seed", 0, "--checkpoint-every-s", "nan"),
@@ -384,8 +420,12 @@ def test_what_cannot_be_merged_is_told(refused, folder, tmp_path):
     assert "no adapter_config.json" in refused(*arguments, names=[folder])
     write(folder / "adapter_config.json", "{}")
     assert "peft_type is None; allowed: peft_type 'LORA'" in refused(*arguments, names=[folder])
-    write(folder / "adapter_config.json", json.dumps(dict(peft_type="LORA", task_type="SEQ_CLS", r=2, lora_alpha=10**400,
-                                                          lora_dropout=0)))  # fmt: skip
+    write(
+        folder / "adapter_config.json",
+        json.dumps(
+            dict(peft_type="LORA", task_type="SEQ_CLS", r=2, lora_alpha=10**400, lora_dropout=0)
+        ),
+    )
     assert "lora_alpha is 1000" in refused(*arguments, names=[folder])
     changed(folder / "adapter_config.json", lora_alpha=4)
     write(folder / "adapter_model.bin", pickle.dumps({"a": 1}))
@@ -426,12 +466,17 @@ def test_what_is_spoilt_here_is_whole(whole, tmp_path):
 
 @pytest.mark.parametrize("place", ["output", "state"])
 def test_what_the_system_refuses_says_what_to_do(whole, tmp_path, capfd, place):
-    """A file stands where a folder must be: the system's own words with the path, and what to do about it."""
+    """A file stands where a folder must be: the system's own words with the path, and what to do
+    about it.
+    """
     (tmp_path / "file").write_text("")
     folders = dict(output=tmp_path / "output", state=tmp_path / "state") | {
         place: tmp_path / "file/folder"
     }
-    arguments = "train --task sst2 --weights q --rank 2 --seed 0 --epochs 1 --alpha 2 --max-tokens 20 --device cpu".split()
+    arguments = (
+        "train --task sst2 --weights q --rank 2 --seed 0 --epochs 1 --alpha 2 --max-tokens 20 "
+        "--device cpu"
+    ).split()
     arguments += [
         "--precision",
         "fp32",
@@ -446,6 +491,7 @@ def test_what_the_system_refuses_says_what_to_do(whole, tmp_path, capfd, place):
     assert (
         str(tmp_path / "file") in said
         and "Not a directory" in said
-        and "Nothing was lost. " in said and "run the same command again" in said
+        and "Nothing was lost. " in said
+        and "run the same command again" in said
     )
     assert "Errno" not in said and "Traceback" not in said

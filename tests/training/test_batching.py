@@ -1,4 +1,6 @@
-"""Cutting steps into passes: nothing lost, memory predicted, and running out of it changes no result."""
+"""Cutting steps into passes: nothing lost, memory predicted, and running out of it changes no
+result.
+"""
 
 import types
 
@@ -49,7 +51,9 @@ def test_a_step_too_large_is_cut_into_micro_batches_and_nothing_is_lost():
 def test_running_out_of_memory_splits_the_pack_and_changes_no_bit(
     bert_dir, tokens_dir, tmp_path, monkeypatch, caplog
 ):
-    """The device refuses passes of more than 150 tokens, whatever was planned: rows and adapters are the same."""
+    """The device refuses passes of more than 150 tokens, whatever was planned: rows and adapters
+    are the same.
+    """
     monkeypatch.setitem(
         batching.EVAL_TOKENS, "cpu", 60
     )  # a run's part of an evaluation, which is not cut further
@@ -135,9 +139,16 @@ def test_a_pack_that_cannot_fit_says_the_largest_that_would(
 
 
 @pytest.mark.parametrize(
-    "method, weights, rank", [("lora", "qv", 4), ("lora", "qkvo", 4), ("ft", "all", 0), ("bitfit", "bias", 0),
-                              ("adapter_houlsby", "both", 4), ("adapter_drop", "ffn1", 4)],
-)  # fmt: skip
+    "method, weights, rank",
+    [
+        ("lora", "qv", 4),
+        ("lora", "qkvo", 4),
+        ("ft", "all", 0),
+        ("bitfit", "bias", 0),
+        ("adapter_houlsby", "both", 4),
+        ("adapter_drop", "ffn1", 4),
+    ],
+)
 def test_trainable_parameters_are_those_of_the_model(bert_dir, method, weights, rank, tmp_path):
     base = pretrained.load_base(bert_dir)
     member = methods.AdapterSpec(
@@ -151,14 +162,22 @@ def test_trainable_parameters_are_those_of_the_model(bert_dir, method, weights, 
 @pytest.mark.parametrize("dropout", [0, 0.1])
 @pytest.mark.parametrize(
     "method, weights, lengths",
-    [("lora", "qv", (10, 20)), ("lora", "qkvo", (30, 60)), ("lora", "q", (100, 128)), ("adapter_houlsby", "both", (30, 60)),
-     ("adapter_pfeiffer", "ffn", (30, 60)), ("ft", "all", (30, 60)), ("bitfit", "bias", (30, 60))],
-)  # fmt: skip
+    [
+        ("lora", "qv", (10, 20)),
+        ("lora", "qkvo", (30, 60)),
+        ("lora", "q", (100, 128)),
+        ("adapter_houlsby", "both", (30, 60)),
+        ("adapter_pfeiffer", "ffn", (30, 60)),
+        ("ft", "all", (30, 60)),
+        ("bitfit", "bias", (30, 60)),
+    ],
+)
 def test_predicted_activations_are_what_autograd_keeps(
     method, weights, lengths, dropout, dtype, tmp_path
 ):
-    """The bytes that a pass saves for its gradient, counted by torch itself, are within a quarter of the prediction: never
-    more than predicted by more than a twentieth."""
+    """The bytes that a pass saves for its gradient, counted by torch itself, are within a quarter
+    of the prediction: never more than predicted by more than a twentieth.
+    """
     import transformers
 
     config = transformers.BertConfig(

@@ -60,7 +60,9 @@ def test_no_state_is_no_state(tmp_path):
 
 
 def test_foreign_state_is_refused(saved, caplog):
-    """A folder with our name but another run's digest inside (a copied or renamed folder) is not used."""
+    """A folder with our name but another run's digest inside (a copied or renamed folder) is not
+    used.
+    """
     foreign = DIGEST[:16] + "cd" * 24
     with caplog.at_level(logging.WARNING):
         assert checkpoint.load(saved, foreign) is None
@@ -97,7 +99,9 @@ def test_a_save_that_fails_leaves_the_state_before(saved, monkeypatch):
 
 
 def test_the_state_before_outlives_a_damaged_one(saved):
-    """It takes the damaged one's place at once: a job that is killed while it saves the next state has it still."""
+    """It takes the damaged one's place at once: a job that is killed while it saves the next state
+    has it still.
+    """
     checkpoint.save(saved, DIGEST, "epoch2", {"a": torch.zeros(2)}, dict(epoch=2))
     folder = checkpoint.folder_of(saved, DIGEST)
     (folder / "state.json").write_text("{")

@@ -27,8 +27,9 @@ def test_predictions_come_back_in_order(bert_dir, tokens_dir):
 
 @pytest.mark.parametrize("examples", [419, 421, 492, 571, 639, 785])
 def test_an_evaluation_gives_the_same_bits_alone_and_in_a_pack(bert_dir, examples):
-    """Of these numbers of examples some cuts, if they depended on the pack, would end in a part of three or fewer, whose
-    products come out with other last bits."""
+    """Of these numbers of examples some cuts, if they depended on the pack, would end in a part of
+    three or fewer, whose products come out with other last bits.
+    """
     ids, types, lengths = sentences(examples, 1)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     given = tokens.Tokens(ids, offsets, types, np.zeros(examples, np.float32))

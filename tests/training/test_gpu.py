@@ -1,9 +1,11 @@
-"""What a GPU is given to do, without one: a step on tensors that have a shape and a type but no values.
+"""What a GPU is given to do, without one: a step on tensors that have a shape and a type but no
+values.
 
-torch's meta tensors refuse what a GPU would refuse (operands that were left on the CPU, shapes and types that a product
-does not take) and whatever waits for the GPU to look at a value. So a step that goes through is one that a GPU would be
-asked for as it stands; whether what comes out is right only a GPU can tell. The grouped products and the compiled functions
-are held to the plain ones in value, on a CPU.
+torch's meta tensors refuse what a GPU would refuse (operands that were left on the CPU, shapes and
+types that a product does not take) and whatever waits for the GPU to look at a value. So a step
+that goes through is one that a GPU would be asked for as it stands; whether what comes out is right
+only a GPU can tell. The grouped products and the compiled functions are held to the plain ones in
+value, on a CPU.
 """
 
 import logging
@@ -20,8 +22,27 @@ from lora.model import collate, dropout, layers, lora_layer, methods, packed_mod
 from lora.model.compiled import _compiled, disable, enable, enable_on_gpu
 from lora.training import batching, loop
 
-FREE = ("view", "_unsafe_view", "as_strided", "slice", "select", "expand", "permute", "transpose", "t.", "unsqueeze",
-        "squeeze", "split", "detach", "alias", "narrow", "empty", "lift_fresh", "unbind", "chunk")  # fmt: skip
+FREE = (
+    "view",
+    "_unsafe_view",
+    "as_strided",
+    "slice",
+    "select",
+    "expand",
+    "permute",
+    "transpose",
+    "t.",
+    "unsqueeze",
+    "squeeze",
+    "split",
+    "detach",
+    "alias",
+    "narrow",
+    "empty",
+    "lift_fresh",
+    "unbind",
+    "chunk",
+)
 
 
 class Launches(TorchDispatchMode):
@@ -46,12 +67,16 @@ def meta(monkeypatch):
         "on_device",
         lambda array, device: torch.from_numpy(np.ascontiguousarray(array)).to(device),
     )
-    monkeypatch.setattr(lora_layer._Grouped, "supports", lambda x: x.is_meta and x.dtype == torch.bfloat16)
+    monkeypatch.setattr(
+        lora_layer._Grouped, "supports", lambda x: x.is_meta and x.dtype == torch.bfloat16
+    )
     return torch.device("meta")
 
 
 def step(folder, device, ranks, method="lora", dtype=torch.bfloat16, depth=2):
-    """What one optimiser step of runs of these ranks launches, at RoBERTa-base's width, and the runs."""
+    """What one optimiser step of runs of these ranks launches, at RoBERTa-base's width, and the
+    runs.
+    """
     import transformers
 
     config = transformers.RobertaConfig(
@@ -73,8 +98,12 @@ def step(folder, device, ranks, method="lora", dtype=torch.bfloat16, depth=2):
     ]
     model = packed_model.PackedModel(base, members, device)
     lengths = np.random.default_rng(0).integers(4, 60, 64)
-    tokens = Tokens(np.full(lengths.sum(), 7), np.append(0, np.cumsum(lengths)), np.zeros(lengths.sum(), np.uint8),
-                         np.zeros(len(lengths), np.float32))  # fmt: skip
+    tokens = Tokens(
+        np.full(lengths.sum(), 7),
+        np.append(0, np.cumsum(lengths)),
+        np.zeros(lengths.sum(), np.uint8),
+        np.zeros(len(lengths), np.float32),
+    )
     pack = [begun(spec, model, tokens, index) for index, spec in enumerate(wanted)]
     with Launches() as launched:
         loop._optimizer_step(model, pack, batching.TokenBudget(65536))
@@ -82,10 +111,20 @@ def step(folder, device, ranks, method="lora", dtype=torch.bfloat16, depth=2):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("method, ranks", [("lora", [8, 8, 8]), ("lora", [1, 64, 4]), ("ft", [0]), ("bitfit", [0]),
-                                           ("adapter_houlsby", [16, 16])])  # fmt: skip
+@pytest.mark.parametrize(
+    "method, ranks",
+    [
+        ("lora", [8, 8, 8]),
+        ("lora", [1, 64, 4]),
+        ("ft", [0]),
+        ("bitfit", [0]),
+        ("adapter_houlsby", [16, 16]),
+    ],
+)
 def test_a_step_can_be_asked_of_a_gpu(tmp_path, meta, method, ranks, dtype):
-    """No operand stays on the CPU, and nothing waits for a value: here there is none to wait for."""
+    """No operand stays on the CPU, and nothing waits for a value: here there is none to wait
+    for.
+    """
     names, pack = step(tmp_path, meta, ranks, method, dtype)
     assert [run.step for run in pack] == [1] * len(ranks)
     assert not [
@@ -98,9 +137,13 @@ def test_a_step_can_be_asked_of_a_gpu(tmp_path, meta, method, ranks, dtype):
 
 
 def test_what_a_step_launches_hardly_grows_with_the_pack(tmp_path, meta):
-    """Another run costs its head, its loss and its clipping, a few dozen kernels, and no share of every layer."""
-    few, many, deep = (len(step(tmp_path / str(at), meta, [8] * count, depth=depth)[0])
-                       for at, (count, depth) in enumerate([(5, 2), (25, 2), (25, 4)]))  # fmt: skip
+    """Another run costs its head, its loss and its clipping, a few dozen kernels, and no share of
+    every layer.
+    """
+    few, many, deep = (
+        len(step(tmp_path / str(at), meta, [8] * count, depth=depth)[0])
+        for at, (count, depth) in enumerate([(5, 2), (25, 2), (25, 4)])
+    )
     assert (many - few) / 20 < 60
     assert (deep - many) / 2 < 400
 
@@ -108,7 +151,9 @@ def test_what_a_step_launches_hardly_grows_with_the_pack(tmp_path, meta):
 @pytest.mark.parametrize("runs_of", [[0, 1, 2], [2, 0]])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_grouped_products_are_the_loops(dtype, runs_of):
-    """All runs in order, and some in another order; a rank beyond 8 and a run that is not adapted."""
+    """All runs in order, and some in another order; a rank beyond 8 and a run that is not
+    adapted.
+    """
     torch.manual_seed(0)
     ranks, counts = [3, 9, 0], [5, 16, 11]
     pair = lora_layer.LoRA(32, 48, ranks, [0.5, 1.5, 1.0])
@@ -163,7 +208,9 @@ def compiled(tmp_path_factory, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore")  # of torch's compiler about itself
 def test_compiled_functions_give_what_plain_ones_give(compiled):
-    """The same masks to the bit, values to rounding; the kernels stay in their folder for the next job."""
+    """The same masks to the bit, values to rounding; the kernels stay in their folder for the next
+    job.
+    """
     folder, worked = compiled
     assert worked and any(folder.rglob("*.so"))
     keys = torch.randint(-(2**31), 2**31, (50,), dtype=torch.int32)

@@ -30,7 +30,9 @@ def test_learning_rate_is_transformers_linear_schedule(total, frac):
 
 
 def test_five_steps_match_peft_and_torch_adamw(model_dir, family, tokens_dir, tmp_path):
-    """Float64, dropout 0: our steps against padded transformers + peft, torch AdamW, transformers' schedule and clipping."""
+    """Float64, dropout 0: our steps against padded transformers + peft, torch AdamW, transformers'
+    schedule and clipping.
+    """
     one = make_spec(tmp_path, 0, lora_dropout=0, max_grad_norm=0.5, epochs=1)
     base = pretrained.load_base(model_dir, torch.float64)
     base.config.hidden_dropout_prob = base.config.attention_probs_dropout_prob = 0.0

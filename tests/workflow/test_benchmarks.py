@@ -1,4 +1,6 @@
-"""The benchmark: lengths are those it says, operations are those torch counts, and the ways and their report work."""
+"""The benchmark: lengths are those it says, operations are those torch counts, and the ways and
+their report work.
+"""
 
 import numpy as np
 import pytest
@@ -25,7 +27,9 @@ def test_lengths_are_like_those_measured(name, count):
 
 
 def test_flops_are_those_torch_counts(tmp_path):
-    """Of the course's way, which computes the whole last layer: forward and backward, without padding."""
+    """Of the course's way, which computes the whole last layer: forward and backward, without
+    padding.
+    """
     shapes.write_model(tmp_path / "tiny", TINY)
     model = ways.course_model(dict(model_dir=tmp_path / "tiny", classes=3, rank=5)).train()
     ids = torch.randint(5, TINY.vocabulary, (4, 11))
@@ -36,7 +40,9 @@ def test_flops_are_those_torch_counts(tmp_path):
 
 
 def test_flops_of_roberta_base():
-    """2 x 84.9 M weights forward and again backward, less the first layer's inputs and what no head reads."""
+    """2 x 84.9 M weights forward and again backward, less the first layer's inputs and what no head
+    reads.
+    """
     found = shapes.training_flops(shapes.MODELS["roberta-base"], [40] * 10, 8) / 400
     assert found == pytest.approx(320e6, rel=0.01)
 
@@ -64,8 +70,11 @@ def test_batches_are_padded_and_masked():
     assert ways.collate(examples, 1, 128)["input_ids"].shape == (2, 128)
 
 
+@pytest.mark.slow
 def test_ours_and_peft_are_measured(tmp_path, monkeypatch):
-    """The driver's own way through: a process each, three tiny steps, two of them timed; every column is filled."""
+    """The driver's own way through: a process each, three tiny steps, two of them timed; every
+    column is filled.
+    """
     monkeypatch.setattr(run, "CACHE", tmp_path)
     monkeypatch.setitem(run.MODELS, "tiny", TINY)
     shapes.write_model(tmp_path / "tiny", TINY)
@@ -119,7 +128,9 @@ def made(way, repeat, train_s, **changes) -> dict:
 
 
 def test_report_takes_ratios_within_a_repeat():
-    """Times 10, 20, 40 s against 1, 4, 5 s: ratios 10, 5, 8, whose median is 8; medians alone would say 20 / 4 = 5."""
+    """Times 10, 20, 40 s against 1, 4, 5 s: ratios 10, 5, 8, whose median is 8; medians alone would
+    say 20 / 4 = 5.
+    """
     rows = [made("course", repeat, seconds) for repeat, seconds in enumerate([10, 20, 40])]
     rows += [made("ours", repeat, seconds) for repeat, seconds in enumerate([1, 4, 5])]
     rows += [made("peft", 0, 0, status="failed: out of | memory"), made("peft", 1, 8)]

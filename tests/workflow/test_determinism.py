@@ -3,8 +3,11 @@
 import shutil
 
 import determinism
+import pytest
 import yaml
 from helpers.models import make_glue, make_model, make_tokenizer
+
+pytestmark = pytest.mark.slow
 
 
 def test_cores_do_not_change_outputs_and_a_changed_byte_is_found(tmp_path, capsys):

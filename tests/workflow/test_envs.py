@@ -1,5 +1,6 @@
-"""The software of the nodes: conda files and the image's recipe install what pyproject.toml pins, as far as no conda channel
-and no container engine can tell."""
+"""The software of the nodes: conda files and the image's recipe install what pyproject.toml pins,
+as far as no conda channel and no container engine can tell.
+"""
 
 import os
 import re
@@ -25,7 +26,9 @@ MATCH_SPEC = re.compile(
 
 @pytest.mark.parametrize("path", sorted((ROOT / "envs").glob("*.yaml")), ids=lambda path: path.name)
 def test_conda_files_are_as_conda_reads_them(path):
-    """Its known keys alone, channels that cannot bring the vendor's default ones, MatchSpecs, then pip's list, with pip."""
+    """Its known keys alone, channels that cannot bring the vendor's default ones, MatchSpecs, then
+    pip's list, with pip.
+    """
     env = yaml.safe_load(path.read_text())
     assert set(env) <= {"name", "channels", "dependencies", "variables", "prefix"}
     assert env["channels"] == ["conda-forge", "nodefaults"]
@@ -48,9 +51,12 @@ def test_the_recipe_is_clean():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", ["", "https://example.org/cpu"])
 def test_the_recipe_installs_what_pyproject_pins(tmp_path, index):
-    """Its commands run with a pip that only notes what it is asked for, on the files that it copies into the image."""
+    """Its commands run with a pip that only notes what it is asked for, on the files that it copies
+    into the image.
+    """
     (sources,) = re.findall(r"^COPY (.*) \./$", RECIPE, re.M)
     for name in sources.split():
         shutil.copy(ROOT / name, tmp_path)
@@ -78,8 +84,11 @@ exec bash -c "$command"
 """
 
 
+@pytest.mark.slow
 def test_jobs_run_in_the_image_that_the_config_names(tmp_path):
-    """With an apptainer that notes how it is called and runs the job here: the image, the checkout bound, its own Python."""
+    """With an apptainer that notes how it is called and runs the job here: the image, the checkout
+    bound, its own Python.
+    """
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/apptainer").write_text(APPTAINER)
     (tmp_path / "bin/apptainer").chmod(0o755)

@@ -11,6 +11,8 @@ from faults import kills, run
 from faults.bench import Bench, Lost
 from faults.hooks import PATCHES, SITES, kind_of, owner_of
 
+pytestmark = pytest.mark.slow
+
 KILLS = 24
 SNAKEMAKE = ("kill -9 of Snakemake, its job continues",)  # the others take as long again
 

@@ -1,4 +1,6 @@
-"""The workflow on other machines than one with a GPU: many GPUs, few cores, odd paths, other schedulers, a store."""
+"""The workflow on other machines than one with a GPU: many GPUs, few cores, odd paths, other
+schedulers, a store.
+"""
 
 import os
 import re
@@ -12,8 +14,10 @@ import pytest
 from helpers.models import ROOT
 from helpers.workflow import run_files, small_config, snakemake, trained, write_config
 
+pytestmark = pytest.mark.slow
+
 BARRIER = '''
-"""Loaded by every Python that the test starts: a training job that has its device waits until another one has its own."""
+"""Loaded by every Python that the test starts: a job waits until another one has its GPU."""
 import os, sys, time
 from pathlib import Path
 
@@ -46,7 +50,9 @@ def train_log(folder: Path) -> str:
 
 
 def test_two_jobs_at_a_time_take_two_gpus(one_table, tmp_path, monkeypatch):
-    """Both hold one at the same moment, or the run would never end; and each has its share of the cores."""
+    """Both hold one at the same moment, or the run would never end; and each has its share of the
+    cores.
+    """
     for name in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID"):
         monkeypatch.delenv(name, raising=False)
     fakes, meeting = tmp_path / "fakes", tmp_path / "meeting"
@@ -99,8 +105,9 @@ def test_training_has_the_threads_that_snakemake_gives(one_table, tmp_path):
 
 
 QSUB = """#!/bin/bash
-# Runs a job as Grid Engine would on another machine: later, with a record of it afterwards, and, in folders that are named
-# in LATE, over a network file system that shows what was written some seconds after that.
+# Runs a job as Grid Engine would on another machine: later, with a record of it afterwards, and, in
+# folders that are named in LATE, over a network file system that shows what was written some
+# seconds after that.
 echo "$*" >> $SGE/asked
 id=$(grep -c . $SGE/asked)
 ( bash "${@: -1}" > $SGE/out.$id 2>&1; echo "exit_status  $?" > $SGE/left.$id
@@ -141,7 +148,9 @@ def generic(*arguments, check=True):
 
 
 def test_any_scheduler_by_a_submit_command(one_table, tmp_path, grid_engine):
-    """Jobs go out with what they need of a node, the rest runs here; a job that fails is noticed."""
+    """Jobs go out with what they need of a node, the rest runs here; a job that fails is
+    noticed.
+    """
     path = write_config(tmp_path, one_table, threads=2)
     output = generic("--configfile", path, "--directory", tmp_path)
     assert trained(output) == 2 and len(run_files(tmp_path)) == 2
@@ -186,7 +195,9 @@ def test_the_generic_profile_by_a_dry_run(tmp_path):
 
 @pytest.mark.parametrize("absolute", [False, True], ids=["relative", "absolute"])
 def test_paths_may_hold_spaces_quotes_and_dollars(one_table, tmp_path, absolute):
-    """Checkout, working directory, sources, config file and results, each somewhere else: the whole grid, no stray file."""
+    """Checkout, working directory, sources, config file and results, each somewhere else: the whole
+    grid, no stray file.
+    """
     odd = 'it\'s "a" $HOME; `x` &'
     checkout, work, away = (
         tmp_path / f"{name} {odd}" for name in ("checkout", "work {b}", "away {b}")

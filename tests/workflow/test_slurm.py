@@ -20,6 +20,8 @@ from slurm.run import planned
 
 from lora.planning import slurm_queue
 
+pytestmark = pytest.mark.slow
+
 ABSENT = missing_programs()
 on_slurm = pytest.mark.skipif(
     bool(ABSENT), reason=f"not installed: {', '.join(ABSENT)}: see tests/slurm/install.sh"

@@ -1,4 +1,6 @@
-"""Results in an S3 bucket, on a server of the test's own: a whole grid, and tables of it made elsewhere."""
+"""Results in an S3 bucket, on a server of the test's own: a whole grid, and tables of it made
+elsewhere.
+"""
 
 import importlib.util
 
@@ -7,9 +9,10 @@ from helpers.workflow import small_config, snakemake, trained, write_config
 
 needed = ("moto", "flask", "flask_cors", "boto3", "snakemake_storage_plugin_s3")
 absent = [name for name in needed if importlib.util.find_spec(name) is None]
-pytestmark = pytest.mark.skipif(
-    bool(absent), reason=f"pip install -e '.[s3-test]' for {', '.join(absent)}"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(absent), reason=f"pip install -e '.[s3-test]' for {', '.join(absent)}"),
+]
 
 
 @pytest.fixture
@@ -40,8 +43,9 @@ def keys(client) -> set[str]:
 
 
 def test_a_grid_whose_results_are_in_a_bucket(bucket, tmp_path):
-    """Starts from other runs, subspaces and tables read the bucket; what lies beside outputs stays here, and a new machine
-    makes the tables of the bucket's runs."""
+    """Starts from other runs, subspaces and tables read the bucket; what lies beside outputs stays
+    here, and a new machine makes the tables of the bucket's runs.
+    """
     client, store = bucket
     config = small_config(tmp_path)
     table = dict(models=["tiny"], method="lora", weights=["qv"])

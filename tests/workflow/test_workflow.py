@@ -1,4 +1,6 @@
-"""The workflow as users run it: dry runs, a small grid end to end, more seeds, and tables from existing runs."""
+"""The workflow as users run it: dry runs, a small grid end to end, more seeds, and tables from
+existing runs.
+"""
 
 import json
 import os
@@ -22,6 +24,7 @@ def test_a_dry_run_shows_the_grid_and_downloads_nothing(tmp_path, name, cells):
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "pack, left_out, jobs",
     [
@@ -35,7 +38,9 @@ def test_a_dry_run_shows_the_grid_and_downloads_nothing(tmp_path, name, cells):
     ],
 )
 def test_a_pack_is_a_job(tmp_path, pack, left_out, jobs):
-    """Of the default config's 75 runs of Table 6, or 15 of Table 2; the collected files are always one per run."""
+    """Of the default config's 75 runs of Table 6, or 15 of Table 2; the collected files are always
+    one per run.
+    """
     path = write_config(tmp_path, dict(pack=pack, tables={left_out: None}))
     output = snakemake("-n", "--configfile", path, "--directory", tmp_path)
     assert trained(output) == jobs
@@ -55,8 +60,12 @@ def test_a_pack_that_the_grid_does_not_fill_stops_before_any_job(tmp_path):
 
 def test_lint_and_format():
     assert "Congratulations" in snakemake("--lint")
-    subprocess.run([Path(sys.executable).parent / "snakefmt", "--check", "Snakefile", "workflow"], cwd=ROOT, check=True,
-                   capture_output=True)  # fmt: skip
+    subprocess.run(
+        [Path(sys.executable).parent / "snakefmt", "--check", "Snakefile", "workflow"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
 
 
 def test_a_wrong_config_stops_before_any_job_with_all_its_problems(tmp_path):
@@ -82,7 +91,9 @@ def ran(small):
 
 
 def test_a_small_grid_end_to_end(ran):
-    """Three cells (one in both tables), tables, figures; run again, there is nothing to do, even with newer tokens."""
+    """Three cells (one in both tables), tables, figures; run again, there is nothing to do, even
+    with newer tokens.
+    """
     folder, config, output = ran
     assert trained(output) == 3 and len(run_files(folder)) == 6
     for name in (
@@ -121,9 +132,11 @@ def test_another_seed_trains_alone(ran):
     assert log.count("is finished: outputs written") == 2 and "1 runs in lock-step" in log
 
 
+@pytest.mark.slow
 def test_exactly_the_runs_whose_facts_changed_train_again(small, tmp_path):
-    """In a checkout of one's own: a hyperparameter of one task, then the data of one, then the model, then the data of one
-    and a further seed. Everything else keeps its files."""
+    """In a checkout of one's own: a hyperparameter of one task, then the data of one, then the
+    model, then the data of one and a further seed. Everything else keeps its files.
+    """
     folder, config = small
     for name in ("Snakefile", "config", "lora", "workflow", "envs"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
@@ -195,6 +208,7 @@ def test_exactly_the_runs_whose_facts_changed_train_again(small, tmp_path):
     assert all(before[name] != after[name] for name in before if "stsb" in name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "pack, left_out, jobs, runs",
     [([], None, 6, 6), (["rank", "seed"], "table2", 1, 4), (["task", "seed"], "table6", 1, 4)],
@@ -213,7 +227,9 @@ def test_every_pack_gives_the_same_rows(ran, tmp_path, pack, left_out, jobs, run
 
 
 def test_every_method_and_a_start_from_another_task_end_to_end(small, tmp_path):
-    """Baselines and LoRA under two protocols in one table; stsb's runs of the second start from sst2's."""
+    """Baselines and LoRA under two protocols in one table; stsb's runs of the second start from
+    sst2's.
+    """
     folder, config = small
     table = config["tables"]["table2"] | dict(
         baselines=[
@@ -316,7 +332,9 @@ NO_NETWORK = ["unshare", "--user", "--map-root-user", "--net"]
     reason="no network namespaces here",
 )
 def test_what_runs_on_compute_nodes_needs_no_network(small, tmp_path):
-    """Fetched here, prepared and trained where there is not even a loopback; though the user said that the hub is there."""
+    """Fetched here, prepared and trained where there is not even a loopback; though the user said
+    that the hub is there.
+    """
     folder, config = small
     path = write_config(tmp_path, config, seeds=[0], tables=config["tables"] | dict(table6=None))
     options = ["--configfile", path, "--directory", tmp_path]
@@ -332,12 +350,18 @@ def test_what_runs_on_compute_nodes_needs_no_network(small, tmp_path):
         "2",
         *options,
     ]
-    done = subprocess.run([*command, "--until", "train"], cwd=ROOT, capture_output=True, text=True,
-                          env=os.environ | dict(HF_HUB_OFFLINE="0"))  # fmt: skip
+    done = subprocess.run(
+        [*command, "--until", "train"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | dict(HF_HUB_OFFLINE="0"),
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(run_files(tmp_path)) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "verb",
     ["prepare --task sst2 --max-tokens 9 --data-dir x --model-dir x", "train --cells [] --seeds 0"],
@@ -416,8 +440,22 @@ def test_train_works_without_snakemake(small, tmp_path):
 
 
 def test_a_users_mistake_is_one_message(tmp_path):
-    command = [sys.executable, "-m", "lora", "train", "--task", "sst-2", "--rank", "8", "--weights", "qv", "--seed", "0",
-               "--output-dir", tmp_path]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "lora",
+        "train",
+        "--task",
+        "sst-2",
+        "--rank",
+        "8",
+        "--weights",
+        "qv",
+        "--seed",
+        "0",
+        "--output-dir",
+        tmp_path,
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and "no task 'sst-2'; allowed: mnli, sst2" in done.stderr
     assert "Traceback" not in done.stderr
@@ -437,14 +475,21 @@ def test_reference_tables_are_made_in_seconds(tmp_path):
 
 
 def test_training_jobs_ask_a_cluster_for_what_is_forecast_of_them(tmp_path):
-    """Every one for memory and minutes of its own, MNLI for more time than MRPC, and the longest have priority."""
+    """Every one for memory and minutes of its own, MNLI for more time than MRPC, and the longest
+    have priority.
+    """
     output = snakemake("-n", "--directory", tmp_path)
     found = re.findall(
         r"rule train:.*?task=([\w-]+),.*?priority: (\d+).*?resources: (.*?)\n", output, re.S
     )
     assert len(found) == 18 and all("gpu=1" in resources for _, _, resources in found)
-    asked = {task: [int(re.search(rf"{name}=(\d+)", resources).group(1)) for name in ("mem_mb", "runtime")] + [int(priority)]
-             for task, priority, resources in found}  # fmt: skip
+    asked = {
+        task: [
+            int(re.search(rf"{name}=(\d+)", resources).group(1)) for name in ("mem_mb", "runtime")
+        ]
+        + [int(priority)]
+        for task, priority, resources in found
+    }
     assert len(asked) == 4 and all(memory > 1500 for memory, _, _ in asked.values())
     order = [sorted(asked, key=lambda task: asked[task][place]) for place in (1, 2)]
     assert order[0] == order[1] == ["mrpc", "sst2", "qqp", "mnli"]

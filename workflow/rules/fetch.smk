@@ -1,4 +1,4 @@
-# Bytes from the network, on the machine that runs Snakemake: compute nodes need none.
+# Download sources on the machine that runs Snakemake. Compute nodes need no network.
 rule fetch:
     output:
         local("<results>/sources/{source}/fetched.json"),

@@ -1,4 +1,4 @@
-# Table CSVs to pictures: plots compute nothing.
+# Draw the figures from the tables' CSV files.
 rule figure:
     input:
         expand(

@@ -1,4 +1,4 @@
-# What the grid will cost, and what of that has been right so far. It has no output, so it always runs; it trains nothing.
+# Estimate run time, memory and disk of the grid. The rule has no output, so it always runs.
 rule plan:
     log:
         "<results>/logs/plan/plan.log",
@@ -7,6 +7,6 @@ rule plan:
         "../../envs/tables.yaml"
     params:
         config=config_text,
-        folder=f"{config['results']}/plan",
+        folder=paths.plan_dir(config["results"]),
     shell:
         "python -m lora plan --config {params.config:q} --output-dir {params.folder:q} --log {log:q}"

@@ -1,4 +1,4 @@
-# Text to tokens, once per model, task and length.
+# Tokenize the text, once for each model, task and length.
 rule prepare:
     input:
         model=local("<results>/sources/{model}/fetched.json"),

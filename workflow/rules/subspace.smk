@@ -1,4 +1,4 @@
-# What saved adapters have in common (Sec. 7.2, 7.3): three runs of the grid, looked at again without training.
+# Compare the subspaces of saved adapters (Sec. 7.2, 7.3). Nothing is trained.
 rule subspace:
     input:
         runs=subspace_files,

@@ -1,4 +1,4 @@
-# Rows to tables. Nothing here knows how a run is trained, and nothing here imports torch.
+# Collect the rows of all runs and make the tables. No torch is imported.
 rule collect:
     input:
         grid_runs,

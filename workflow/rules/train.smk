@@ -1,15 +1,15 @@
-# One job trains the runs of a pack together (config: pack). Timestamps of inputs say nothing (common.smk, unless_settled),
-# their pinned identity is a parameter. State lies undeclared in <results>/state, where Snakemake deletes nothing.
+# Train the runs of one pack (config key pack). Checkpoints are in <results>/state, which is no output:
+# Snakemake deletes the outputs of a job before it starts.
 rule train:
     input:
         model=model_of,
         tokens=tokens_of,
         starts=starts_of,
     output:
-        metrics=per_run("metrics.csv"),
-        record=per_run("run.json"),
-        adapter=per_run("adapter/adapter_model.safetensors"),
-        adapter_config=per_run("adapter/adapter_config.json"),
+        metrics=per_run(paths.METRICS),
+        record=per_run(paths.RUN_JSON),
+        adapter=per_run(paths.ADAPTER),
+        adapter_config=per_run(paths.ADAPTER_CONFIG),
     log:
         per_job("train.log"),
     priority: work_of
@@ -20,7 +20,7 @@ rule train:
         gpu=0 if config["device"] == "cpu" else 1,
         mem_mb=mem_mb_of,
         runtime=runtime_of,
-        threads_asked=config["threads"],  # not of params: another number is no reason to train again
+        threads_asked=config["threads"],  # no param: another number must not train again
     params:
         cells=cells_text,
         seeds=seeds_of,
@@ -28,7 +28,7 @@ rule train:
         results_version=RESULTS_VERSION,
         model=subpath(input.model, parent=True),
         runs=subpath(output[0], ancestor=DEPTH),
-        state=f"{config['results']}/state",
+        state=paths.state_dir(config["results"]),
         device=config["device"],
         micro_batch=config["micro_batch"],
         precision=config["precision"],

@@ -1,0 +1,76 @@
+"""Sizes of models and tasks: rows of config/*.csv, fetched models and prepared tokens."""
+
+import json
+
+import pytest
+import transformers
+from helpers.models import make_model
+from helpers.synthetic import load, table
+
+from lora.experiment import registry
+from lora.planning import forecast, workload
+
+
+def test_table_9_has_the_tokens_that_were_counted_by_hand():
+    """LoRA on RoBERTa-base, eight tasks, five seeds: 4.88 G tokens, 8.44 M steps of Table 9's
+    batch sizes.
+    """
+    tasks = ["mnli", "sst2", "mrpc", "cola", "qnli", "qqp", "rte", "stsb"]
+    grid = load(
+        protocol="paper",
+        tables=dict(table2=table(["roberta-base"], tasks), table5=None, table6=None),
+    )
+    forecaster = forecast.Forecaster(grid)
+    jobs = [
+        forecaster.job(cells, len(seeds), registry.devices()["H100"])
+        for cells, seeds in grid.packing.jobs()
+    ]
+    assert sum(job.tokens for job in jobs) == pytest.approx(4.88e9, rel=0.01)
+    steps = sum(forecaster._run(cell).steps for cell in grid.cells) * 5
+    assert steps == pytest.approx(8.44e6, rel=0.01)
+    training = sum(forecaster._run(cell).flops for cell in grid.cells) * 5
+    assert training == pytest.approx(
+        1.67e18 * (1 - 0.066), rel=0.02
+    )  # the published figure has the whole last layer
+    evaluation = sum(forecaster._run(cell).eval_flops for cell in grid.cells) * 5
+    assert evaluation / training == pytest.approx(0.035, abs=0.01)
+
+
+def test_what_is_there_is_taken_for_what_was_assumed(tmp_path):
+    """An unknown model as RoBERTa-base, in words; once fetched, its own config. Prepared tokens
+    over the table.
+    """
+    source = dict(role="model", kind="file", locator="/somewhere")
+    changes = dict(
+        sources=dict(mine=source),
+        results=str(tmp_path),
+        tables=dict(table2=table(["mine"], ["sst2"]), table6=None),
+    )
+    forecaster = forecast.Forecaster(load(**changes))
+    assert forecaster.shape("mine") == workload.shape_of("/nowhere", "roberta-base")[0]
+    (said,) = forecaster.said
+    assert said == "model mine is not fetched: taken to be as roberta-base"
+    folder = make_model("bert", tmp_path / "sources/mine")
+    assert (
+        forecast.Forecaster(load(**changes)).shape("mine").width == 768
+    )  # not whole without fetched.json
+    (folder / "fetched.json").write_text("{}")
+    forecaster = forecast.Forecaster(load(**changes))
+    model = transformers.AutoModel.from_pretrained(folder, add_pooling_layer=False)
+    assert (
+        forecaster.shape("mine").parameters == sum(value.numel() for value in model.parameters())
+        and not forecaster.said
+    )
+    cell = forecaster.grid.cells[0]
+    before = forecaster._run(cell)
+    tokens = tmp_path / "tokens/mine/sst2/t128/tokens.json"
+    tokens.parent.mkdir(parents=True)
+    tokens.write_text(json.dumps(dict(splits=dict(train=dict(examples=100, tokens=1500)))))
+    after = forecast.Forecaster(load(**changes))._run(cell)
+    assert (
+        after.tokens == 1500 * 3
+        and after.steps == 7 * 3
+        and after.eval_tokens == before.eval_tokens
+    )
+    tokens.write_text('{"splits": ')
+    assert forecast.Forecaster(load(**changes))._run(cell) == before
