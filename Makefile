@@ -39,9 +39,9 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 test: .venv/.ready
 	$(PYTEST) -m "not slow"
 
-# The tests that `make test` leaves out.
+# The tests that `make test` leaves out, one after another: some start servers or measure time.
 test-slow: .venv/.ready
-	$(PYTEST) -m slow
+	$(BIN)/python -m pytest -m slow
 
 test-all: test test-slow
 
