@@ -22,9 +22,9 @@ import os, sys, time
 from pathlib import Path
 
 if "train" in sys.orig_argv:
-    from lora import devices
+    from lora.training import gpu_lock
 
-    folder, claim = Path(os.environ["MEETING"]), devices.claim
+    folder, claim = Path(os.environ["MEETING"]), gpu_lock.lock_free_gpu
 
     def claim_and_wait(wanted):
         held = claim(wanted, folder=folder / "locks")
@@ -33,7 +33,7 @@ if "train" in sys.orig_argv:
             time.sleep(0.05)
         return held
 
-    devices.claim = claim_and_wait
+    gpu_lock.lock_free_gpu = claim_and_wait
 '''
 
 
@@ -82,7 +82,7 @@ def test_two_jobs_at_a_time_take_two_gpus(one_table, tmp_path, monkeypatch):
     log = train_log(tmp_path)
     assert re.search(r"GPU GPU-(0000|1111), the first free one of GPU-0000, GPU-1111\n", log)
     assert (
-        " 1 CPU threads" in log and "threads of the" not in log
+        " 1 CPU threads" in log and "were requested" not in log
     )  # which say nothing of a GPU's numbers
 
 
@@ -99,7 +99,7 @@ def test_training_has_the_threads_that_snakemake_gives(one_table, tmp_path):
         env=dict(OMP_NUM_THREADS="1"),
     )
     assert re.search(
-        r" 2 CPU threads of the 3 asked for.* 8th digit.*\n.*training on CPU.*, 2 CPU threads\n",
+        r" 2 CPU threads, 3 were requested.* 8th digit.*\n.*training on CPU.*, 2 CPU threads\n",
         train_log(tmp_path),
     )
 
