@@ -19,8 +19,7 @@ pathvars:
     results=config["results"],
 
 
-# Without the training rules, Snakemake cannot train again when `git clone` changes timestamps.
-if config["mode"] == "train":
+if config["mode"] == "train":  # else new timestamps could train runs again
 
     include: "workflow/rules/fetch.smk"
     include: "workflow/rules/prepare.smk"

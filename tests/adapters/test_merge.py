@@ -179,7 +179,8 @@ def test_bottleneck_adapters_cannot_be_merged(bert_dir, tmp_path):
     )
     with pytest.raises(
         ValueError,
-        match="method 'adapter_houlsby', which adds layers that cannot be merged; allowed: lora",
+        match="method 'adapter_houlsby', which adds layers that cannot be merged; "
+        "allowed: lora, ft",
     ):
         merge.merge(tmp_path, bert_dir, tmp_path / "out")
 
