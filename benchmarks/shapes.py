@@ -43,7 +43,7 @@ class Lengths:
     """Tokens of a sentence or pair: facts of a GLUE training set, and the distribution that is
     drawn from in its place.
 
-    `squares` is E[L^2] / E[L], which the cost of attention goes by; None is a fact that nobody
+    `squares` is E[L^2] / E[L], which decides the cost of attention. None means not
     measured. `curve` is lognormal (center: median, spread: sigma of the logarithm) or normal (mean,
     standard deviation), rounded and clipped to `low` and `maximum`.
     """

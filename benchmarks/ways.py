@@ -1,19 +1,19 @@
-"""One measurement in a process of its own: `python benchmarks/ways.py JSON` trains one way and
-prints one line of JSON.
+"""Measure one way to train in a separate process: `python benchmarks/ways.py JSON`.
 
-The ways train LoRA on query and value of the same model, on the same sentences, with the same
-batch, epochs, dropouts, optimiser (AdamW), schedule and clipping. Where a baseline has a setting
-that is cheap and honest and makes it faster, it is set: fused AdamW, no logging, saving, evaluation
-or check for non-finite losses, batches collated in the process from examples that are tensors
-already. PEFT's precision is the one `lora` picks on this machine, with the frozen model loaded in
-it, so that autocast does not convert the weights in every step; what it trains is fp32. Attention
-is sdpa, the default, and eager for PEFT on a CPU, where sdpa with dropout has no fused kernel and
-eager was up to 15 % faster. The baselines train BERT's classifier but not its pooler, as PEFT does
-by default; `lora` trains both.
+It prints one line of JSON. All ways train LoRA on query and value of the same model, with the same
+sentences, batch, epochs, dropouts, optimizer (AdamW), schedule and clipping.
 
-Timed is training from the end of the first step, which sets things up lazily, to the end of the
-last, with everything a way does in between. `lora` then evaluates one batch and saves; that is
-after the last step and not timed. To see its steps, the function that makes one is wrapped here.
+The baselines get every cheap setting that makes them faster: fused AdamW; no logging, saving,
+evaluation or check for non-finite losses; batches collated from tensors in the same process. PEFT
+uses the precision that `lora` picks on this machine. Its frozen model is loaded in that precision,
+so autocast does not convert the weights in every step; its trained parameters are fp32. Attention
+is sdpa, and eager for PEFT on a CPU, where sdpa with dropout has no fused kernel and eager was up
+to 15 % faster. The baselines train BERT's classifier but not its pooler, as PEFT does by default;
+`lora` trains both.
+
+The time runs from the end of the first step, which includes lazy set-up, to the end of the last
+step. The evaluation and saving of `lora` come after it and are not timed. The function that makes a
+step of `lora` is wrapped here to see the steps.
 """
 
 import json

@@ -1,10 +1,8 @@
-"""The picture of a plan: how long the whole grid takes on more and more devices, a line for each
-kind.
+"""Draw the time of the whole grid by the number of devices, one line for each kind of device.
 
-Drawn from plan/makespan.csv alone, in the style of the other figures. Both axes are logarithmic, so
-that twice the devices and half the time are one straight line, and where a line goes flat the
-longest job, or the longest chain of jobs, decides. Dashed lines are of devices that nobody
-measured, and their legend says so.
+The figure is drawn from plan/makespan.csv alone. Both axes are logarithmic, so halving the time by
+doubling the devices is a straight line. Where a line is flat, the longest job or the longest chain
+of jobs decides. Dashed lines are estimates for devices that were not measured.
 """
 
 from pathlib import Path

@@ -1,10 +1,8 @@
-"""The metric against the rank: Table 6 as curves, and the curves of a trained beside those of a
-frozen head.
+"""Draw the metric against the rank: Table 6 as curves, and trained against frozen heads.
 
-The paper's curves are flat and are GPT-3's; the course's are steep, and its code froze the
-classification head at its random start. `head_ablation` puts the two settings into one panel, so
-that it can be read off whether the frozen head makes the curve steep. The published curves are in
-it, faint, only where the task is MNLI, which they are of.
+The paper's curves (GPT-3) are flat. The course's are steep, and its code froze the classification
+head at its random initial values. `head_ablation` shows both settings in one panel. It includes the
+published curves, in a faint colour, only for MNLI.
 """
 
 from pathlib import Path

@@ -1,10 +1,8 @@
-"""The tables' CSVs as pictures, in SVG and PNG. Nothing is computed here: every mark is a number
-some CSV holds.
+"""Draw the CSV files of the tables, in SVG and PNG.
 
-So a figure can be drawn anywhere from results alone, and cannot disagree with a table. The cost of
-reading CSVs only is that what no table holds cannot be drawn. The same CSVs give the same bytes: no
-dates, and a fixed salt for SVG names. Curves against the rank are in `rankplots`, what figures
-share in `drawing`.
+Nothing is computed here: every mark is a number in a CSV file, so a figure can't disagree with a
+table. The same CSV files give the same bytes: no dates, and a fixed salt for SVG names. Curves
+against the rank are in `ranks`; what figures share is in `style`.
 """
 
 from pathlib import Path
@@ -26,7 +24,7 @@ def draw(figure: str, tables_folder: Path, output_stem: Path) -> None:
     """Write `output_stem`.svg and .png (200 dpi) of one of FIGURES, from the CSVs in
     `tables_folder`.
 
-    A table that was not asked for is not there, and its marks are not drawn. Raises ValueError for
+    Marks of a table that was not requested are not drawn. Raises ValueError for
     another figure.
     """
     if figure not in FIGURES:

@@ -1,10 +1,8 @@
-"""What all figures share: reading a table's CSVs, colours and line styles, panels, labels, captions
-and legends.
+"""Shared by all figures: reading a table's CSV files, colours, lines, panels, labels, captions.
 
 Series differ by colour (Okabe and Ito's palette, safe for colour-blind readers, then brown and
-grey), by marker and by dash. A run that failed or is missing is absent from a picture and said in
-its caption; a figure without anything to show says that. What is drawn is in `plots` and
-`rankplots`.
+grey), by marker and by dash. A failed or missing run is not drawn, and the caption counts it. A
+figure without data says so.
 """
 
 import textwrap
@@ -59,7 +57,7 @@ LEFT_OUT = ("average", *OTHER_SETS)  # metrics of table 2 that no figure draws
 
 
 def read(folder: Path, table: str, kind: str = "") -> list[dict]:
-    """Rows of one of a table's CSVs; none where the table was not asked for."""
+    """Return the rows of one of a table's CSV files; none if the table was not requested."""
     path = folder / f"{table}{kind}.csv"
     return (
         files.read_csv(path, getattr(columns, f"{KINDS[kind]}_COLUMNS")) if path.is_file() else []

@@ -1,12 +1,10 @@
-"""The similarity of LoRA's subspaces as heat maps: Figures 3, 4, 6 and 7 of the paper out of
-phi.csv, in SVG and PNG.
+"""Draw the similarity of LoRA's subspaces as heat maps: the paper's Figures 3, 4, 6 and 7.
 
-Nothing is computed here but the largest of what is shown. The arrangement is the paper's: i down, j
-across, a panel for each weight type; Figure 3 adds the triangle j <= i magnified, here with its
-numbers, Figure 4 a pair of random matrices; Figures 6 and 7 are the same with a row a layer. Every
-panel of every figure has one colour scale from 0 to 1, so that two figures can be compared at a
-glance; the cost is that small values look alike, so the largest of random matrices is a line on the
-scale, and each panel says its phi(1, 1). The same CSV gives the same bytes.
+They are drawn from phi.csv, in SVG and PNG. The layout is the paper's: i down, j across, one panel
+for each weight type. Figure 3 adds the magnified triangle j <= i with its numbers. Figure 4 adds a
+pair of random matrices. Figures 6 and 7 have one row for each layer. All panels share one colour
+scale from 0 to 1, so figures can be compared. A line on the scale marks the largest value of random
+matrices, and each panel prints its phi(1, 1). The same CSV file gives the same bytes.
 """
 
 import math

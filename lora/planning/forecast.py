@@ -1,12 +1,10 @@
-"""What a training job will take, from the config alone: seconds, memory, disk. Nothing is
-fetched, nothing trained.
+"""Forecast the time, memory and disk of a training job from the config alone.
 
-A job's time is the operations of its runs over the device's sustained rate, a share for each
-step however small, the evaluations, saved states and start-up. The form is that of the timings
-in benchmarks/results, which it meets within a quarter; on a busy machine, or a device that
-nobody measured, it is a guess with a stated ground. A cluster job asks for what is forecast with
-HEADROOM, doubled at each further attempt, and nothing here limits a local run. Forecasts are
-kept, because Snakemake asks for each of them several times.
+A job's time is the sum of: operations divided by the device's sustained rate, a fixed cost per
+step, evaluations, checkpoints and start-up. It agrees with the timings in benchmarks/results to
+within a quarter. For a device that was not measured, the rates are estimates with a source.
+Cluster jobs request the forecast times HEADROOM, doubled at each further attempt. Nothing limits a
+local run. Forecasts are cached, because Snakemake requests each several times.
 """
 
 import math

@@ -1,9 +1,8 @@
-"""How long a set of jobs takes on n equal devices: list scheduling, as Snakemake does it.
+"""Time that a set of jobs takes on n equal devices, by list scheduling as in Snakemake.
 
-Whenever a device is free, the longest job whose predecessors are done starts on it; that is the
-workflow's own priority. The result is at most (2 - 1/n) times the best there is (Graham 1969),
-and never under either the work over n or the longest chain. It knows durations and edges,
-nothing of what a job is.
+Whenever a device is free, the longest job whose predecessors are done starts on it. The result is
+at most (2 - 1/n) times the optimum (Graham 1969). It is never below the total work divided by n,
+nor below the longest chain of jobs.
 """
 
 import heapq

@@ -1,11 +1,9 @@
-"""What became of a forecast: seconds and memory of the runs that are there, beside what was
-predicted of them.
+"""Compare predicted with measured run time and memory.
 
-A run.json says how long its pack trained, on what, with how many others, and the most memory it
-held. The same job is forecast for that device and precision, and the ratio is shown. Runs that
-were trained in another pack than the config's are left out and counted; so are those of a device
-without a row in config/devices.csv. Wall time is that of the machine as it was: what else ran on
-it is in the ratio.
+A run.json records how long its pack trained, on which device, with how many runs, and the peak
+memory. The same job is forecast for that device and precision, and the ratio is shown. Left out
+and counted are runs from another pack than the config's, and runs on a device without a row in
+config/devices.csv. Wall time includes the effect of other processes on the machine.
 """
 
 import re

@@ -1,10 +1,9 @@
-"""A grid's costs before anything is launched: runs, device-hours, memory, disk, and how long n
-devices take.
+"""Estimate the cost of a grid: runs, device-hours, memory, disk, and time on n devices.
 
-All from the config and what is in the results folder already (`forecast`); nothing is fetched or
-trained. Every figure of a device that nobody measured says so on its line. The text is for a
-terminal; the same numbers go into CSVs and a picture. What runs took that are there already
-stands below, beside what was forecast of them (`outcome`).
+The estimate uses the config and what is already in the results folder. Nothing is downloaded or
+trained. A value of a device that was not measured is marked as an estimate on its line. The text
+is for a terminal; the same numbers are written to CSV files and a figure. Runs that exist are
+compared with their forecast at the end.
 """
 
 from dataclasses import dataclass

@@ -1,11 +1,10 @@
-"""Why jobs wait on a Slurm cluster, and which of them could wait for ever.
+"""List the reasons why jobs wait on a Slurm cluster, and which jobs can never start.
 
-Slurm refuses at once what no node has, but takes a job whose time limit, nodes or account the
-partition or the account will never allow, and lets it wait; Snakemake then waits with it,
-silently. A person asks here, and `--cancel` ends such jobs, which Snakemake then reports as
-failed. Reasons are Slurm's own words (https://slurm.schedmd.com/job_reason_codes.html); one that
-may pass is only told. Limits that a group of jobs shares (AssocGrp, QOSGrp) pass and are not
-counted as lasting.
+Slurm rejects a job that no node can run. It accepts a job whose time limit, nodes or account the
+partition will never allow, and the job waits; Snakemake then waits too, without a message.
+`lora queue --cancel` ends such jobs, and Snakemake reports them as failed. Reasons are those of
+https://slurm.schedmd.com/job_reason_codes.html. Limits shared by a group of jobs (AssocGrp, QOSGrp)
+can pass, so they are not counted as permanent.
 """
 
 import re

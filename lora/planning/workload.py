@@ -1,11 +1,9 @@
-"""How large a training is before anything is fetched: shapes of models, tokens of tasks, rates
-of devices.
+"""Sizes of a training before anything is downloaded: model shapes and tokens of tasks.
 
-The rows come from config/models.csv, lengths.csv and devices.csv. What lies in the results
-folder already is better known and is taken instead: the config.json of a fetched model, the
-tokens.json of prepared data. What neither knows is assumed, never refused, since a forecast
-decides no result: a model is taken to be as roberta-base, a task as MNLI, and the assumption is
-said in words. Read by Snakemake in every job, so it imports neither numpy nor torch.
+Rows come from config/models.csv and config/lengths.csv. The config.json of a fetched model and the
+tokens.json of prepared data replace them. An unknown model is assumed to be like roberta-base, an
+unknown task like MNLI, and each assumption is returned as text. Snakemake imports this module in
+every job, so it imports neither numpy nor torch.
 """
 
 import functools

@@ -1,43 +1,7 @@
 """Rank curves and the comparison of heads."""
 
-import pytest
-from helpers.figures import words
+from helpers.figures import drawn, write_tables
 from helpers.synthetic import load, make_runs, table
-
-from lora.figures import results
-from lora.tables import cells, collect
-
-
-def drawn(figure: str, folder, place) -> str:
-    """The words of a figure."""
-    results.draw(figure, folder, place / "figure")
-    return words((place / "figure.svg").read_bytes())
-
-
-def write_tables(asked, place):
-    collect.collect(asked, place / "runs", place / "runs.csv")
-    for name in asked.tables:
-        cells.write(asked, place / "runs.csv", name, place / "tables")
-    return place / "tables"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Tables of a grid with missing and failed runs, and one cell that has none left."""
-    place = tmp_path_factory.mktemp("plots")
-    asked = load(
-        seeds=[0, 1],
-        tables=dict(
-            table2=table(["roberta-base"], ["sst2", "mrpc"]),
-            table6=table(
-                ["roberta-base"], ["mnli"], ("q", "qv"), (1, 8), protocols=["course", "frozen"]
-            ),
-        ),
-        protocols=dict(frozen=dict(base="course", head="frozen")),
-    )
-    missing = [("sst2", "qv", 8, 0), ("mnli", "q", 1, 0), ("mnli", "q", 1, 1)]
-    make_runs(asked, place / "runs", missing=missing, failed=[("mnli", "qv", 1, 1)])
-    return write_tables(asked, place)
 
 
 def test_heads_are_compared_where_table6_has_two_protocols(folder, tmp_path):
