@@ -261,5 +261,6 @@ def test_braces_that_snakemake_would_read_are_refused(tmp_path):
     ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (
-        done.returncode != 0 and "reads braces as wildcards: move it" in done.stdout + done.stderr
+        done.returncode != 0
+        and "reads braces as wildcards. Move it to another folder" in done.stdout + done.stderr
     )
