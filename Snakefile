@@ -17,6 +17,10 @@ include: "workflow/rules/resources.smk"
 
 pathvars:
     results=config["results"],
+    tables=paths.tables_dir(config["results"]),
+    figures=paths.figures_dir(config["results"]),
+    subspace=paths.subspace_dir(config["results"]),
+    logs=paths.logs_dir(config["results"]),
 
 
 if config["mode"] == "train":  # else new timestamps could train runs again

@@ -29,7 +29,7 @@ from shapes import EXAMPLES_PER_STEP, PAD_TO, Shape, write_model
 from torch import nn
 
 from lora.data import tokens
-from lora.experiment import registry
+from lora.experiment import hparam_rows
 from lora.experiment.cell import Cell
 from lora.experiment.run_spec import JobOptions, RunSpec
 from lora.experiment.task import Task
@@ -230,7 +230,7 @@ def train_ours(asked: dict, clock: Clock) -> dict:
     loop._optimizer_step = timed_step
     cell = Cell("benchmark", "benchmark", "lora", "qv", asked["rank"], "course")
     fixed = dict(epochs=1, examples_per_step=EXAMPLES_PER_STEP, max_tokens=PAD_TO, alpha=ALPHA)
-    hparams = registry.resolve(registry.read_hparam_rows(), cell, fixed)
+    hparams = hparam_rows.resolve(hparam_rows.read_hparam_rows(), cell, fixed)
     task = Task(
         "benchmark",
         "",

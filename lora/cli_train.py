@@ -14,7 +14,7 @@ from pathlib import Path
 from lora import paths
 from lora.columns import CELL_COLUMNS
 from lora.data import hub
-from lora.experiment import config, hparam_warnings, jobs, registry
+from lora.experiment import config, hparam_rows, hparam_warnings, jobs, registry
 from lora.experiment.cell import Cell
 from lora.experiment.hparams import (
     HPARAM_FIELDS,
@@ -244,7 +244,7 @@ def _hparams(arguments: Namespace, cell: Cell) -> Hparams:
     """Return the hyperparameters: those of the protocol, replaced by those that are given."""
     given = {name: getattr(arguments, name) for name in HPARAM_NAMES}
     given = {name: value for name, value in given.items() if value is not None}
-    hparams = registry.resolve(registry.read_hparam_rows(), cell, given)
+    hparams = hparam_rows.resolve(hparam_rows.read_hparam_rows(), cell, given)
     if hparams.start_task not in (None, cell.task):
         raise ValueError(
             f"this protocol starts {cell.task} from the best run of {hparams.start_task}. Give "

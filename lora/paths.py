@@ -37,7 +37,7 @@ def manifest(results: str | Path, name: str) -> str:
     return f"{source_dir(results, name)}/fetched.json"
 
 
-def tokens_dir(results: str | Path, model: str, task: str, max_tokens: int) -> str:
+def tokens_dir(results: str | Path, model: str, task: str, max_tokens: int | str) -> str:
     """Return the folder of a task's tokens for a model, cut at `max_tokens`."""
     return f"{results}/tokens/{model}/{task}/t{max_tokens}"
 
@@ -50,3 +50,23 @@ def state_dir(results: str | Path) -> str:
 def plan_dir(results: str | Path) -> str:
     """Return the folder of the plan."""
     return f"{results}/plan"
+
+
+def tables_dir(results: str | Path) -> str:
+    """Return the folder of the tables."""
+    return f"{results}/tables"
+
+
+def figures_dir(results: str | Path) -> str:
+    """Return the folder of the figures of the tables."""
+    return f"{results}/figures"
+
+
+def subspace_dir(results: str | Path) -> str:
+    """Return the folder of the subspace analysis: its tables and figures."""
+    return f"{results}/subspace"
+
+
+def logs_dir(results: str | Path) -> str:
+    """Return the folder of the logs of all rules, one folder a rule."""
+    return f"{results}/logs"

@@ -26,8 +26,9 @@ def test_the_text_of_a_results_folder_is_kept(results):
     """Snakemake compares parameters as text: another spelling would train every run again."""
     assert paths.manifest(results, "minilm") == f"{results}/sources/minilm/fetched.json"
     assert paths.tokens_dir(results, "m", "rte", 128) == f"{results}/tokens/m/rte/t128"
-    assert paths.state_dir(results).startswith(results)
-    assert paths.plan_dir(results).startswith(results)
+    folders = ("runs", "tables", "figures", "subspace", "logs", "state", "plan")
+    for name in folders:
+        assert getattr(paths, f"{name}_dir")(results) == f"{results}/{name}"
 
 
 def test_the_root_is_the_checkout():

@@ -1,7 +1,9 @@
 """Saved adapters: PEFT folders in and out, warm start, merging, and subspace analysis.
 
 merge: merge a trained run into a plain transformers checkpoint
+peft_checks: checks of a PEFT folder: only adapters that runs can use whole are accepted
 peft_folder: read and write PEFT LoRA folders
+peft_names: names of tensors: those of a run, and the keys of a PEFT folder
 subspace: similarity of LoRA's matrices (paper Sec. 7.2 and 7.3)
 subspace_tables: tables of the subspace analysis, from three finished runs
 warm_start: load another run's adapter before training

@@ -17,7 +17,7 @@ import safetensors
 import torch
 from torch import Tensor
 
-from lora.adapters import peft_folder
+from lora.adapters import peft_folder, peft_names
 from lora.data import fetch
 from lora.errors import ConfigError
 from lora.experiment.cell import BASE_METHODS
@@ -62,7 +62,7 @@ def merge(
         )
     state = {f"{family}.{name}": value for name, value in encoder.items()}
     for name, value in head.items():
-        state[peft_folder.peft_name(name, family).removeprefix("base_model.model.")] = value.to(
+        state[peft_names.peft_name(name, family).removeprefix("base_model.model.")] = value.to(
             dtype
         )
     _write(

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import safetensors
 
-from lora.adapters import peft_folder
+from lora.adapters import peft_folder, peft_names
 from lora.experiment.cell import MODEL_FAMILIES
 
 
@@ -172,7 +172,7 @@ def base_weight(model_dir: Path, layer: int, letter: str) -> np.ndarray:
     Raises:
         ValueError: If the model folder has no such weight.
     """
-    key = f"encoder.layer.{layer}.{peft_folder.TARGETS[letter]}.weight"
+    key = f"encoder.layer.{layer}.{peft_names.TARGETS[letter]}.weight"
     keys = {key, *(f"{family}.{key}" for family in MODEL_FAMILIES)}
     for path in sorted(Path(model_dir).glob("*.safetensors")):
         with safetensors.safe_open(path, framework="pt") as tensors:

@@ -7,14 +7,16 @@ compared_runs: The three runs whose subspaces are compared: a lower rank, two se
 config: The config: its keys (pydantic models), and reading it from YAML files or JSON text.
 config_errors: Messages about a config: which key, what was given, what is allowed.
 config_types: Types of config values: lists without repeats, seeds, hyperparameters, names.
+csv_tables: Columns and allowed values of the tables in config/*.csv, and reading one table.
 grid: The grid: from the config to cells, resolved and checked before any job starts.
 grid_checks: Checks of a config against the tables of config/: names, weights, ranks, settings.
+hparam_rows: Hyperparameters by protocol: the rows of config/hparams.csv, and those of a cell.
 hparam_warnings: Warnings for valid but unusual hyperparameters, with the usual range and source.
 hparams: Hyperparameters of a run: names, units, allowed values and parsing.
 jobs: The runs of one training job, as the JSON text of `lora train --cells`.
 names: Names that become folders, and the largest whole number that is accepted.
 packing: Which runs of a grid are trained together in one job.
-registry: The tables of config/*.csv: tasks, sources, hyperparameters, published values, devices.
+registry: Tasks, sources and devices by name, from the tables of config/.
 run_spec: What one run trains (RunSpec), and how a job trains its runs (JobOptions).
 source: Sources: where a data set or a model comes from, and what pins its content.
 task: Tasks: a data set, its columns, its labels and its metric.

@@ -11,12 +11,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lora.errors import ConfigError
-from lora.experiment import compared_runs, config_errors, grid_checks, registry
+from lora.experiment import (
+    compared_runs,
+    config_errors,
+    csv_tables,
+    grid_checks,
+    hparam_rows,
+    registry,
+)
 from lora.experiment.cell import METHODS, Cell
 from lora.experiment.config import Config, TableConfig, parse
+from lora.experiment.hparam_rows import HparamRow
 from lora.experiment.hparams import Hparams, run_settings
 from lora.experiment.packing import Packing
-from lora.experiment.registry import HparamRow
 from lora.experiment.source import Source
 from lora.experiment.task import Task
 from lora.paths import ROOT
@@ -141,7 +148,7 @@ class Grid:
         if cell not in self._resolved:
             changes = self.protocol_changes(cell.protocol) | self.config.overrides
             under = replace(cell, protocol=self.base_protocol(cell.protocol))
-            self._resolved[cell] = registry.resolve(self.hparam_rows, under, changes)
+            self._resolved[cell] = hparam_rows.resolve(self.hparam_rows, under, changes)
         return self._resolved[cell]
 
     @functools.cached_property
@@ -168,9 +175,9 @@ def load(config: Mapping[str, object], folder: Path = ROOT / "config") -> Grid:
     sources = registry.read_sources(
         {name: one.model_dump(exclude_unset=True) for name, one in parsed.sources.items()}, folder
     )
-    rows = registry.read_hparam_rows(folder)
+    rows = hparam_rows.read_hparam_rows(folder)
     problems = grid_checks.check_names(parsed, tasks, sources, rows)
-    problems += registry.check_settings(
+    problems += hparam_rows.check_settings(
         rows, tasks, [name for name in sources if sources[name].role == "model"]
     )
     if problems:
@@ -181,7 +188,7 @@ def load(config: Mapping[str, object], folder: Path = ROOT / "config") -> Grid:
         tasks,
         sources,
         rows,
-        tuple(registry.read_rows("published.csv", folder)),
+        tuple(csv_tables.read_rows("published.csv", folder)),
     )
     problems = grid_checks.check_cells(grid)
     if problems:

@@ -9,8 +9,8 @@ from lora.experiment import registry
 from lora.experiment.cell import BASE_METHODS, METHODS, Cell
 from lora.experiment.config import BaselineConfig, Config, TableConfig
 from lora.experiment.config_errors import check_choice
+from lora.experiment.hparam_rows import HparamRow
 from lora.experiment.hparams import HPARAM_NAMES, PRETRAINED, parse_setting
-from lora.experiment.registry import HparamRow
 from lora.experiment.source import Source
 from lora.experiment.task import Task
 

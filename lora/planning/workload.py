@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora.experiment import registry
+from lora.experiment import csv_tables, registry
 from lora.experiment.cell import MODEL_FAMILIES
 from lora.model import config as model_config
 from lora.paths import ROOT
@@ -68,8 +68,8 @@ class Split:
 @functools.cache
 def _shapes(folder: Path = ROOT / "config") -> dict[str, Shape]:
     return {
-        row["model"]: Shape(*(int(row[key]) for key in registry.FACTS["models.csv"][1:-1]))
-        for row in registry.read_rows("models.csv", folder)
+        row["model"]: Shape(*(int(row[key]) for key in csv_tables.COLUMNS["models.csv"][1:-1]))
+        for row in csv_tables.read_rows("models.csv", folder)
     }
 
 
@@ -81,7 +81,7 @@ def _splits(folder: Path = ROOT / "config") -> dict[tuple[str, str], tuple[Split
             Split(int(row["examples"]), float(row["mean_tokens"]), float(row["attended_tokens"])),
             row["known"] == "measured",
         )
-        for row in registry.read_rows("lengths.csv", folder)
+        for row in csv_tables.read_rows("lengths.csv", folder)
     }
 
 

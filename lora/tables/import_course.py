@@ -18,7 +18,7 @@ import lora
 from lora import files, run_record
 from lora.columns import METRICS_COLUMNS
 from lora.errors import ConfigError, shown
-from lora.experiment import registry
+from lora.experiment import hparam_rows, registry
 from lora.experiment.cell import WEIGHT_TYPES, Cell
 from lora.experiment.hparams import Hparams, parse_setting, run_settings
 from lora.experiment.task import Task
@@ -205,7 +205,7 @@ def _identity(path: Path, task: Task, defaults: Defaults) -> tuple[Cell, int, Hp
         raise _wrong(path, *problems)
     try:
         cell = Cell(MODEL, task.name, "lora", weights, rank, defaults.protocol)
-        hparams = registry.resolve(registry.read_hparam_rows(), cell, {})
+        hparams = hparam_rows.resolve(hparam_rows.read_hparam_rows(), cell, {})
         parsed = parse_setting("alpha", alpha, cell.rank)
     except ConfigError as error:
         raise _wrong(path, *error.problems) from None

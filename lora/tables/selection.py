@@ -66,11 +66,12 @@ def make(grid: Grid, runs_csv: Path) -> tuple[list[Row], Page]:
     every = [_row(cell, grid.tasks[cell.task], runs) for cell, runs in cells.items()]
     rows = [_average(every, {"model": "", "method": "", "protocol": ""})]
     sections = [Section("All cells of all tables", (_line("", "ours", rows[0]),))]
-    for (model, method, protocol), group in group_by(every, "model", "method", "protocol").items():
+    groups = group_by(every, "model", "method", "protocol")
+    for (model, method, protocol), group in groups.items():
         sizes = list(dict.fromkeys(_size(row) for row in group))
         group = sorted(group, key=lambda row: sizes.index(_size(row)))
         lines = [_line(_size(row) if len(sizes) > 1 else "", "ours", row) for row in group]
-        if len(group) > 1:
+        if len(group) > 1 and len(groups) > 1:  # a single group has the mean of all cells
             name = {"model": model, "method": method, "protocol": protocol}
             group.append(_average(group, name))
             lines.append(_line("", "difference", group[-1]))

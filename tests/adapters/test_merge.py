@@ -11,7 +11,7 @@ from helpers.models import VOCABULARY, make_model, make_tokenizer, sentences
 from safetensors.torch import load_file, save_file
 
 from lora import files
-from lora.adapters import merge, peft_folder
+from lora.adapters import merge, peft_folder, peft_names
 from lora.errors import ConfigError
 from lora.model import methods, pretrained
 
@@ -95,7 +95,7 @@ def trained_copy(model_dir, family, method, folder):
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(
         model_dir, num_labels=3, dtype=torch.float64, attn_implementation="eager"
     )
-    heads = {inside: ours for ours, inside in peft_folder.HEADS[family].items()}
+    heads = {inside: ours for ours, inside in peft_names.HEADS[family].items()}
     torch.manual_seed(3)
     tensors = {}
     with torch.no_grad():

@@ -13,7 +13,7 @@ from lora import files
 from lora.adapters import peft_folder, subspace, subspace_tables
 from lora.columns import AMPLIFICATION_COLUMNS, PHI_COLUMNS
 from lora.data import fetch
-from lora.experiment import registry
+from lora.experiment import hparam_rows
 from lora.experiment.cell import Cell
 from lora.experiment.hparams import run_settings
 from lora.model import methods, packed_model, pretrained
@@ -41,7 +41,7 @@ def test_layers_are_the_papers():
 def make_run(folder, model_dir, rank, seed, weights="qv", record=None, settings=None, **hparams):
     """Write the folder of a run whose tensors moved from their start; return its model."""
     cell = Cell("tiny", "sst2", "lora", weights, rank, "course")
-    resolved = registry.resolve(registry.read_hparam_rows(), cell, {"alpha": "3r", **hparams})
+    resolved = hparam_rows.resolve(hparam_rows.read_hparam_rows(), cell, {"alpha": "3r", **hparams})
     model = packed_model.PackedModel(
         pretrained.load_base(model_dir),
         [methods.AdapterSpec(seed, weights, rank, 2, resolved)],

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save
 
-from lora.adapters import peft_folder
+from lora.adapters import peft_folder, peft_names
 from lora.columns import PROVENANCE_COLUMNS, RUNS_COLUMNS
 from lora.data import tokens
 from lora.data.formats import read
@@ -227,7 +227,7 @@ def check_adapter(folder) -> None:
         assert len(tensors) == len(stored)
         for name, value in tensors.items():
             assert (
-                torch.equal(value, stored[peft_folder.peft_name(name, "bert")])
+                torch.equal(value, stored[peft_names.peft_name(name, "bert")])
                 and torch.isfinite(value).all()
             )
         assert tensors["0.q.a"].shape[0] == settings["rank"] and math.isfinite(
@@ -253,7 +253,7 @@ def test_an_adapter_with_other_settings_or_tensors_is_read_or_refused(adapter, g
         spoil(folder, files, peft_folder.CONFIG, json.dumps(tree).encode())
     else:
         tensors = {
-            peft_folder.peft_name(name, "bert"): value for name, value in tensors_of().items()
+            peft_names.peft_name(name, "bert"): value for name, value in tensors_of().items()
         }
         for key in given_data.draw(
             st.lists(st.sampled_from(sorted(tensors)), min_size=1, max_size=2, unique=True)

@@ -8,7 +8,7 @@ from helpers import synthetic
 from helpers.models import ROOT
 
 from lora.errors import ConfigError
-from lora.experiment import grid, registry
+from lora.experiment import csv_tables, grid
 
 CONFIG = synthetic.load().config.as_dict()
 
@@ -108,6 +108,6 @@ def test_all_lines_of_a_foreign_table_are_one_message(tmp_path):
     path = folder / "published.csv"
     path.write_text(path.read_text(encoding="utf-8").replace(",", ";"), encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
-        registry.read_rows("published.csv", folder)
+        csv_tables.read_rows("published.csv", folder)
     assert len(caught.value.problems) > 100 and len(str(caught.value).splitlines()) < 40
     assert re.search(r"and \d+ more$", str(caught.value))

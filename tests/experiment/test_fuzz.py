@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lora.errors import ConfigError
-from lora.experiment import grid, jobs, registry
+from lora.experiment import csv_tables, grid, jobs, registry
 from lora.experiment.cell import Cell
 from lora.experiment.config import read, read_yaml
 from lora.experiment.hparams import HPARAM_FIELDS, HPARAM_NAMES, parse_setting
@@ -116,7 +116,7 @@ def test_the_config_that_is_spoilt_is_whole():
     assert len(grid.load(EVERY_KEY).cells) == 12
 
 
-FILES = {name: (ROOT / "config" / name).read_bytes() for name in registry.FACTS}
+FILES = {name: (ROOT / "config" / name).read_bytes() for name in csv_tables.COLUMNS}
 
 
 @fuzz(200)
@@ -194,4 +194,4 @@ def test_a_facts_file_of_another_system_is_the_same_facts(tmp_path, name):
     shutil.copytree(ROOT / "config", tmp_path / "config")
     content = b"\xef\xbb\xbf" + FILES[name].replace(b"\n", b"\r\n")
     (tmp_path / "config" / name).write_bytes(content)
-    assert registry.read_rows(name, tmp_path / "config") == registry.read_rows(name)
+    assert csv_tables.read_rows(name, tmp_path / "config") == csv_tables.read_rows(name)

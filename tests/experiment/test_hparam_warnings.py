@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lora.data import formats
-from lora.experiment import config, grid, hparam_warnings, registry
+from lora.experiment import config, grid, hparam_rows, hparam_warnings, registry
 from lora.experiment.cell import Cell
 from lora.experiment.hparams import HPARAM_FIELDS, Hparams
 from lora.model import attention
 
 CELL = Cell("roberta-base", "sst2", "lora", "qv", 8, "paper")
-PAPER = registry.resolve(registry.read_hparam_rows(), CELL, {})
+PAPER = hparam_rows.resolve(hparam_rows.read_hparam_rows(), CELL, {})
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "config").glob("*.yaml")))

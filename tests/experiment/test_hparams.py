@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 
 from lora.errors import ConfigError
-from lora.experiment import registry
+from lora.experiment import hparam_rows
 from lora.experiment.cell import Cell
 from lora.experiment.hparams import allowed_values, parse_setting, run_settings
 
 CELL = Cell("roberta-base", "sst2", "lora", "qv", 8, "paper")
-PAPER = registry.resolve(registry.read_hparam_rows(), CELL, {})
+PAPER = hparam_rows.resolve(hparam_rows.read_hparam_rows(), CELL, {})
 
 
 @pytest.mark.parametrize(

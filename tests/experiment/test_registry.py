@@ -16,7 +16,7 @@ from helpers.models import ROOT
 from helpers.workflow import snakemake
 
 from lora.errors import ConfigError
-from lora.experiment import grid, registry
+from lora.experiment import csv_tables, grid, hparam_rows, registry
 from lora.experiment.cell import METHODS, Cell
 from lora.experiment.config import read
 from lora.experiment.hparams import Hparams, parse_setting
@@ -99,12 +99,12 @@ paper roberta-large ft 0 warmup 7432 1256 137 320 1986 28318 122 214
 
 
 @functools.cache
-def rows() -> tuple[registry.HparamRow, ...]:
-    return registry.read_hparam_rows()
+def rows() -> tuple[hparam_rows.HparamRow, ...]:
+    return hparam_rows.read_hparam_rows()
 
 
 def hparams(protocol: str, model: str, task: str, method: str = "lora", rank: int = 8) -> Hparams:
-    return registry.resolve(rows(), Cell(model, task, method, WORDS[method], rank, protocol), {})
+    return hparam_rows.resolve(rows(), Cell(model, task, method, WORDS[method], rank, protocol), {})
 
 
 def typed(text: str) -> dict[tuple, dict[str, tuple[float, ...]]]:
@@ -320,7 +320,7 @@ def shape_of(model: str):
 @pytest.mark.parametrize("model, method, weights, rank, count, label, agree", COUNTS)
 def test_trainable_parameters_beside_the_papers(model, method, weights, rank, count, label, agree):
     cell = Cell(model, "sst2", method, weights, rank, "paper")
-    settings = registry.resolve(rows(), cell, {})
+    settings = hparam_rows.resolve(rows(), cell, {})
     member = methods.AdapterSpec(0, weights, rank, 2, settings, method, cell.first_layer)
     assert methods.trainable_parameters(shape_of(model), member, head=False) == count
     assert methods.trainable_parameters(shape_of(model), member) == count + HEADS[model]
@@ -332,7 +332,7 @@ def test_trainable_parameters_beside_the_papers(model, method, weights, rank, co
     assert (millions[0] if millions else "") == agree
     labels = {
         fact["trainable"]
-        for fact in registry.read_rows("published.csv")
+        for fact in csv_tables.read_rows("published.csv")
         if fact["table"] == "table2"
         and (fact["model"], fact["method"], fact["weights"]) == (model, method, weights)
         and (int(fact["rank"] or 0), fact["task"]) == (rank, "sst2")
@@ -344,15 +344,15 @@ def test_trainable_parameters_beside_the_papers(model, method, weights, rank, co
 @pytest.fixture
 def folder(tmp_path):
     """A copy of config/*.csv to change."""
-    for name in registry.FACTS:
+    for name in csv_tables.COLUMNS:
         shutil.copy(ROOT / "config" / name, tmp_path / name)
     return tmp_path
 
 
 def add_row(folder, **row):
     with open(folder / "hparams.csv", "a", encoding="utf-8", newline="") as handle:
-        blank = dict.fromkeys(registry.FACTS["hparams.csv"], "*") | dict(source="made for a test")
-        csv.DictWriter(handle, registry.FACTS["hparams.csv"], lineterminator="\n").writerow(
+        blank = dict.fromkeys(csv_tables.COLUMNS["hparams.csv"], "*") | dict(source="made for a test")
+        csv.DictWriter(handle, csv_tables.COLUMNS["hparams.csv"], lineterminator="\n").writerow(
             blank | row
         )
 
@@ -518,21 +518,21 @@ def test_the_most_specific_row_wins_and_a_tie_is_an_error():
     cell = Cell("m", "t", "lora", "q", 1, "p")
 
     def row(value, method="*", model="*", task="*"):
-        return registry.HparamRow("p", method, model, task, "*", "epochs", value, "")
+        return hparam_rows.HparamRow("p", method, model, task, "*", "epochs", value, "")
 
     others = hparams("demo", "minilm", "sst2").as_dict()
     del others["epochs"]
     assert (
-        registry.resolve([row("3"), row("5", task="t"), row("9", task="u")], cell, others).epochs
+        hparam_rows.resolve([row("3"), row("5", task="t"), row("9", task="u")], cell, others).epochs
         == 5
     )
     with pytest.raises(ConfigError, match="equally specific rows say 5, 6"):
-        registry.resolve([row("5", task="t"), row("6", model="m")], cell, others)
+        hparam_rows.resolve([row("5", task="t"), row("6", model="m")], cell, others)
 
 
 def test_paper_protocol_is_table_9():
     """Spot checks against Table 9 of the paper: RoBERTa-base CoLA and large RTE."""
-    cola = registry.resolve(rows(), Cell("roberta-base", "cola", "lora", "qv", 8, "paper"), {})
+    cola = hparam_rows.resolve(rows(), Cell("roberta-base", "cola", "lora", "qv", 8, "paper"), {})
     assert (
         cola.examples_per_step,
         cola.epochs,
@@ -540,7 +540,7 @@ def test_paper_protocol_is_table_9():
         cola.alpha,
         cola.max_tokens,
     ) == (32, 80, 4e-4, 8, 512)
-    rte = registry.resolve(rows(), Cell("roberta-large", "rte", "lora", "qv", 8, "paper"), {})
+    rte = hparam_rows.resolve(rows(), Cell("roberta-large", "rte", "lora", "qv", 8, "paper"), {})
     assert (rte.examples_per_step, rte.epochs, rte.learning_rate, rte.alpha, rte.max_tokens) == (
         8,
         20,
@@ -551,15 +551,15 @@ def test_paper_protocol_is_table_9():
 
 
 def test_every_fact_has_a_source():
-    for name in registry.FACTS:
-        for row in registry.read_rows(name):
+    for name in csv_tables.COLUMNS:
+        for row in csv_tables.read_rows(name):
             assert row["source"], (name, row)
 
 
 def test_a_broken_fact_table_names_its_lines(tmp_path):
-    (tmp_path / "tasks.csv").write_text(",".join(registry.FACTS["tasks.csv"]) + "\nsst2,SST-2\n")
+    (tmp_path / "tasks.csv").write_text(",".join(csv_tables.COLUMNS["tasks.csv"]) + "\nsst2,SST-2\n")
     with pytest.raises(ConfigError, match="line 2 has 2 cells; expected 10"):
-        registry.read_rows("tasks.csv", tmp_path)
+        csv_tables.read_rows("tasks.csv", tmp_path)
     (tmp_path / "sources.csv").write_text("name,kind\n")
     with pytest.raises(ConfigError, match="the header is 'name,kind'"):
-        registry.read_rows("sources.csv", tmp_path)
+        csv_tables.read_rows("sources.csv", tmp_path)

@@ -27,7 +27,7 @@ from helpers.training import OVERRIDES, make_tokens
 
 from lora import files
 from lora.data import fetch
-from lora.experiment import jobs, registry
+from lora.experiment import hparam_rows, jobs
 from lora.experiment.cell import Cell
 from lora.experiment.source import Source
 
@@ -162,7 +162,7 @@ class Bench:
             cell = cell_of(method, weights, rank)
             given = OVERRIDES | dict(epochs=epochs) | ((changed or {}) if not listed else {})
             like = dataclasses.replace(cell, method="lora", weights="q", rank=max(1, rank))
-            hparams = registry.resolve(registry.read_hparam_rows(), like, given)
+            hparams = hparam_rows.resolve(hparam_rows.read_hparam_rows(), like, given)
             listed.append(jobs.cell_entry(cell, hparams, str(tokens_dir or self.tokens_dir)))
         return jobs.to_json(listed)
 

@@ -6,7 +6,7 @@ import torch
 import transformers
 
 from lora.adapters import peft_folder
-from lora.experiment import registry
+from lora.experiment import hparam_rows
 from lora.experiment.cell import Cell
 from lora.model import methods, packed_model, pretrained
 
@@ -14,8 +14,8 @@ MODULES = dict(q="query", k="key", v="value", o="attention.output.dense")
 
 
 def member(seed=0, weights="qv", rank=4, num_labels=3, **changes) -> methods.AdapterSpec:
-    rows = registry.read_hparam_rows()
-    hparams = registry.resolve(
+    rows = hparam_rows.read_hparam_rows()
+    hparams = hparam_rows.resolve(
         rows, Cell("m", "sst2", "lora", weights, rank, "course"), {"alpha": 6, **changes}
     )
     return methods.AdapterSpec(seed, weights, rank, num_labels, hparams)

@@ -1,7 +1,7 @@
 """Shared by tests."""
 
 from helpers.training import OVERRIDES
-from lora.experiment import registry
+from lora.experiment import hparam_rows
 from lora.experiment.cell import Cell
 
 WEIGHTS = dict(
@@ -16,4 +16,4 @@ WEIGHTS = dict(
 
 def hparams_of(**changes):
     cell = Cell("m", "sst2", "lora", "qv", 4, "course")
-    return registry.resolve(registry.read_hparam_rows(), cell, OVERRIDES | changes)
+    return hparam_rows.resolve(hparam_rows.read_hparam_rows(), cell, OVERRIDES | changes)

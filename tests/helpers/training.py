@@ -11,7 +11,7 @@ from helpers.models import sentences
 from lora import files
 from lora.data import tokens
 from lora.data.tokens import TokenFacts
-from lora.experiment import registry
+from lora.experiment import hparam_rows
 from lora.experiment.cell import Cell
 from lora.experiment.hparams import Hparams
 from lora.experiment.run_spec import JobOptions, RunSpec
@@ -65,8 +65,8 @@ def make_spec(
 ) -> RunSpec:
     """Return a run whose outputs go to a folder below `folder`; `train` sets its tokens."""
     cell = Cell("tiny", "toy", method, weights, rank, "course")
-    hparams = registry.resolve(
-        registry.read_hparam_rows(),
+    hparams = hparam_rows.resolve(
+        hparam_rows.read_hparam_rows(),
         dataclasses.replace(cell, method="lora", weights="q", rank=max(1, rank)),
         OVERRIDES | changes,
     )
@@ -107,6 +107,6 @@ def adapter_of(spec: RunSpec) -> bytes:
 
 def course_hparams() -> Hparams:
     """Return the hyperparameters of protocol `course`."""
-    return registry.resolve(
-        registry.read_hparam_rows(), Cell("m", "sst2", "lora", "qv", 4, "course"), {}
+    return hparam_rows.resolve(
+        hparam_rows.read_hparam_rows(), Cell("m", "sst2", "lora", "qv", 4, "course"), {}
     )

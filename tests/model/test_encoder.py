@@ -5,7 +5,7 @@ import torch
 from helpers.encoders import member, packed, padded, peft_twin
 from helpers.models import sentences
 
-from lora.adapters import peft_folder
+from lora.adapters import peft_names
 from lora.model import collate, encoder
 
 
@@ -37,7 +37,7 @@ def test_gradients_match_peft(model_dir, family, tmp_path):
     gradients = model.gradients_of(0)
     assert gradients.keys() == model.parameters_of(0).keys()
     for name, gradient in gradients.items():
-        twin = peft_folder.peft_name(name, family)
+        twin = peft_names.peft_name(name, family)
         if twin not in wanted:  # peft wraps a module to save one level deeper
             twin = next(key for key in wanted if key.replace(".modules_to_save", "") == twin)
         assert (gradient - wanted[twin].grad).abs().max() < 1e-11, name

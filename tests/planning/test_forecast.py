@@ -14,7 +14,7 @@ from helpers.models import ROOT
 from helpers.synthetic import load, table
 
 from lora.errors import ConfigError
-from lora.experiment import registry
+from lora.experiment import csv_tables, registry
 from lora.model import memory
 from lora.planning import forecast, workload
 from lora.training import checkpoint_schedule
@@ -187,7 +187,7 @@ def test_every_task_and_model_has_its_rows_and_every_gpu_is_marked_as_an_estimat
         )
         assert set(memory.TRAIN_TOKENS) >= {device.kind}
     for name in ("models.csv", "lengths.csv", "devices.csv"):
-        assert all(len(row["source"]) > 10 for row in registry.read_rows(name))
+        assert all(len(row["source"]) > 10 for row in csv_tables.read_rows(name))
 
 
 @pytest.mark.parametrize(
@@ -233,5 +233,5 @@ def test_a_wrong_fact_is_told_with_its_file_and_line(tmp_path, name, old, new, s
     assert old in text
     (tmp_path / name).write_text(text.replace(old, new, 1))
     with pytest.raises(ConfigError, match=name) as caught:
-        registry.read_rows(name, tmp_path)
+        csv_tables.read_rows(name, tmp_path)
     assert said in str(caught.value)

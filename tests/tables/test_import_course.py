@@ -11,7 +11,7 @@ from helpers.synthetic import load, table
 from lora import files, paths
 from lora.columns import METRICS_COLUMNS, PROVENANCE_COLUMNS
 from lora.errors import ConfigError
-from lora.experiment import registry
+from lora.experiment import csv_tables, hparam_rows, registry
 from lora.experiment.cell import Cell
 from lora.run_record import RunRecord
 from lora.tables import collect, import_course, provenance
@@ -79,7 +79,7 @@ def results(tmp_path):
 @pytest.fixture
 def as_run(monkeypatch):
     """A protocol of what the course ran: the one it reports, but for RAN."""
-    read_facts = registry.read_rows
+    read_facts = csv_tables.read_rows
     reported = [
         row | dict(protocol="as-run")
         for row in read_facts("hparams.csv")
@@ -164,7 +164,7 @@ def test_parameters_are_those_of_the_model(weights, rank):
         base = transformers.RobertaModel(config, add_pooling_layer=False)
     assert sum(value.numel() for value in base.parameters()) == import_course.FROZEN
     cell = Cell(import_course.MODEL, "mrpc", "lora", weights, rank, "course")
-    hparams = registry.resolve(registry.read_hparam_rows(), cell, {})
+    hparams = hparam_rows.resolve(hparam_rows.read_hparam_rows(), cell, {})
     rows = [dict.fromkeys(METRICS_COLUMNS, 0.5) | dict(epoch=1)]
     folder = paths.ROOT
     run = import_course.ImportedRun(folder / "mrpc/x" / import_course.FILE, cell, 42, hparams, rows)

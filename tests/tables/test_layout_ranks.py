@@ -4,7 +4,7 @@ import pytest
 from helpers.synthetic import epochs, load, make_runs, make_table, paper_grid, table, write_run
 
 from lora.columns import TABLE_COLUMNS
-from lora.experiment import registry
+from lora.experiment import csv_tables
 
 LETTERS = ("q", "k", "v", "o", "qk", "qv", "qkvo")
 
@@ -97,7 +97,7 @@ def test_gpt3_is_a_reference_whose_shape_alone_is_compared(budget):
     assert all(value["difference"] != value["difference"] for value in budget.published)
     printed = [
         row
-        for row in registry.read_rows("published.csv")
+        for row in csv_tables.read_rows("published.csv")
         if (row["table"], row["task"]) == ("table5", "mnli")
     ]
     assert len(budget.published) == len(printed) == 7

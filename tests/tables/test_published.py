@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 from helpers.synthetic import epochs, load, make_runs, make_table, paper_grid, table, write_run
 
-from lora.experiment import registry
+from lora.experiment import csv_tables
 from lora.tables.labels import GLUE, OTHER_SETS
 
-PUBLISHED = registry.read_rows("published.csv")
+PUBLISHED = csv_tables.read_rows("published.csv")
 
 
 def published_row(**wanted) -> dict:

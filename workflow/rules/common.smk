@@ -7,6 +7,7 @@ from lora.experiment import compared_runs, jobs, verify
 from snakemake.logging import logger
 
 RUN = paths.RUN_PATTERN
+TOKENS = paths.tokens_dir("<results>", "{model}", "{task}", "{max_tokens}")
 # parts of the path of a run's file below the folder of all runs
 DEPTH = len(Path(RUN).parts) + 1
 PACKING = GRID.packing
@@ -26,7 +27,11 @@ wildcard_constraints:
 
 def per_run(name):
     """Return the pattern of a file of every run of a job: packed axes expanded, wildcards for others."""
-    return expand(f"<results>/runs/{RUN}/{name}", allow_missing=True, **PACKING.packed)
+    return expand(
+        f"{paths.runs_dir('<results>')}/{RUN}/{name}",
+        allow_missing=True,
+        **PACKING.packed,
+    )
 
 
 def per_job(name):
@@ -35,7 +40,7 @@ def per_job(name):
     kept = [
         part for part in Path(RUN).parts if not any(axis in part for axis in packed)
     ]
-    return str(Path("<results>/logs/train", *kept, name))
+    return str(Path("<logs>/train", *kept, name))
 
 
 def cells_of(wildcards):

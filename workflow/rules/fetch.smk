@@ -1,9 +1,9 @@
 # Download sources on the machine that runs Snakemake. Compute nodes need no network.
 rule fetch:
     output:
-        local("<results>/sources/{source}/fetched.json"),
+        local(paths.manifest("<results>", "{source}")),
     log:
-        "<results>/logs/fetch/{source}.log",
+        "<logs>/fetch/{source}.log",
     localrule: True
     conda:
         "../../envs/train.yaml"

@@ -2,20 +2,20 @@
 rule figure:
     input:
         expand(
-            "<results>/tables/{table}{kind}.csv",
+            "<tables>/{table}{kind}.csv",
             table=GRID.tables,
             kind=["", "_published", "_best", "_curves"],
         ),
     output:
         report(
-            "<results>/figures/{figure}.svg",
+            "<figures>/{figure}.svg",
             caption="../report/figure.rst",
             category="Figures",
             labels={"figure": "{figure}"},
         ),
-        "<results>/figures/{figure}.png",
+        "<figures>/{figure}.png",
     log:
-        "<results>/logs/figures/{figure}.log",
+        "<logs>/figures/{figure}.log",
     localrule: True
     conda:
         "../../envs/tables.yaml"
@@ -28,5 +28,5 @@ rule figure:
 
 rule figures:
     input:
-        expand("<results>/figures/{figure}.svg", figure=figure_names()),
+        expand("<figures>/{figure}.svg", figure=figure_names()),
     localrule: True

@@ -1,7 +1,7 @@
 # Estimate run time, memory and disk of the grid. The rule has no output, so it always runs.
 rule plan:
     log:
-        "<results>/logs/plan/plan.log",
+        "<logs>/plan/plan.log",
     localrule: True
     conda:
         "../../envs/tables.yaml"

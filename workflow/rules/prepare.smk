@@ -1,13 +1,13 @@
 # Tokenize the text, once for each model, task and length.
 rule prepare:
     input:
-        model=local("<results>/sources/{model}/fetched.json"),
+        model=local(paths.manifest("<results>", "{model}")),
         data=dataset_of,
     output:
-        local("<results>/tokens/{model}/{task}/t{max_tokens}/tokens.json"),
-        local("<results>/tokens/{model}/{task}/t{max_tokens}/tokens.safetensors"),
+        local(f"{TOKENS}/tokens.json"),
+        local(f"{TOKENS}/tokens.safetensors"),
     log:
-        "<results>/logs/prepare/{model}/{task}/t{max_tokens}.log",
+        "<logs>/prepare/{model}/{task}/t{max_tokens}.log",
     conda:
         "../../envs/train.yaml"
     resources:

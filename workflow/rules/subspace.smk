@@ -4,15 +4,15 @@ rule subspace:
         runs=subspace_files,
         model=ancient(subspace_model),
     output:
-        phi="<results>/subspace/phi.csv",
+        phi="<subspace>/phi.csv",
         amplification=report(
-            "<results>/subspace/amplification.csv",
+            "<subspace>/amplification.csv",
             caption="../report/subspace.rst",
             category="Subspaces",
             labels={"what": "amplification (Table 7)"},
         ),
     log:
-        "<results>/logs/subspace/subspace.log",
+        "<logs>/subspace/subspace.log",
     localrule: True
     conda:
         "../../envs/train.yaml"
@@ -28,17 +28,17 @@ rule subspace:
 
 rule heatmap:
     input:
-        "<results>/subspace/phi.csv",
+        "<subspace>/phi.csv",
     output:
         report(
-            "<results>/subspace/{heatmap}.svg",
+            "<subspace>/{heatmap}.svg",
             caption="../report/subspace.rst",
             category="Subspaces",
             labels={"what": "{heatmap}"},
         ),
-        "<results>/subspace/{heatmap}.png",
+        "<subspace>/{heatmap}.png",
     log:
-        "<results>/logs/subspace/{heatmap}.log",
+        "<logs>/subspace/{heatmap}.log",
     wildcard_constraints:
         heatmap="figure[3467]",
     localrule: True
@@ -52,5 +52,5 @@ rule heatmap:
 
 rule subspaces:
     input:
-        expand("<results>/subspace/{name}", name=subspace_outputs()),
+        expand("<subspace>/{name}", name=subspace_outputs()),
     localrule: True

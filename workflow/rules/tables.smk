@@ -3,9 +3,9 @@ rule collect:
     input:
         grid_runs,
     output:
-        "<results>/tables/runs.csv",
+        "<tables>/runs.csv",
     log:
-        "<results>/logs/tables/collect.log",
+        "<logs>/tables/collect.log",
     localrule: True
     conda:
         "../../envs/tables.yaml"
@@ -18,22 +18,22 @@ rule collect:
 
 rule table:
     input:
-        "<results>/tables/runs.csv",
+        "<tables>/runs.csv",
     output:
         report(
-            "<results>/tables/{table}.html",
+            "<tables>/{table}.html",
             caption="../report/table.rst",
             category="Tables",
             labels={"table": "{table}", "what": "page"},
         ),
         report(
-            "<results>/tables/{table}.csv",
+            "<tables>/{table}.csv",
             caption="../report/table.rst",
             category="Tables",
-            labels={"table": "{table}", "what": "every figure (CSV)"},
+            labels={"table": "{table}", "what": "every value (CSV)"},
         ),
         multiext(
-            "<results>/tables/{table}",
+            "<tables>/{table}",
             ".md",
             ".tex",
             "_published.csv",
@@ -41,7 +41,7 @@ rule table:
             "_curves.csv",
         ),
     log:
-        "<results>/logs/tables/{table}.log",
+        "<logs>/tables/{table}.log",
     wildcard_constraints:
         table="table[0-9]+",
     localrule: True
@@ -57,23 +57,23 @@ rule table:
 
 rule selection:
     input:
-        "<results>/tables/runs.csv",
+        "<tables>/runs.csv",
     output:
         report(
-            "<results>/tables/selection.html",
+            "<tables>/selection.html",
             caption="../report/selection.rst",
             category="Tables",
             labels={"table": "selection", "what": "page"},
         ),
         report(
-            "<results>/tables/selection.csv",
+            "<tables>/selection.csv",
             caption="../report/selection.rst",
             category="Tables",
-            labels={"table": "selection", "what": "every figure (CSV)"},
+            labels={"table": "selection", "what": "every value (CSV)"},
         ),
-        multiext("<results>/tables/selection", ".md", ".tex"),
+        multiext("<tables>/selection", ".md", ".tex"),
     log:
-        "<results>/logs/tables/selection.log",
+        "<logs>/tables/selection.log",
     localrule: True
     conda:
         "../../envs/tables.yaml"
@@ -90,14 +90,14 @@ rule provenance:
         grid_runs,
     output:
         report(
-            "<results>/tables/provenance.html",
+            "<tables>/provenance.html",
             caption="../report/provenance.rst",
             category="Provenance",
             labels={"table": "provenance", "what": "page"},
         ),
-        "<results>/tables/provenance.csv",
+        "<tables>/provenance.csv",
     log:
-        "<results>/logs/tables/provenance.log",
+        "<logs>/tables/provenance.log",
     localrule: True
     conda:
         "../../envs/tables.yaml"
@@ -112,7 +112,7 @@ rule provenance:
 
 rule tables:
     input:
-        expand("<results>/tables/{table}.html", table=GRID.tables),
-        "<results>/tables/selection.html",
-        "<results>/tables/provenance.html",
+        expand("<tables>/{table}.html", table=GRID.tables),
+        "<tables>/selection.html",
+        "<tables>/provenance.html",
     localrule: True
