@@ -17,6 +17,7 @@ from lora import files, paths, run_record
 from lora.errors import shown
 from lora.experiment.cell import BASE_METHODS, Cell
 from lora.experiment.grid import Grid
+from lora.experiment.source import Source
 from lora.run_record import RunRecord
 
 ADAPTER = "adapter/adapter_model.safetensors"  # a key of `files` in run.json
@@ -131,7 +132,7 @@ def up_to_date(
     start = grid.start_of(cell)
     if start and not up_to_date(grid, start, grid.seeds, runs_dir, tokens_json):
         return False
-    if not _prepared_as_in_config(grid, cell, Path(tokens_json(cell))):
+    if not prepared_as_in_config(grid, cell, tokens_json(cell)):
         return False
     starts = _records(Path(runs_dir) / start.path, grid.seeds) if start else []
     start_hashes = [record and record.files.get(ADAPTER) for record in starts]
@@ -160,8 +161,20 @@ def _as_in_config(record: RunRecord, grid: Grid, cell: Cell, seed: int) -> bool:
     return record.get("best.metric") in (None, grid.tasks[cell.task].metric)
 
 
-def _prepared_as_in_config(grid: Grid, cell: Cell, path: Path) -> bool:
+def fetched_as_in_config(source: Source, manifest: Path | str) -> bool:
+    """Return whether a source's manifest, if there is one, names the config's content."""
+    path = Path(manifest)
+    try:
+        return not path.is_file() or (
+            files.read_object(path, "").get("identity") == source.identity
+        )
+    except ValueError:
+        return False
+
+
+def prepared_as_in_config(grid: Grid, cell: Cell, tokens_json: Path | str) -> bool:
     """Return whether a tokens.json, if there is one, describes the config's data and task."""
+    path = Path(tokens_json)
     try:
         tokens = files.read_object(path, "") if path.is_file() else {}
     except ValueError:

@@ -14,7 +14,7 @@ from pathlib import Path
 from lora import files, paths, run_record
 from lora.columns import METRICS_COLUMNS, RUNS_COLUMNS, STATUSES
 from lora.errors import ConfigError
-from lora.experiment import verify
+from lora.experiment import table_inputs, verify
 from lora.experiment.cell import BASE_METHODS, Cell
 from lora.experiment.grid import Grid
 from lora.files import Row
@@ -36,18 +36,20 @@ ROUNDING = 1e-9  # a metric may exceed its range by this
 
 
 def collect(grid: Grid, runs_dir: Path, output: Path) -> None:
-    """Write runs.csv: one row per epoch of every run of the grid, in the grid's order.
+    """Write runs.csv, one row per epoch of every run of the grid, and what it was made of.
 
     Args:
         grid: The requested runs.
         runs_dir: Folder of all runs.
-        output: The file to write, with the columns RUNS_COLUMNS.
+        output: The file to write, with the columns RUNS_COLUMNS, in the grid's order. The checksum
+            of its inputs is written to inputs.json in the same folder.
 
     Raises:
         ConfigError: If a run has other settings or another results_version than the grid, a
             metrics.csv does not have the expected epochs, or runs of one cell were trained on
             different data, models or versions. The message names every such run.
     """
+    made_of = table_inputs.checksum(grid, runs_dir)  # before reading: a later change shows
     rows: list[Row] = []
     problems: list[str] = []
     trained: list[tuple[Cell, int, RunRecord]] = []
@@ -76,6 +78,7 @@ def collect(grid: Grid, runs_dir: Path, output: Path) -> None:
             mixed,
         )
     files.write_csv(output, RUNS_COLUMNS, rows)
+    table_inputs.write(output.parent, made_of)
 
 
 def runs_of(grid: Grid, runs_dir: Path) -> Iterator[tuple[Cell, int, Path]]:

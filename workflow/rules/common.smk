@@ -1,9 +1,10 @@
 # Functions of the rules: from wildcards to runs, files and arguments.
+import functools
 import json
 from pathlib import Path
 
 from lora import RESULTS_VERSION, paths
-from lora.experiment import compared_runs, jobs, verify
+from lora.experiment import compared_runs, jobs, table_inputs, verify
 from snakemake.logging import logger
 
 RUN = paths.RUN_PATTERN
@@ -11,6 +12,11 @@ TOKENS = paths.tokens_dir("<results>", "{model}", "{task}", "{max_tokens}")
 # parts of the path of a run's file below the folder of all runs
 DEPTH = len(Path(RUN).parts) + 1
 PACKING = GRID.packing
+
+TABLES = paths.tables_dir(config["results"])
+TABLES_ARE_OLD = workflow.is_main_process and table_inputs.read(
+    TABLES
+) != table_inputs.checksum(GRID, paths.runs_dir(config["results"]))
 
 
 wildcard_constraints:
@@ -64,20 +70,43 @@ def tokens_json(cell):
     return f"{tokens_folder(cell)}/tokens.json"
 
 
+@functools.cache
+def is_up_to_date(cell, seeds):
+    """Return whether these runs of a cell exist and match the config."""
+    runs = paths.runs_dir(config["results"])
+    return verify.up_to_date(GRID, cell, seeds, runs, tokens_json)
+
+
 def unless_up_to_date(wildcards, files):
     """Return inputs of a training job, as ancient() if all its runs exist and match the config.
 
-    Timestamps then never train a finished run again. Inputs of other jobs must not be ancient:
-    Snakemake 9 skips a job whose parameters changed while an ancient input is made again. Runs in
-    remote storage cannot be read here. They count as up to date, and the tables refuse them if they
-    do not match the config.
+    Timestamps then never train a finished run again. Runs that exist but do not match are made
+    again. Runs in remote storage cannot be read here. They count as up to date, and the tables
+    refuse them if they do not match the config.
     """
-    seeds, runs = seeds_of(wildcards), paths.runs_dir(config["results"])
-    up_to_date = workflow.storage_settings.default_storage_provider is not None or all(
-        verify.up_to_date(GRID, cell, seeds, runs, tokens_json)
-        for cell in cells_of(wildcards)
-    )
-    return [ancient(name) for name in files] if up_to_date else files
+    decide_by_checksums()
+    cells, seeds = cells_of(wildcards), tuple(seeds_of(wildcards))
+    if REMOTE or all(is_up_to_date(cell, seeds) for cell in cells):
+        return [ancient(name) for name in files]
+    for cell in cells:
+        make_again_unless_prepared(cell)
+        for seed in seeds:
+            run = paths.run_dir(paths.runs_dir(config["results"]), cell.path, seed)
+            metrics = f"{run}/{paths.METRICS}"
+            if Path(metrics).is_file() and not is_up_to_date(cell, (seed,)):
+                make_again(metrics)
+    return files
+
+
+def make_again_unless_prepared(cell):
+    """Fetch a cell's sources and prepare its tokens again if they are not those of the config."""
+    dataset = GRID.tasks[cell.task].dataset
+    for name in (cell.model, dataset):
+        path = paths.manifest(config["results"], name)
+        if not verify.fetched_as_in_config(GRID.sources[name], path):
+            make_again(path)
+    if not verify.prepared_as_in_config(GRID, cell, tokens_json(cell)):
+        make_again(tokens_json(cell))
 
 
 def model_of(wildcards):
@@ -152,7 +181,13 @@ def task_facts(wildcards):
 
 
 def grid_runs(wildcards):
-    """Return every per-run file of the grid; with `mode: partial` only those that exist."""
+    """Return every per-run file of the grid; with `mode: partial` only those that exist.
+
+    The tables are made again if they were made of other runs, another config or other facts.
+    """
+    decide_by_checksums()
+    if not REMOTE and TABLES_ARE_OLD:
+        make_again(f"{TABLES}/runs.csv", f"{TABLES}/provenance.csv")
     files = [
         f"{paths.run_dir(paths.runs_dir(config['results']), cell.path, seed)}/{name}"
         for cell in GRID.cells
@@ -202,10 +237,17 @@ def subspace_folders():
     ]
 
 
-def subspace_files(wildcards):
+def compared_files():
     """Return the files of the compared runs."""
     names = (paths.RUN_JSON, paths.ADAPTER_CONFIG, paths.ADAPTER)
     return [f"{folder}/{name}" for folder in subspace_folders() for name in names]
+
+
+def subspace_files(wildcards):
+    """Return the files of the compared runs; compare them again if the tables are old."""
+    if not REMOTE and TABLES_ARE_OLD:
+        make_again(f"{paths.subspace_dir(config['results'])}/phi.csv")
+    return compared_files()
 
 
 def as_read(folder, files):
@@ -239,7 +281,7 @@ def subspace_outputs():
     """Return what the comparison writes; nothing if the runs were copied without their adapters."""
     if config["subspace"] is None:
         return []
-    files = [*subspace_files(None), subspace_model(None)]
+    files = [*compared_files(), subspace_model(None)]
     absent = [name for name in files if not Path(name).exists()]
     if config["mode"] != "train" and absent:
         logger.warning(f"No subspace figures: {absent[0]} does not exist.")

@@ -1,4 +1,5 @@
 # Settings inside Snakemake, each with its reason, and the checked grid.
+import functools
 import shlex
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from lora.experiment import grid as lora_grid, hparam_warnings
 from lora.experiment.config import read_yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
-from snakemake.settings.types import DeploymentMethod
+from snakemake.settings.types import DeploymentMethod, RerunTrigger
 
 
 container: config["container"]  # for every rule, with --sdm apptainer
@@ -58,3 +59,27 @@ for sentence in hparam_warnings.warnings_of_cells(
     {cell: GRID.hparams(cell) for cell in GRID.cells}
 ):
     logger.warning(sentence)
+
+
+# With a storage provider the results are not here, and Snakemake decides by its own records.
+REMOTE = workflow.storage_settings.default_storage_provider is not None
+IMPORTED = workflow.modifier.parent_modifier is not None  # by another workflow
+
+
+@functools.cache
+def decide_by_checksums():
+    """Make Snakemake run only jobs whose outputs are missing, older than an input, or not current.
+
+    Snakemake would also run a job when a setting, a command or an environment changed, although no
+    number depends on it, and it deletes the old outputs first. Here checksums decide (make_again).
+    A user's --rerun-triggers is kept, and so are those of a workflow that imports this one.
+    """
+    settings = workflow.dag_settings  # not there while rules are read
+    if not (IMPORTED or REMOTE) and settings.rerun_triggers == RerunTrigger.all():
+        settings.rerun_triggers = frozenset({RerunTrigger.MTIME})
+
+
+def make_again(*names):
+    """Run the jobs that make these files, if they are in the plan, although the files exist."""
+    if workflow.is_main_process:
+        workflow.dag.forcefiles.update(names)

@@ -3,7 +3,8 @@ rule collect:
     input:
         grid_runs,
     output:
-        "<tables>/runs.csv",
+        runs="<tables>/runs.csv",
+        inputs=f"<tables>/{table_inputs.NAME}",
     log:
         "<logs>/tables/collect.log",
     localrule: True
@@ -13,7 +14,7 @@ rule collect:
         config=config_text,
         runs=runs_folder,
     shell:
-        "python -m lora collect --config {params.config:q} --runs-dir {params.runs:q} --output {output:q} --log {log:q}"
+        "python -m lora collect --config {params.config:q} --runs-dir {params.runs:q} --output {output.runs:q} --log {log:q}"
 
 
 rule table:

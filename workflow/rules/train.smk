@@ -20,7 +20,12 @@ rule train:
         gpu=0 if config["device"] == "cpu" else 1,
         mem_mb=mem_mb_of,
         runtime=runtime_of,
-        threads_asked=config["threads"],  # no param: another number must not train again
+        # Settings that decide no number are resources: another value must not train a run again.
+        threads_asked=config["threads"],
+        device=config["device"],
+        micro_batch=config["micro_batch"],
+        precision=config["precision"],
+        checkpoint_every_s=config["checkpoint_every_s"],
     params:
         cells=cells_text,
         seeds=seeds_of,
@@ -29,12 +34,9 @@ rule train:
         model=subpath(input.model, parent=True),
         runs=subpath(output[0], ancestor=DEPTH),
         state=paths.state_dir(config["results"]),
-        device=config["device"],
-        micro_batch=config["micro_batch"],
-        precision=config["precision"],
-        every=config["checkpoint_every_s"],
     shell:
         "python -m lora train --cells {params.cells:q} --seeds {params.seeds}"
         " --model-dir {params.model:q} --output-dir {params.runs:q} --state-dir {params.state:q}"
-        " --device {params.device} --micro-batch {params.micro_batch} --precision {params.precision}"
-        " --checkpoint-every-s {params.every} --threads-asked {resources.threads_asked} --log {log:q}"
+        " --device {resources.device} --micro-batch {resources.micro_batch}"
+        " --precision {resources.precision} --checkpoint-every-s {resources.checkpoint_every_s}"
+        " --threads-asked {resources.threads_asked} --log {log:q}"
