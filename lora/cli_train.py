@@ -6,6 +6,7 @@ one cell; what they leave out is looked up, fetched and prepared. Both end in on
 """
 
 import logging
+import math
 import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
@@ -131,6 +132,13 @@ def _add_job_arguments(
         help="seconds between checkpoints within an epoch (default %(default)s)",
     )
     parser.add_argument(
+        "--max-runtime",
+        type=int,
+        default=0,
+        metavar="MINUTES",
+        help="save and stop before this time is over; the same command continues (default: never)",
+    )
+    parser.add_argument(
         "--threads-asked",
         type=int,
         metavar="THREADS",
@@ -166,6 +174,8 @@ def resolve(arguments: Namespace) -> tuple[list[RunSpec], JobOptions]:
         raise ValueError(
             f"--checkpoint-every-s is {arguments.checkpoint_every_s}; allowed: a number above 0"
         )
+    if arguments.max_runtime < 0:
+        raise ValueError(f"--max-runtime is {arguments.max_runtime}; allowed: at least 0 minutes")
     if arguments.cells is None:
         specs, model_dir = _runs_of_one_cell(arguments)
     else:
@@ -177,6 +187,7 @@ def resolve(arguments: Namespace) -> tuple[list[RunSpec], JobOptions]:
         micro_batch=arguments.micro_batch,
         precision=arguments.precision,
         checkpoint_every_s=arguments.checkpoint_every_s,
+        limit_s=60 * arguments.max_runtime or math.inf,
     )
     return specs, options
 

@@ -48,7 +48,7 @@ class HubError(RuntimeError):
 
 
 class Interrupted(Exception):
-    """Training was stopped by a signal, after its state was saved.
+    """Training was stopped by a signal or at its time limit, after its state was saved.
 
     Attributes:
         number: The signal's number.
@@ -56,7 +56,10 @@ class Interrupted(Exception):
 
     def __init__(self, number: int):
         self.number = number
+        what = signal.Signals(number).name
+        if number == signal.SIGALRM:  # the timer of `lora.training.signals`
+            what = "its time limit"
         super().__init__(
-            f"stopped by {signal.Signals(number).name}; everything trained so far is saved: run "
+            f"stopped by {what}; everything trained so far is saved: run "
             "the same command again to continue"
         )

@@ -185,6 +185,10 @@ class Config(Section):
     checkpoint_every_s: float = Field(
         gt=0, description="Seconds between checkpoints, besides those at the end of each epoch."
     )
+    max_runtime: Annotated[int, Field(ge=1)] | None = Field(
+        description="Minutes that a training job may take, or null. A job that needs more saves "
+        "before the limit and continues in its next attempt."
+    )
     plan_device: str = Field(
         description="Device of config/devices.csv for time and memory estimates; auto is the CPU "
         "if `device` is cpu, otherwise the slowest GPU."

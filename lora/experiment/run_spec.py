@@ -67,6 +67,7 @@ class JobOptions:
         precision: `auto`, `bf16` or `fp32`: of the frozen base. `auto` picks what is faster, and
             also accepts finished runs of the other precision.
         checkpoint_every_s: Seconds between checkpoints within an epoch.
+        limit_s: Time limit of the job in seconds: it saves and stops before.
     """
 
     model_dir: Path
@@ -75,3 +76,4 @@ class JobOptions:
     micro_batch: int = 0
     precision: str = "auto"
     checkpoint_every_s: float = math.inf
+    limit_s: float = math.inf

@@ -8,6 +8,7 @@ local run. Forecasts are cached, because Snakemake requests each several times.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ SAVED_SHARE = 0.02  # of a job's time, at ends of epochs: keeper.SHARE
 # than float32 and nodes are shared; a job that is stopped all the same goes on from its state.
 HEADROOM = {"memory": 1.4, "time": 3.0}
 JOBSTEP_BYTES = 500 * 2**20  # Snakemake's own processes inside a cluster job
+DOUBLINGS = 2  # attempts that each request twice the memory and time of the one before
 FLOOR_MB, FLOOR_MIN = 1500, 10  # torch alone with those; starting on a busy node
 # Resident memory of a process before it trains: Python, torch and transformers; with CUDA loaded
 # too. And what allocators
@@ -276,12 +278,22 @@ def mem_mb(forecast: Forecast, attempt: int) -> int:
     """What a cluster job asks for, MB."""
     return max(
         FLOOR_MB, math.ceil((HEADROOM["memory"] * forecast.host_bytes + JOBSTEP_BYTES) / 2**20)
-    ) * 2 ** (attempt - 1)
+    ) * 2 ** min(attempt - 1, DOUBLINGS)
 
 
-def runtime_min(forecast: Forecast, attempt: int) -> int:
-    """What a cluster job asks for, minutes."""
-    return max(FLOOR_MIN, math.ceil(HEADROOM["time"] * forecast.seconds / 60)) * 2 ** (attempt - 1)
+def runtime_min(forecast: Forecast, attempt: int, limit: int | None = None) -> int:
+    """Return the time that a cluster job requests, in minutes; at most `limit`."""
+    minutes = max(FLOOR_MIN, math.ceil(HEADROOM["time"] * forecast.seconds / 60))
+    minutes *= 2 ** min(attempt - 1, DOUBLINGS)
+    return min(minutes, limit) if limit else minutes
+
+
+def retries(forecasts: Iterable[Forecast], limit: int) -> int:
+    """Return how often a job of at most `limit` minutes is tried again, to finish the longest.
+
+    A job that fails for another reason fails early, so more attempts than needed cost little.
+    """
+    return DOUBLINGS + max((runtime_min(one, 1) // limit for one in forecasts), default=0)
 
 
 def planning_device(grid: Grid) -> Device:

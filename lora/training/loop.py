@@ -48,7 +48,7 @@ def train(specs: Sequence[RunSpec], options: JobOptions) -> None:
     Raises:
         ValueError: If the inputs don't fit together, or the pack does not fit memory; before any
             training.
-        Interrupted: If a signal arrived; after all runs were saved.
+        Interrupted: If a signal arrived or the time limit is near; after all runs were saved.
     """
     device = pick_device(options.device)
     precision = pick_precision(options.precision, device)
@@ -61,7 +61,7 @@ def train(specs: Sequence[RunSpec], options: JobOptions) -> None:
     with checkpoint.held(options.state_dir, digests):
         unfinished = [states[0] for states in candidates if not _restore(states, options)]
         schedule = CheckpointSchedule(options.state_dir, options.checkpoint_every_s)
-        with signals.handle_signals():
+        with signals.handle_signals(options.limit_s):
             for pack in _packs(unfinished):
                 _train_pack(pack, base_sha256, schedule, device, options)
 

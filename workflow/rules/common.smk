@@ -180,16 +180,36 @@ def task_facts(wildcards):
     return str(GRID.tasks[wildcards.task])
 
 
+@functools.cache
+def missing_runs():
+    """Return the runs that `mode: existing` lacks, and log their number and the first three."""
+    if config["mode"] != "existing" or REMOTE:
+        return []
+    runs = paths.runs_dir(config["results"])
+    missing = table_inputs.missing_runs(GRID, runs)
+    if missing:
+        count = len(GRID.cells) * len(GRID.seeds)
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        logger.error(
+            f"{len(missing)} of {count} runs are missing in {runs}: {', '.join(missing[:3])}{more}. "
+            "Train them with mode: train, or make the tables without them with mode: partial."
+        )
+    return missing
+
+
 def grid_runs(wildcards):
     """Return every per-run file of the grid; with `mode: partial` only those that exist.
 
     The tables are made again if they were made of other runs, another config or other facts.
     """
+    runs = paths.runs_dir(config["results"])
     decide_by_checksums()
     if not REMOTE and TABLES_ARE_OLD:
         make_again(f"{TABLES}/runs.csv", f"{TABLES}/provenance.csv")
+    if missing := missing_runs():  # Snakemake then stops, and names the first
+        return [f"{runs}/{missing[0]}/{paths.METRICS}"]
     files = [
-        f"{paths.run_dir(paths.runs_dir(config['results']), cell.path, seed)}/{name}"
+        f"{paths.run_dir(runs, cell.path, seed)}/{name}"
         for cell in GRID.cells
         for seed in GRID.seeds
         for name in (paths.METRICS, paths.RUN_JSON)

@@ -1,6 +1,7 @@
 # Settings inside Snakemake, each with its reason, and the checked grid.
 import functools
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -83,3 +84,23 @@ def make_again(*names):
     """Run the jobs that make these files, if they are in the plan, although the files exist."""
     if workflow.is_main_process:
         workflow.dag.forcefiles.update(names)
+
+
+def check_gpu():
+    """Stop before any job if runs would be trained on a GPU that is not there.
+
+    Snakemake deletes the outputs of a job before the job could find out.
+    """
+    trains = any(job.rule.name == "train" for job in workflow.dag.needrun_jobs())
+    if config["device"] != "cuda" or not trains or not workflow.local_exec or deployed:
+        return
+    code = "import torch; exit(not torch.cuda.is_available())"
+    if subprocess.run([sys.executable, "-c", code], capture_output=True).returncode:
+        raise WorkflowError(
+            f"device is cuda, but torch in {sys.executable} sees no GPU. Nothing was changed. Use "
+            "device: auto or device: cpu, or run on a machine with a GPU and a CUDA build of torch."
+        )
+
+
+onstart:
+    check_gpu()

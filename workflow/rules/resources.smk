@@ -15,6 +15,19 @@ except ValueError as problems:
     raise WorkflowError(str(problems)) from None
 
 
+# A job that stops at max_runtime continues in its next attempt. Attempts are counted in the main
+# process; inside a cluster job the rule has none of its own.
+TRAIN_RETRIES = 0  # those of the profile
+if config["max_runtime"] and workflow.is_main_process:
+    TRAIN_RETRIES = forecast.retries(
+        (
+            FORECASTER.job(cells, len(seeds), PLANNED_DEVICE)
+            for cells, seeds in PACKING.jobs()
+        ),
+        config["max_runtime"],
+    )
+
+
 def work_of(wildcards):
     """Return a training job's priority: its forecast seconds, so that the longest jobs start first."""
     return round(forecast_of(wildcards).seconds)
@@ -33,7 +46,8 @@ def mem_mb_of(wildcards, attempt):
 
 def runtime_of(wildcards, attempt):
     """Return the time that a training job requests from a cluster, in minutes. No limit locally."""
-    return forecast.runtime_min(forecast_of(wildcards), attempt)
+    limit = config["max_runtime"]
+    return forecast.runtime_min(forecast_of(wildcards), attempt, limit)
 
 
 def prepare_mem_mb(wildcards, attempt):

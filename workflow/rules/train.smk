@@ -13,6 +13,7 @@ rule train:
     log:
         per_job("train.log"),
     priority: work_of
+    retries: TRAIN_RETRIES
     conda:
         "../../envs/train.yaml"
     threads: threads_of
@@ -26,6 +27,7 @@ rule train:
         micro_batch=config["micro_batch"],
         precision=config["precision"],
         checkpoint_every_s=config["checkpoint_every_s"],
+        max_runtime=config["max_runtime"] or 0,
     params:
         cells=cells_text,
         seeds=seeds_of,
@@ -39,4 +41,5 @@ rule train:
         " --model-dir {params.model:q} --output-dir {params.runs:q} --state-dir {params.state:q}"
         " --device {resources.device} --micro-batch {resources.micro_batch}"
         " --precision {resources.precision} --checkpoint-every-s {resources.checkpoint_every_s}"
+        " --max-runtime {resources.max_runtime}"
         " --threads-asked {resources.threads_asked} --log {log:q}"

@@ -1,0 +1,135 @@
+"""What Snakemake makes again: checksums decide, not timestamps, settings or Snakemake's records."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from helpers.workflow import run_files, snakemake, trained, write_config
+
+from lora import files, run_record
+from lora.columns import METRICS_COLUMNS
+
+DONE = "Nothing to be done"
+RUN = "results/runs/course/tiny/stsb/lora/qv/r2/seed1"
+# Settings that decide no number. `pack` and `table6` change which runs are one job.
+WITHOUT_EFFECT = [
+    dict(device="auto"),
+    dict(device="cuda"),
+    dict(threads=2),
+    dict(micro_batch=3),
+    dict(checkpoint_every_s=7),
+    dict(precision="auto"),
+    dict(plan_device="T4"),
+    dict(max_runtime=60),
+    dict(container="/images/lora.sif"),
+    dict(pack=[]),
+    dict(pack=["task", "seed"], tables=dict(table6=None)),
+]
+
+
+@pytest.fixture
+def grid(trained_grid, tmp_path):
+    """A copy of the small grid with Snakemake's records: its folder and its config."""
+    folder, config, _ = trained_grid
+    copy = shutil.copytree(folder, tmp_path / "grid", symlinks=True)
+    snakemake("--configfile", write_config(copy, config), "--directory", copy)
+    return copy, config
+
+
+def run(folder: Path, config: dict, *options: str, **changes) -> str:
+    tables = config["tables"] | changes.pop("tables", {})
+    path = write_config(folder, config, tables=tables, **changes)
+    return snakemake("--configfile", path, "--directory", folder, *options)
+
+
+@pytest.mark.slow
+def test_no_setting_without_effect_on_numbers_trains_a_finished_run(grid):
+    """The kind: every key of the config but those in a run's digest; the rules' commands and
+    environments; newer inputs. Another precision than that of the runs decides numbers.
+    """
+    folder, config = grid
+    for change in WITHOUT_EFFECT:
+        assert trained(run(folder, config, "-n", **change)) == 0, change
+    used = json.loads((folder / RUN / "run.json").read_text())["base_precision"]
+    other = "fp32" if used == "bf16" else "bf16"
+    assert trained(run(folder, config, "-n", precision=other)) == 3
+    for options in (("--sdm", "conda"), ("--rerun-triggers", "mtime")):
+        assert trained(run(folder, config, "-n", *options)) == 0, options
+
+
+def test_a_finished_grid_stays_whole_without_its_gpu(grid):
+    folder, config = grid
+    before = run_files(folder)
+    run(folder, config, device="cuda")
+    assert run_files(folder) == before
+
+
+def test_a_missing_gpu_is_an_error_before_any_output_is_touched(grid):
+    folder, config = grid
+    before = run_files(folder)
+    path = write_config(folder, config, device="cuda", seeds=[0, 1, 7])
+    code, output = snakemake("--configfile", path, "--directory", folder, check=False)
+    assert code != 0 and "device is cuda, but torch" in output and "sees no GPU" in output
+    assert trained(output) == 0 and run_files(folder) == before
+
+
+def test_a_changed_hyperparameter_trains_exactly_its_runs(grid):
+    """Also where Snakemake has no record of them, as in a copy."""
+    folder, config = grid
+    shutil.rmtree(folder / ".snakemake")
+    changes = dict(overrides=config["overrides"] | dict(learning_rate=1e-3))
+    assert trained(run(folder, config, "-n", **changes)) == 3
+    assert trained(run(folder, config, "-n")) == 0
+
+
+def change_metric(folder: Path) -> None:
+    """Replace a run by one with another accuracy and old timestamps."""
+    rows = files.read_csv(folder / "metrics.csv", METRICS_COLUMNS)
+    for row in rows:
+        row["pearson"] = 0.123
+    record = run_record.parse(json.loads((folder / "run.json").read_text()), "")
+    run_record.write_run(folder, record, rows, "adapter/adapter_model.safetensors")
+    for path in (folder / "run.json", folder / "metrics.csv"):
+        os.utime(path, (1_000_000, 1_000_000))
+
+
+@pytest.mark.parametrize("mode", ["existing", pytest.param("train", marks=pytest.mark.slow)])
+def test_tables_are_made_again_when_what_they_are_made_of_has_changed(grid, mode):
+    """The kind: another byte in a run, another set of runs, another config, no record of the
+    inputs. Timestamps and Snakemake's records do not matter.
+    """
+    folder, config = grid
+    if mode == "existing":
+        shutil.rmtree(folder / ".snakemake")
+    assert DONE in run(folder, config, mode=mode)
+    change_metric(folder / RUN)
+    output = run(folder, config, mode=mode)
+    assert "rule collect" in output and trained(output) == 0
+    assert "0.123" in (folder / "results/tables/runs.csv").read_text()
+    assert "12.3" in (folder / "results/tables/table2.csv").read_text()
+    assert DONE in run(folder, config, mode=mode)
+    assert "rule table:" in run(folder, config, mode=mode, seeds=[0])
+    assert "rule table:" in run(folder, config, mode=mode)
+    (folder / "results/tables/inputs.json").unlink()
+    assert "rule table:" in run(folder, config, mode=mode)
+
+
+def test_existing_mode_counts_missing_runs_in_one_line_and_keeps_the_tables(grid):
+    folder, config = grid
+    table = (folder / "results/tables/table2.md").read_bytes()
+    for seed in (0, 1):
+        shutil.rmtree(folder / f"results/runs/course/tiny/sst2/lora/qv/r2/seed{seed}")
+    (folder / RUN / "run.json").unlink()
+    (folder / RUN / "metrics.csv").unlink()
+    shutil.rmtree(folder / "results/runs/course/tiny/sst2/lora/qv/r1/seed0")
+    path = write_config(folder, config, mode="existing")
+    code, output = snakemake("--configfile", path, "--directory", folder, check=False)
+    (line,) = [line for line in output.splitlines() if "runs are missing" in line]
+    assert line.startswith("4 of 6 runs are missing in results/runs: course/tiny/sst2")
+    assert line.count("seed") == 3 and "and 1 more" in line and "mode: partial" in line
+    assert code != 0 and output.count("metrics.csv") == 1
+    assert (folder / "results/tables/table2.md").read_bytes() == table
+    run(folder, config, mode="partial")
+    assert "PARTIAL" in (folder / "results/tables/table2.md").read_text().upper()
