@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from lora import cli
+from lora import checkout, cli
 from lora.errors import FetchError, Interrupted
 
 log = logging.getLogger("lora")
@@ -37,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
     try:
+        checkout.check_rules()
         arguments.run(arguments)
     except (ValueError, FetchError, OSError, MemoryError) as error:
         log.error("%s: error: %s", command, _message(error))

@@ -25,9 +25,9 @@ from lora.experiment.config_types import (
     Seeds,
     Setting,
 )
-from lora.paths import ROOT
+from lora.paths import CONFIG_DIR
 
-DEFAULTS = ROOT / "config/config.yaml"
+DEFAULTS = CONFIG_DIR / "config.yaml"
 
 
 MODELS = "Models, by their names in config/sources.csv."

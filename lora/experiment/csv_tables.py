@@ -12,10 +12,10 @@ from lora import files
 from lora.errors import ConfigError, shown
 from lora.experiment.cell import METHODS
 from lora.experiment.hparams import parse_setting
-from lora.paths import ROOT
+from lora.paths import CONFIG_DIR
 
 Row = dict[str, str]
-FOLDER = ROOT / "config"
+FOLDER = CONFIG_DIR
 COLUMNS = {  # file in config/ -> its columns
     "tasks.csv": (
         "task title dataset format text_columns num_labels metric eval_splits mirrors source"
