@@ -23,7 +23,13 @@ def main(argv: list[str] | None = None) -> int:
     Args:
         argv: The arguments without the program's name; those of the process by default.
     """
-    arguments = cli.parser().parse_args(argv)
+    try:
+        checkout.check_rules()  # first: rules of another version may give other arguments
+        parser = cli.parser()  # reads the defaults
+    except ValueError as error:
+        print(f"lora: error: {error}", file=sys.stderr)
+        return 2
+    arguments = parser.parse_args(argv)
     command = f"lora {arguments.name}"
     try:
         _log_to(arguments.log)
@@ -37,7 +43,6 @@ def main(argv: list[str] | None = None) -> int:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
     try:
-        checkout.check_rules()
         arguments.run(arguments)
     except (ValueError, FetchError, OSError, MemoryError) as error:
         log.error("%s: error: %s", command, _message(error))

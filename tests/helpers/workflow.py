@@ -1,6 +1,7 @@
 """Shared by tests."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +11,15 @@ import yaml
 from helpers.models import ROOT, make_glue, make_model, make_tokenizer
 
 
-def snakemake(*arguments, cwd=ROOT, env=None, check=True, cores=("--cores", "2")):
+def snakemake(
+    *arguments, cwd=ROOT, env=None, check=True, cores=("--cores", "2"), snakefile=ROOT / "Snakefile"
+):
     command = [
         sys.executable,
         "-m",
         "snakemake",
         "-s",
-        str(ROOT / "Snakefile"),
+        str(snakefile),
         *cores,
         *map(str, arguments),
     ]
@@ -26,6 +29,15 @@ def snakemake(*arguments, cwd=ROOT, env=None, check=True, cores=("--cores", "2")
     output = done.stdout + done.stderr
     assert not check or done.returncode == 0, output[-4000:]
     return output if check else (done.returncode, output)
+
+
+def copy_checkout(target: Path) -> Path:
+    """A checkout of its own, with everything that the workflow needs."""
+    for name in ("Snakefile", "workflow", "config", "lora", "envs"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        target.mkdir(parents=True, exist_ok=True)
+        copy(ROOT / name, target / name)
+    return target
 
 
 def trained(output: str) -> int:
