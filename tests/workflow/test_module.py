@@ -112,6 +112,7 @@ def test_paths_of_a_module(tmp_path, name, more, results):
     assert len(folders) > 10 and all(one.startswith(f"{results}/") for one in folders), folders
 
 
+@pytest.mark.slow
 def test_an_absolute_results_folder_has_no_prefix(tmp_path):
     config = dict(tables=PART, results=str(tmp_path / "results"))
     path = importer(tmp_path / "project", module(config=config, prefix="inner"))
@@ -119,6 +120,7 @@ def test_an_absolute_results_folder_has_no_prefix(tmp_path):
     assert "inner/" not in output and f"output: {tmp_path}/results/runs" in output
 
 
+@pytest.mark.slow
 def test_a_module_from_another_working_directory(tmp_path):
     """The importer by its path, with --directory, with a relative module path."""
     (tmp_path / "link").symlink_to(ROOT)
@@ -210,6 +212,7 @@ def test_both_snakefiles_are_the_workflow(tmp_path, name):
     assert "Congratulations" in snakemake("--lint", snakefile=ROOT / name)
 
 
+@pytest.mark.slow
 def test_rules_of_a_finished_grid_find_nothing_to_do(small, tmp_path):
     """By the root Snakefile, then by the thin one: the same outputs, parameters and commands."""
     path = tmp_path / "config.yaml"
