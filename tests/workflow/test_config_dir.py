@@ -166,3 +166,4 @@ def test_an_edit_in_a_modules_project_is_refused(deployed):
     )
     code, output = snakemake("-n", snakefile=deployed / "Snakefile", cwd=deployed, check=False)
     assert code != 0 and "tasks.csv" in output and "export LORA_CONFIG_DIR=" in output
+    assert "In a module, give the config" not in output

@@ -1,7 +1,8 @@
 # Settings inside Snakemake, each with its reason: the config, the results folder and the checked grid.
 from pathlib import Path
 
-from lora.experiment import config as lora_config, grid as lora_grid, hparam_warnings
+from lora.experiment import config as lora_config, config_errors
+from lora.experiment import grid as lora_grid, hparam_warnings
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.path_modifier import PathModifier
@@ -47,8 +48,12 @@ try:
         workflow.modifier.path_modifier = PathModifier(None, None, workflow)
     GRID = lora_grid.load(config)
 except (ValueError, OSError) as problems:
-    advice = " In a module, give the config of this workflow alone: `config: {...}`."
-    raise WorkflowError(f"{problems}{advice if is_module else ''}") from None
+    advice = ""
+    if is_module and str(problems).startswith(config_errors.TITLE):
+        advice = (
+            "\nIn a module, give the config of this workflow alone: `config: {...}`."
+        )
+    raise WorkflowError(f"{problems}{advice}") from None
 
 
 container: config["container"]  # for every rule, with --sdm apptainer
