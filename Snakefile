@@ -4,23 +4,13 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-configfile: f"{workflow.basedir}/config/config.yaml"  # the defaults, also with --directory
-
-
 report: "workflow/report/workflow.rst"
 
 
+include: "workflow/rules/checkout.smk"
 include: "workflow/rules/environment.smk"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/resources.smk"
-
-
-pathvars:
-    results=config["results"],
-    tables=paths.tables_dir(config["results"]),
-    figures=paths.figures_dir(config["results"]),
-    subspace=paths.subspace_dir(config["results"]),
-    logs=paths.logs_dir(config["results"]),
 
 
 if config["mode"] == "train":  # else new timestamps could train runs again

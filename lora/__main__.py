@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from lora import cli
+from lora import checkout, cli
 from lora.errors import FetchError, Interrupted
 
 log = logging.getLogger("lora")
@@ -23,7 +23,13 @@ def main(argv: list[str] | None = None) -> int:
     Args:
         argv: The arguments without the program's name; those of the process by default.
     """
-    arguments = cli.parser().parse_args(argv)
+    try:
+        checkout.check_rules()  # first: rules of another version may give other arguments
+        parser = cli.parser()  # reads the defaults
+    except ValueError as error:
+        print(f"lora: error: {error}", file=sys.stderr)
+        return 2
+    arguments = parser.parse_args(argv)
     command = f"lora {arguments.name}"
     try:
         _log_to(arguments.log)

@@ -35,7 +35,7 @@ ONE_CELL_OPTIONS = (*CELL_COLUMNS, "data_dir", "tokens_dir", "cache_dir")
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of `lora train`. Defaults are those of config/config.yaml."""
-    defaults = config.read_yaml(config.DEFAULTS)
+    defaults = config.read_defaults()
     table = defaults["tables"]["table2"]
     # Applied to the runs of one cell only: --cells leaves no choice.
     one_cell = dict(

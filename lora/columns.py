@@ -207,7 +207,11 @@ PROVENANCE_COLUMNS: Columns = {
     "lora": (str, "version of this package"),
     "device": (str, "CPU or GPU that it was trained on"),
     "precision": (str, "precision of the base model and its activations: bf16 or fp32"),
-    "commit": (str, "git commit of the checkout that trained it"),
+    "commit": (
+        str,
+        "git commit of the checkout that trained it; -dirty: with local changes, -unchecked: git "
+        "could not tell",
+    ),
     "finished": (str, "UTC, ISO 8601"),
     "wall_s": (float, "seconds of training, shared by the runs of its pack"),
     "examples_per_s": (float, "training examples of this run per second"),

@@ -1,12 +1,16 @@
-"""Where every file of a results folder is. Python and the rules of the workflow both use it.
+"""Where the config is, and every file of a results folder. Python and the rules both use it.
 
 Functions return text, not `Path`: Snakemake compares the text of parameters, and a `Path` would
 change `./results` to `results`, which would train every run again.
 """
 
+import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent  # of this checkout
+CONFIG_DIR_VARIABLE = "LORA_CONFIG_DIR"
+# The folder of config.yaml, which has the defaults, and of the tables of facts (CSV).
+CONFIG_DIR = Path(os.environ.get(CONFIG_DIR_VARIABLE) or ROOT / "config").expanduser().absolute()
 
 # A run's folder below the folder of all runs, as a pattern of wildcards.
 RUN_PATTERN = "{protocol}/{model}/{task}/{method}/{weights}/r{rank}/seed{seed}"

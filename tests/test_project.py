@@ -17,6 +17,7 @@ LAYERS = (
     ("files",),
     ("columns",),
     ("run_record", "paths"),
+    ("checkout",),
     ("experiment",),
     ("model", "tables"),
     ("data", "planning"),

@@ -25,9 +25,9 @@ from lora.experiment.config_types import (
     Seeds,
     Setting,
 )
-from lora.paths import ROOT
+from lora.paths import CONFIG_DIR, ROOT
 
-DEFAULTS = ROOT / "config/config.yaml"
+DEFAULTS = CONFIG_DIR / "config.yaml"
 
 
 MODELS = "Models, by their names in config/sources.csv."
@@ -300,10 +300,28 @@ def read(*sources: str) -> dict[str, Any]:
         return files.parse_object(
             sources[0], "the config", "give a YAML file, or a JSON object with every key"
         )
-    config = read_yaml(DEFAULTS)
+    config: dict[str, Any] = {}
     for path in sources:
         config = _merged(config, read_yaml(Path(path)))
-    return config
+    return with_defaults(config)
+
+
+def with_defaults(config: object) -> dict[str, Any]:
+    """Return a config laid over config/config.yaml, key by key.
+
+    Raises:
+        ValueError: If the config is no mapping, or config/config.yaml can't be read.
+    """
+    if not isinstance(config, Mapping):
+        raise ValueError(f"the config is {shown(config)}; allowed: keys of {DEFAULTS.name}")
+    return _merged(read_defaults(), config)
+
+
+def read_defaults() -> dict[str, Any]:
+    """Return config/config.yaml. Raises ValueError if it can't be read."""
+    if not DEFAULTS.is_file():
+        raise ValueError(f"there is no file {DEFAULTS}; copy it from {ROOT}/config")
+    return read_yaml(DEFAULTS)
 
 
 def _merged(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,11 @@ Every row is checked as it is read, and nothing is skipped: a wrong header, a ro
 length, a repeated name or a value that is not allowed raises ConfigError with file and line.
 """
 
+import functools
+import logging
+import os
 import re
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -12,10 +16,11 @@ from lora import files
 from lora.errors import ConfigError, shown
 from lora.experiment.cell import METHODS
 from lora.experiment.hparams import parse_setting
-from lora.paths import ROOT
+from lora.paths import CONFIG_DIR, CONFIG_DIR_VARIABLE, ROOT
 
+log = logging.getLogger(__name__)
 Row = dict[str, str]
-FOLDER = ROOT / "config"
+FOLDER = CONFIG_DIR
 COLUMNS = {  # file in config/ -> its columns
     "tasks.csv": (
         "task title dataset format text_columns num_labels metric eval_splits mirrors source"
@@ -85,12 +90,15 @@ def read_rows(name: str, folder: Path = FOLDER) -> list[Row]:
     Raises:
         ConfigError: Lists everything that is wrong with the file.
     """
+    if folder == FOLDER:
+        _check_working_directory()
     path = Path(folder) / name
     columns, title = COLUMNS[name], f"{path.parent.name}/{path.name}:"
     try:
         (_, header), *lines = files.read_rows(path) or [(1, [])]
     except ValueError as error:
-        raise ConfigError(title, [str(error)]) from None
+        advice = "" if path.exists() else f"; copy it from {ROOT}/config"
+        raise ConfigError(title, [f"{error}{advice}"]) from None
     problems = []
     if header != columns:
         problems.append(f"the header is {shown(','.join(header))}; expected {','.join(columns)!r}")
@@ -112,6 +120,42 @@ def read_rows(name: str, folder: Path = FOLDER) -> list[Row]:
     if problems:
         raise ConfigError(title, problems)
     return rows
+
+
+@functools.cache
+def _check_working_directory() -> None:
+    """Refuse tables in config/ of the working directory that differ from those that are read.
+
+    Users edit the copy that they see, such as the one of a deployed workflow. Which folder is read
+    does not depend on the working directory, so without this check their edits would have no
+    effect. CONFIG_DIR_VARIABLE names the folder and turns the check off. Files of another project
+    with the same name are ignored: fewer than half of our columns are in their header.
+    """
+    log.info("tables of facts (CSV) are read from %s", FOLDER)
+    here = Path("config").absolute()
+    if os.environ.get(CONFIG_DIR_VARIABLE):
+        return
+    differing = [name for name in COLUMNS if _is_edited_copy(here / name, FOLDER / name)]
+    if differing:
+        raise ConfigError(
+            f"Tables in {here} differ from those in {FOLDER}, which are read. To use yours, run "
+            f"`export {CONFIG_DIR_VARIABLE}={shlex.quote(str(here))}`. Otherwise delete or rename "
+            "them, or update them from the repository:",
+            differing,
+        )
+
+
+def _is_edited_copy(path: Path, used: Path) -> bool:
+    """Return whether a file is a copy of a table, with other content than the table."""
+    if not path.is_file():
+        return False
+    try:
+        rows = [cells for _, cells in files.read_rows(path)]
+    except ValueError:
+        rows = [path.read_bytes().split(b"\n")[0].decode(errors="replace").strip().split(",")]
+    columns = COLUMNS[used.name]
+    is_copy = bool(rows) and 2 * len(set(rows[0]) & set(columns)) >= len(columns)
+    return is_copy and rows != [cells for _, cells in files.read_rows(used)]
 
 
 def _check_row(name: str, row: Row) -> list[str]:

@@ -26,7 +26,7 @@ from lora.experiment.hparams import Hparams, run_settings
 from lora.experiment.packing import Packing
 from lora.experiment.source import Source
 from lora.experiment.task import Task
-from lora.paths import ROOT
+from lora.paths import CONFIG_DIR
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Grid:
         return run_settings(cell, seed, self.hparams(cell))
 
 
-def load(config: Mapping[str, object], folder: Path = ROOT / "config") -> Grid:
+def load(config: Mapping[str, object], folder: Path = CONFIG_DIR) -> Grid:
     """Build the grid of a config.
 
     Args:

@@ -14,7 +14,7 @@ from pathlib import Path
 from lora.experiment import csv_tables, registry
 from lora.experiment.cell import MODEL_FAMILIES
 from lora.model import config as model_config
-from lora.paths import ROOT
+from lora.paths import CONFIG_DIR
 
 USUAL_MODEL, USUAL_TASK = "roberta-base", "mnli"
 FOLDERS = (
@@ -66,7 +66,7 @@ class Split:
 
 
 @functools.cache
-def _shapes(folder: Path = ROOT / "config") -> dict[str, Shape]:
+def _shapes(folder: Path = CONFIG_DIR) -> dict[str, Shape]:
     return {
         row["model"]: Shape(*(int(row[key]) for key in csv_tables.COLUMNS["models.csv"][1:-1]))
         for row in csv_tables.read_rows("models.csv", folder)
@@ -74,7 +74,7 @@ def _shapes(folder: Path = ROOT / "config") -> dict[str, Shape]:
 
 
 @functools.cache
-def _splits(folder: Path = ROOT / "config") -> dict[tuple[str, str], tuple[Split, bool]]:
+def _splits(folder: Path = CONFIG_DIR) -> dict[tuple[str, str], tuple[Split, bool]]:
     """(task, split) -> its sizes, and whether they were measured."""
     return {
         (row["task"], row["split"]): (

@@ -6,14 +6,13 @@ written last, so a run that has one has all of its outputs.
 
 import math
 import platform
-import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 
 import lora
-from lora import files, run_record
+from lora import checkout, files, run_record
 from lora.adapters import peft_folder
 from lora.model.tensor_files import save_tensors
 from lora.run_record import (
@@ -78,21 +77,9 @@ def build_record(run: RunState, base: Base, device: torch.device, pack_size: int
         ),
         precision=run.precision,
         device=device_name(device),
-        commit=_commit(),
+        commit=checkout.commit(),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def _commit() -> str:
-    """Return the checkout's commit, with -dirty after local changes; empty without git."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        done = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def restore(run: RunState, state_dir: Path) -> bool:

@@ -1,6 +1,7 @@
 """Snakemake runs of the workflow, and a small grid over local files."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,14 +11,16 @@ import yaml
 from helpers.models import ROOT, make_glue, make_model, make_tokenizer
 
 
-def snakemake(*arguments, cwd=ROOT, env=None, check=True, cores=("--cores", "2")):
+def snakemake(
+    *arguments, cwd=ROOT, env=None, check=True, cores=("--cores", "2"), snakefile=ROOT / "Snakefile"
+):
     """Run Snakemake; return its output, or (exit code, output) with check=False."""
     command = [
         sys.executable,
         "-m",
         "snakemake",
         "-s",
-        str(ROOT / "Snakefile"),
+        str(snakefile),
         *cores,
         *map(str, arguments),
     ]
@@ -27,6 +30,15 @@ def snakemake(*arguments, cwd=ROOT, env=None, check=True, cores=("--cores", "2")
     output = done.stdout + done.stderr
     assert not check or done.returncode == 0, output[-4000:]
     return output if check else (done.returncode, output)
+
+
+def copy_checkout(target: Path) -> Path:
+    """A checkout of its own, with everything that the workflow needs."""
+    for name in ("Snakefile", "workflow", "config", "lora", "envs"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        target.mkdir(parents=True, exist_ok=True)
+        copy(ROOT / name, target / name)
+    return target
 
 
 def trained(output: str) -> int:

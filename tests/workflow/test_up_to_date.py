@@ -52,7 +52,7 @@ def test_no_setting_without_effect_on_numbers_trains_a_finished_run(grid):
     folder, config = grid
     for change in WITHOUT_EFFECT:
         assert trained(run(folder, config, "-n", **change)) == 0, change
-    used = json.loads((folder / RUN / "run.json").read_text())["base_precision"]
+    used = json.loads((folder / RUN / "run.json").read_text())["precision"]
     other = "fp32" if used == "bf16" else "bf16"
     assert trained(run(folder, config, "-n", precision=other)) == 3
     for options in (("--sdm", "conda"), ("--rerun-triggers", "mtime")):

@@ -102,7 +102,7 @@ def allowed(node: Schema) -> str:
 def config_keys() -> str:
     """Return a table for each level of a config: key, meaning, allowed values, default."""
     schema = config.json_schema()
-    defaults = config.read_yaml(config.DEFAULTS)
+    defaults = config.read_defaults()
     parts = []
     for title, name in SECTIONS:
         node = schema["$defs"][name] if name else schema
