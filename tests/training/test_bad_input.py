@@ -138,7 +138,7 @@ PREPARING = {  # how the folder is spoilt -> what is said
     ),
     "line ends of old": (
         lambda at: write(at / TSV, "sentence\tlabel\ra\t1\r"),
-        "no column ['label']",
+        "line 1: a carriage return (\\r) that is no line end here; save",
     ),
     "another script's digit": (
         lambda at: write(at / TSV, "sentence\tlabel\na\t１\n"),
