@@ -6,9 +6,11 @@ that `transformers` gives (tested for BERT and RoBERTa). A model folder without 
 refused.
 """
 
+from collections.abc import Iterable
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,14 +18,24 @@ from lora import files
 from lora.data import formats
 from lora.data.examples import Examples
 from lora.data.fetch import MANIFEST, identity_of, verify
-from lora.data.tokens import ARRAYS, DTYPES, FACTS, SplitFacts, TokenFacts, arrays_sha256
-from lora.errors import shown
+from lora.data.tokens import (
+    ARRAYS,
+    DTYPES,
+    FACTS,
+    SplitFacts,
+    TokenFacts,
+    Tokens,
+    arrays_sha256,
+    misfits,
+)
+from lora.errors import ConfigError, shown
 from lora.experiment.task import Task
 from lora.model import config as model_config
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+TOKENIZER = "tokenizer.json"
 CHUNK = 10_000  # examples tokenised at a time: an encoding takes some 100 bytes a token
 
 
@@ -57,14 +69,18 @@ def prepare(
         raise ValueError(f"{destination} is a file; give a folder, or a name that is not there yet")
     if (source_folder / MANIFEST).is_file():
         verify(source_folder)
+    config = _read_config(model_folder, max_tokens)
     tokenizer = _load_tokenizer(model_folder, max_tokens)
-    arrays: dict[str, np.ndarray] = {}
+    tokens: dict[str, Tokens] = {}
     splits: dict[str, SplitFacts] = {}
     for name, examples in formats.read(task, source_folder).items():
-        parts, truncated = _tokenise(tokenizer, examples)
-        arrays |= {f"{name}.{part}": array for part, array in parts.items()}
-        splits[name] = _count(task, parts, truncated)
-    _check_vocabulary(model_folder, arrays)
+        tokens[name], truncated = _tokenise(tokenizer, examples)
+        splits[name] = _count(task, tokens[name], truncated)
+    if problems := list(misfits(tokens, config)):
+        raise ConfigError(f"{model_folder}: its tokenizer does not fit the model:", problems)
+    arrays = {
+        f"{name}.{part}": getattr(one, part) for name, one in tokens.items() for part in DTYPES
+    }
     facts = TokenFacts(
         task=task.name,
         max_tokens=max_tokens,
@@ -72,7 +88,7 @@ def prepare(
         splits=splits,
         sha256=arrays_sha256(arrays),
         source=identity_of(source_folder),
-        tokenizer_sha256=files.file_sha256(model_folder / "tokenizer.json"),
+        tokenizer_sha256=files.file_sha256(model_folder / TOKENIZER),
     )
     destination.mkdir(parents=True, exist_ok=True)
     (destination / FACTS).unlink(missing_ok=True)
@@ -92,25 +108,28 @@ def _facts_json(facts: TokenFacts, task: Task) -> files.JsonObject:
     return files.with_checksum(asdict(facts) | more)
 
 
-def _load_tokenizer(model_folder: Path, max_tokens: int) -> "Tokenizer":
-    """Return the model's fast tokenizer, cutting at `max_tokens` and not padding."""
-    from tokenizers import Tokenizer
-
-    path = model_folder / "tokenizer.json"
-    if not path.is_file():
+def _read_config(model_folder: Path, max_tokens: int) -> dict[str, Any]:
+    """Return the model's config.json with defaults. Raises ValueError if text does not fit it."""
+    if not (model_folder / TOKENIZER).is_file():
         raise ValueError(
-            f"{model_folder} has no tokenizer.json; transformers writes one: "
+            f"{model_folder} has no {TOKENIZER}; transformers writes one: "
             "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
         )
-    config = model_config.read(model_folder)
-    longest = config.get("max_position_embeddings", max_tokens)
-    if config.get("model_type") == "roberta":
-        longest -= 2  # its positions are counted from padding_idx + 1
+    config = model_config.with_defaults(model_config.read(model_folder))
+    longest = model_config.longest_sequence(config)
     if not 4 <= max_tokens <= longest:
         raise ValueError(
             f"max_tokens is {max_tokens}; allowed: 4 to {longest}, the positions of "
             f"{model_folder.name}"
         )
+    return config
+
+
+def _load_tokenizer(model_folder: Path, max_tokens: int) -> "Tokenizer":
+    """Return the model's fast tokenizer, cutting at `max_tokens` and not padding."""
+    from tokenizers import Tokenizer
+
+    path = model_folder / TOKENIZER
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises nothing more special
@@ -127,8 +146,8 @@ def _load_tokenizer(model_folder: Path, max_tokens: int) -> "Tokenizer":
     return tokenizer
 
 
-def _tokenise(tokenizer: "Tokenizer", examples: Examples) -> tuple[dict[str, np.ndarray], int]:
-    """Return the arrays of one split, by the names of DTYPES, and how many examples were cut."""
+def _tokenise(tokenizer: "Tokenizer", examples: Examples) -> tuple[Tokens, int]:
+    """Return the tokens of one split, and how many examples were cut."""
     ids, types, lengths, truncated = [], [], [], 0
     for start in range(0, len(examples), CHUNK):
         end = start + CHUNK
@@ -138,33 +157,33 @@ def _tokenise(tokenizer: "Tokenizer", examples: Examples) -> tuple[dict[str, np.
         encodings = tokenizer.encode_batch_fast(texts)
         truncated += sum(bool(encoding.overflowing) for encoding in encodings)
         lengths += [len(encoding) for encoding in encodings]
-        ids.append(np.array([one for encoding in encodings for one in encoding.ids], DTYPES["ids"]))
-        types.append(
-            np.array([one for encoding in encodings for one in encoding.type_ids], DTYPES["types"])
+        ids.append(_array("ids", (encoding.ids for encoding in encodings)))
+        types.append(_array("types", (encoding.type_ids for encoding in encodings)))
+    tokens = Tokens(
+        ids=np.concatenate(ids),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(DTYPES["offsets"]),
+        types=np.concatenate(types),
+        labels=np.array(examples.labels, dtype=DTYPES["labels"]),
+    )
+    return tokens, truncated
+
+
+def _array(part: str, numbers: Iterable[list[int]]) -> np.ndarray:
+    """Return numbers one after another. Raises ValueError if one is beyond the part's type."""
+    array = np.fromiter(chain.from_iterable(numbers), np.int64)
+    cast = array.astype(DTYPES[part])
+    if (cast != array).any():
+        raise ValueError(
+            f"the tokenizer gives {part} up to {array.max()}, more than any BERT or RoBERTa has; "
+            "use the tokenizer of this model"
         )
-    parts = {
-        "ids": np.concatenate(ids),
-        "offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(DTYPES["offsets"]),
-        "types": np.concatenate(types),
-        "labels": np.array(examples.labels, dtype=DTYPES["labels"]),
-    }
-    return parts, truncated
+    return cast
 
 
-def _count(task: Task, parts: dict[str, np.ndarray], truncated: int) -> SplitFacts:
-    labels = parts["labels"]
+def _count(task: Task, tokens: Tokens, truncated: int) -> SplitFacts:
+    labels = tokens.labels
     if task.is_regression:
         mean = float(labels.mean(dtype=np.float64))
-        return SplitFacts(len(labels), len(parts["ids"]), truncated, label_mean=mean)
+        return SplitFacts(len(labels), len(tokens.ids), truncated, label_mean=mean)
     counts = {str(label): int((labels == label).sum()) for label in range(task.num_labels)}
-    return SplitFacts(len(labels), len(parts["ids"]), truncated, label_counts=counts)
-
-
-def _check_vocabulary(model_folder: Path, arrays: dict[str, np.ndarray]) -> None:
-    size = model_config.read(model_folder).get("vocab_size")
-    highest = max(int(array.max()) for name, array in arrays.items() if name.endswith(".ids"))
-    if size is not None and highest >= size:
-        raise ValueError(
-            f"{model_folder}: tokenizer.json gives token {highest}; allowed by config.json: below "
-            f"{size}"
-        )
+    return SplitFacts(len(labels), len(tokens.ids), truncated, label_counts=counts)

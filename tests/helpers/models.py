@@ -27,9 +27,8 @@ def make_model(family: str, folder: Path, **changes) -> Path:
     if family == "bert":
         model = transformers.BertModel(transformers.BertConfig(**common))
     else:
-        config = transformers.RobertaConfig(
-            type_vocab_size=1, pad_token_id=1, bos_token_id=0, eos_token_id=2, **common
-        )
+        usual = dict(type_vocab_size=1, pad_token_id=1, bos_token_id=0, eos_token_id=2)
+        config = transformers.RobertaConfig(**usual | common)
         model = transformers.RobertaModel(config, add_pooling_layer=False)
     with torch.no_grad():
         for name, value in model.named_parameters():
