@@ -13,6 +13,7 @@ tsv: Rows of a TSV file, with or without quoting.
 glue: GLUE's official TSV files, and data sets of the hub saved by `datasets`.
 demo: Demo tasks made from the rated sentences of a package.
 prepare: Tokenise a task for a model and write the tokens.
+tokenizer: Tokenizer of a model folder: the one that transformers' AutoTokenizer makes of its files.
 tokens: Load prepared tokens, gather batches, shuffle epochs.
 mapped_arrays: Memory-map the arrays of a safetensors file.
 """

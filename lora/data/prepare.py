@@ -1,23 +1,23 @@
 """Tokenise a task for a model, once for each task, model and length.
 
 Tokenising costs more than reading arrays, and all runs of a task need the same tokens. The
-tokenizer is read from tokenizer.json with `tokenizers`: it loads in milliseconds and gives the ids
-that `transformers` gives (tested for BERT and RoBERTa). A model folder without that file is
-refused.
+ids are those of transformers' AutoTokenizer (`lora.data.tokenizer`).
 """
 
+import logging
 from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lora import files
-from lora.data import formats
+from lora.data import formats, tokenizer
 from lora.data.examples import Examples
 from lora.data.fetch import MANIFEST, identity_of, verify
+from lora.data.tokenizer import ModelTokenizer
 from lora.data.tokens import (
     ARRAYS,
     DTYPES,
@@ -28,15 +28,13 @@ from lora.data.tokens import (
     arrays_sha256,
     misfits,
 )
-from lora.errors import ConfigError, shown
+from lora.errors import ConfigError
 from lora.experiment.task import Task
 from lora.model import config as model_config
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
-TOKENIZER = "tokenizer.json"
+log = logging.getLogger(__name__)
 CHUNK = 10_000  # examples tokenised at a time: an encoding takes some 100 bytes a token
+SAMPLE = 1000  # examples of each split on which tokenizer.json alone is compared
 
 
 def prepare(
@@ -70,11 +68,11 @@ def prepare(
     if (source_folder / MANIFEST).is_file():
         verify(source_folder)
     config = _read_config(model_folder, max_tokens)
-    tokenizer = _load_tokenizer(model_folder, max_tokens)
+    model_tokenizer = tokenizer.load(model_folder, max_tokens)
     tokens: dict[str, Tokens] = {}
     splits: dict[str, SplitFacts] = {}
     for name, examples in formats.read(task, source_folder).items():
-        tokens[name], truncated = _tokenise(tokenizer, examples)
+        tokens[name], truncated = _tokenise(model_tokenizer, examples)
         splits[name] = _count(task, tokens[name], truncated)
     if problems := list(misfits(tokens, config)):
         raise ConfigError(f"{model_folder}: its tokenizer does not fit the model:", problems)
@@ -88,7 +86,7 @@ def prepare(
         splits=splits,
         sha256=arrays_sha256(arrays),
         source=identity_of(source_folder),
-        tokenizer_sha256=files.file_sha256(model_folder / TOKENIZER),
+        tokenizer_sha256=files.file_sha256(model_folder / tokenizer.FILE),
     )
     destination.mkdir(parents=True, exist_ok=True)
     (destination / FACTS).unlink(missing_ok=True)
@@ -110,9 +108,9 @@ def _facts_json(facts: TokenFacts, task: Task) -> files.JsonObject:
 
 def _read_config(model_folder: Path, max_tokens: int) -> dict[str, Any]:
     """Return the model's config.json with defaults. Raises ValueError if text does not fit it."""
-    if not (model_folder / TOKENIZER).is_file():
+    if not (model_folder / tokenizer.FILE).is_file():
         raise ValueError(
-            f"{model_folder} has no {TOKENIZER}; transformers writes one: "
+            f"{model_folder} has no {tokenizer.FILE}; transformers writes one: "
             "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
         )
     config = model_config.with_defaults(model_config.read(model_folder))
@@ -125,40 +123,28 @@ def _read_config(model_folder: Path, max_tokens: int) -> dict[str, Any]:
     return config
 
 
-def _load_tokenizer(model_folder: Path, max_tokens: int) -> "Tokenizer":
-    """Return the model's fast tokenizer, cutting at `max_tokens` and not padding."""
-    from tokenizers import Tokenizer
-
-    path = model_folder / TOKENIZER
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises nothing more special
-        raise ValueError(
-            f"{path} is not a tokenizer ({shown(str(error))}); fetch the model again"
-        ) from None
-    if tokenizer.num_special_tokens_to_add(is_pair=False) < 2:
-        raise ValueError(
-            f"{path} adds no special tokens around a sentence; allowed: the tokenizer of a BERT or "
-            "RoBERTa, because the head reads the first special token"
-        )
-    tokenizer.enable_truncation(max_tokens, strategy="longest_first")
-    tokenizer.no_padding()
-    return tokenizer
-
-
-def _tokenise(tokenizer: "Tokenizer", examples: Examples) -> tuple[Tokens, int]:
+def _tokenise(model_tokenizer: ModelTokenizer, examples: Examples) -> tuple[Tokens, int]:
     """Return the tokens of one split, and how many examples were cut."""
+    texts: list[str] | list[tuple[str, str]] = examples.first
+    if examples.second is not None:
+        texts = list(zip(examples.first, examples.second, strict=True))
+    model_tokenizer.check(texts[:SAMPLE])
     ids, types, lengths, truncated = [], [], [], 0
     for start in range(0, len(examples), CHUNK):
-        end = start + CHUNK
-        texts: list[str] | list[tuple[str, str]] = examples.first[start:end]
-        if examples.second is not None:
-            texts = list(zip(examples.first[start:end], examples.second[start:end], strict=True))
-        encodings = tokenizer.encode_batch_fast(texts)
+        encodings = model_tokenizer.encode(texts[start : start + CHUNK])
         truncated += sum(bool(encoding.overflowing) for encoding in encodings)
         lengths += [len(encoding) for encoding in encodings]
         ids.append(_array("ids", (encoding.ids for encoding in encodings)))
         types.append(_array("types", (encoding.type_ids for encoding in encodings)))
+    if not model_tokenizer.has_segments:
+        if any(array.any() for array in types):
+            log.warning(
+                "%s: AutoTokenizer gives this model no segment ids, so all are 0. To have them, "
+                'set in tokenizer_config.json "model_input_names": ["input_ids", "token_type_ids", '
+                '"attention_mask"]',
+                model_tokenizer.folder,
+            )
+        types = [np.zeros_like(array) for array in types]
     tokens = Tokens(
         ids=np.concatenate(ids),
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(DTYPES["offsets"]),

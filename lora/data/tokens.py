@@ -242,15 +242,20 @@ def misfits(splits: Mapping[str, Tokens], config: Mapping[str, Any]) -> Iterator
         splits: The tokens by split.
         config: Keys of the model's config.json, defaults included.
     """
-    for key, part, name in (
-        ("vocab_size", "ids", "token id"),
-        ("type_vocab_size", "types", "segment id"),
+    own = "Use the tokenizer of this model"
+    no_segments = (
+        'or leave segments out: set model_input_names to ["input_ids", "attention_mask"] in its '
+        "tokenizer_config.json"
+    )
+    for key, part, name, advice in (
+        ("vocab_size", "ids", "token id", own),
+        ("type_vocab_size", "types", "segment id", f"{own}, {no_segments}"),
     ):
         highest = max(int(np.max(getattr(tokens, part), initial=0)) for tokens in splits.values())
         if highest >= config[key]:
             yield (
                 f"the tokens have {name} {highest}; allowed by config.json: below {config[key]} "
-                f"({key}). Use the tokenizer of this model"
+                f"({key}). {advice}"
             )
 
 

@@ -1,5 +1,6 @@
 """Tiny BERT and RoBERTa models with random weights, and a small made data set."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,10 @@ WORDS = [f"word{number}" for number in range(VOCABULARY - 5)]
 
 
 def make_tokenizer(folder: Path) -> None:
-    """A word-level tokenizer.json with BERT's special tokens, for a model of VOCABULARY tokens."""
+    """A word-level tokenizer.json with BERT's special tokens, for a model of VOCABULARY tokens.
+
+    tokenizer_config.json says that AutoTokenizer takes it as it is.
+    """
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     vocabulary = {
@@ -68,6 +72,9 @@ def make_tokenizer(folder: Path) -> None:
         special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     tokenizer.save(str(folder / "tokenizer.json"))
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    config = dict(tokenizer_class="PreTrainedTokenizerFast", model_input_names=inputs)
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
 
 
 def make_glue(folder: Path, train: int = 40, dev: int = 24) -> Path:
