@@ -6,6 +6,7 @@ Reading repairs nothing: it raises ValueError with the file and the line. A byte
 both kinds of line end are accepted.
 """
 
+import codecs
 import contextlib
 import csv
 import errno
@@ -171,14 +172,23 @@ def read_text(path: Path) -> str:
 
     Raises:
         ValueError: If there is no such file, or it holds a NUL byte or bytes that are not UTF-8.
-            The message names the file and the line.
+            The same for UTF-16 and for a byte-order mark where a later line begins, which joined
+            files have. The message names the file and the line.
     """
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give a file")
     if not path.is_file():
         raise ValueError(f"there is no file {path}; make it first")
-    content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError(f"{path}, line 1: the file is UTF-16; save it as UTF-8")
+    if content.startswith(codecs.BOM_UTF8) or b"\n" + codecs.BOM_UTF8 in content:
+        line = _line_of(content, content.index(codecs.BOM_UTF8))
+        raise ValueError(
+            f"{path}, line {line}: a byte-order mark inside the file; allowed: one at its start. "
+            "Save the parts as UTF-8 without it, then join them"
+        )
     if b"\0" in content:
         line = _line_of(content, content.index(0))
         raise ValueError(f"{path}, line {line}: a NUL byte; allowed: text")
@@ -195,21 +205,28 @@ def _line_of(content: bytes, position: int) -> int:
     return content.count(b"\n", 0, position) + 1
 
 
-def read_rows(path: Path) -> list[tuple[int, list[str]]]:
+def read_rows(path: Path, delimiter: str = ",") -> list[tuple[int, list[str]]]:
     """Return the rows of a CSV file, each with the number of its first line, counted from 1.
+
+    Args:
+        path: The file.
+        delimiter: Character between cells: a comma, or a tab.
 
     Raises:
         ValueError: If the file is not CSV, or as in `read_text`.
     """
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
     rows, first_line = [], 1
     try:
         for row in reader:
             rows.append((first_line, row))
             first_line = reader.line_num + 1
     except csv.Error as error:  # an unclosed quote, or a cell beyond csv's limit
-        allowed = "allowed: cells in quotes where they hold commas, quotes inside them twice"
-        raise ValueError(f"{path}, line {first_line} is not CSV ({error}); {allowed}") from None
+        kind, separators = ("CSV", "commas") if delimiter == "," else ("quoted TSV", "tabs")
+        raise ValueError(
+            f"{path}, line {first_line} is not {kind} ({error}); allowed: cells in quotes where "
+            f"they hold {separators}, quotes inside them twice"
+        ) from None
     return rows
 
 

@@ -9,9 +9,11 @@ hub: Models and data sets of the Hugging Face hub at one commit.
 card: Card of a data set on the hub: which files belong to which configuration.
 examples: The record of texts and labels, and parsing of lines and labels.
 formats: Read a task's splits with the reader of its format.
+tsv: Rows of a TSV file, with or without quoting.
 glue: GLUE's official TSV files, and data sets of the hub saved by `datasets`.
 demo: Demo tasks made from the rated sentences of a package.
 prepare: Tokenise a task for a model and write the tokens.
+tokenizer: Tokenizer of a model folder: the one that transformers' AutoTokenizer makes of its files.
 tokens: Load prepared tokens, gather batches, shuffle epochs.
 mapped_arrays: Memory-map the arrays of a safetensors file.
 """

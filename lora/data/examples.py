@@ -48,12 +48,20 @@ def read_lines(path: Path) -> list[str]:
     Only \n and \r\n end a line: `str.splitlines` also splits at characters inside sentences.
 
     Raises:
-        ValueError: If the file is empty, or as in `lora.files.read_text`.
+        ValueError: If the file is empty, a line has another \r, or as in `lora.files.read_text`.
     """
     text = read_text(path)
     if not text:
         raise ValueError(f"{path} is empty; expected at least one line")
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    if "\r" in text:
+        for number, line in enumerate(lines, start=1):
+            if "\r" in line:
+                raise ValueError(
+                    f"{path}, line {number}: a carriage return (\\r) that is no line end here; "
+                    "save the file with line ends \\n"
+                )
+    return lines
 
 
 def parse_label(

@@ -33,7 +33,9 @@ MODEL_FILES = (  # never pickles
     "*.safetensors.index.json",
     "config.json",
     "tokenizer.json",
+    "tokenizer.*.json",  # of other versions of transformers; tokenizer_config.json names them
     "tokenizer_config.json",
+    "added_tokens.json",
     "special_tokens_map.json",
     "vocab.txt",
     "vocab.json",

@@ -8,7 +8,8 @@ are refused here and left out of the hub's copy.
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora.data.examples import UNLIMITED, Examples, from_columns, parse_label, read_lines
+from lora.data import tsv
+from lora.data.examples import UNLIMITED, Examples, from_columns, parse_label
 from lora.errors import shown
 from lora.experiment.task import Task
 
@@ -61,10 +62,33 @@ DEV_FILES = {
 
 
 def read(task: Task, folder: Path) -> dict[str, Examples]:
-    """Return the task's splits from a folder in either layout. Raises ValueError."""
-    if (folder / SAVED).is_file():
+    """Return the task's splits from a folder in either layout.
+
+    A task that is not in OFFICIAL needs its `text_columns` and `label` in the header. The official
+    files may be in the folder or in its subfolder of the official name.
+
+    Raises:
+        ValueError: If the data are not there, there more than once, or wrong.
+    """
+    layout = OFFICIAL.get(task.name, Layout(task.name, task.text_columns))
+    places = (SAVED, "train.tsv", f"{layout.folder}/train.tsv")
+    found = [name for name in places if (folder / name).is_file()]
+    if not found:
+        raise ValueError(
+            f"task {task.name}: no data in {folder}; allowed: a folder with {SAVED} (datasets' "
+            f"save_to_disk), train.tsv, or {layout.folder}/train.tsv"
+        )
+    if len(found) > 1:
+        raise ValueError(
+            f"task {task.name}: {folder} has {' and '.join(found)}; keep the data in one of them"
+        )
+    if found == [SAVED]:
         return _read_saved(task, folder)
-    return _read_official(task, folder)
+    folder = (folder / found[0]).parent
+    return {
+        split: _read_tsv(task, layout, _file_of(split, folder))
+        for split in ("train", *task.eval_splits)
+    }
 
 
 def _read_saved(task: Task, folder: Path) -> dict[str, Examples]:
@@ -104,40 +128,37 @@ def _check_columns(needed: tuple[str, ...], found: list[str], where: str) -> Non
         raise ValueError(f"{where}: no column {missing}; it has: {', '.join(found)}")
 
 
-def _read_official(task: Task, folder: Path) -> dict[str, Examples]:
-    """Read official TSV files, in the folder or in its subfolder of the official name.
+def _file_of(split: str, folder: Path) -> Path:
+    """Return the path of a split's file: the official dev.tsv, or validation.tsv as on the hub.
 
-    A task that is not in OFFICIAL needs its `text_columns` and `label` in the header.
+    Raises:
+        ValueError: If both are there.
     """
-    layout = OFFICIAL.get(task.name, Layout(task.name, task.text_columns))
-    if not (folder / "train.tsv").is_file():
-        if not (folder / layout.folder / "train.tsv").is_file():
-            raise ValueError(
-                f"task {task.name}: no data in {folder}; allowed: a folder with {SAVED} (datasets' "
-                f"save_to_disk), train.tsv, or {layout.folder}/train.tsv"
-            )
-        folder = folder / layout.folder
-    files = {"train": "train.tsv"}
-    files |= {split: f"{DEV_FILES.get(split, split)}.tsv" for split in task.eval_splits}
-    return {split: _read_tsv(task, layout, folder / name) for split, name in files.items()}
+    official, own = folder / f"{DEV_FILES.get(split, split)}.tsv", folder / f"{split}.tsv"
+    if official != own and official.is_file() and own.is_file():
+        raise ValueError(
+            f"{folder} has both {official.name} and {own.name} for split {split}; keep one of them"
+        )
+    return own if own.is_file() else official
 
 
 def _read_tsv(task: Task, layout: Layout, path: Path) -> Examples:
-    """Read one TSV file. Quotes are text: GLUE's files have quotes but no quoting."""
-    lines = read_lines(path)
-    header = list(layout.header or lines[0].split("\t"))
+    rows = tsv.read_rows(path)
+    header = list(layout.header or rows[0][1])
     first = 0 if layout.header else 1
     _check_header((*layout.texts, layout.label), header, path)
     texts: list[list[str]] = [[] for _ in layout.texts]
     labels = []
     text_indices = [header.index(name) for name in layout.texts]
     label_index = header.index(layout.label)
-    for number, line in enumerate(lines[first:], start=first + 1):
-        where, cells = f"{path}, line {number}", line.split("\t")
+    for number, cells in rows[first:]:
+        where = f"{path}, line {number}"
         if len(cells) != len(header):
             hint = ""
             if task.name == "qqp":
                 hint = " (the hub's copy, glue:qqp, leaves such lines out)"
+            elif any(cell.startswith('"') for cell in cells):
+                hint = f"; for a tab or line end inside a cell, {tsv.QUOTE_ALL}"
             raise ValueError(
                 f"{where}: {len(cells)} columns; expected {len(header)}: {shown(header)}{hint}"
             )

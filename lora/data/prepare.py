@@ -1,30 +1,40 @@
 """Tokenise a task for a model, once for each task, model and length.
 
 Tokenising costs more than reading arrays, and all runs of a task need the same tokens. The
-tokenizer is read from tokenizer.json with `tokenizers`: it loads in milliseconds and gives the ids
-that `transformers` gives (tested for BERT and RoBERTa). A model folder without that file is
-refused.
+ids are those of transformers' AutoTokenizer (`lora.data.tokenizer`).
 """
 
+import logging
+from collections.abc import Iterable
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from lora import files
-from lora.data import formats
+from lora.data import formats, tokenizer
 from lora.data.examples import Examples
 from lora.data.fetch import MANIFEST, identity_of, verify
-from lora.data.tokens import ARRAYS, DTYPES, FACTS, SplitFacts, TokenFacts, arrays_sha256
-from lora.errors import shown
+from lora.data.tokenizer import ModelTokenizer
+from lora.data.tokens import (
+    ARRAYS,
+    DTYPES,
+    FACTS,
+    SplitFacts,
+    TokenFacts,
+    Tokens,
+    arrays_sha256,
+    misfits,
+)
+from lora.errors import ConfigError
 from lora.experiment.task import Task
 from lora.model import config as model_config
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
+log = logging.getLogger(__name__)
 CHUNK = 10_000  # examples tokenised at a time: an encoding takes some 100 bytes a token
+SAMPLE = 1000  # examples of each split on which tokenizer.json alone is compared
 
 
 def prepare(
@@ -57,14 +67,18 @@ def prepare(
         raise ValueError(f"{destination} is a file; give a folder, or a name that is not there yet")
     if (source_folder / MANIFEST).is_file():
         verify(source_folder)
-    tokenizer = _load_tokenizer(model_folder, max_tokens)
-    arrays: dict[str, np.ndarray] = {}
+    config = _read_config(model_folder, max_tokens)
+    model_tokenizer = tokenizer.load(model_folder, max_tokens)
+    tokens: dict[str, Tokens] = {}
     splits: dict[str, SplitFacts] = {}
     for name, examples in formats.read(task, source_folder).items():
-        parts, truncated = _tokenise(tokenizer, examples)
-        arrays |= {f"{name}.{part}": array for part, array in parts.items()}
-        splits[name] = _count(task, parts, truncated)
-    _check_vocabulary(model_folder, arrays)
+        tokens[name], truncated = _tokenise(model_tokenizer, examples)
+        splits[name] = _count(task, tokens[name], truncated)
+    if problems := list(misfits(tokens, config)):
+        raise ConfigError(f"{model_folder}: its tokenizer does not fit the model:", problems)
+    arrays = {
+        f"{name}.{part}": getattr(one, part) for name, one in tokens.items() for part in DTYPES
+    }
     facts = TokenFacts(
         task=task.name,
         max_tokens=max_tokens,
@@ -72,7 +86,7 @@ def prepare(
         splits=splits,
         sha256=arrays_sha256(arrays),
         source=identity_of(source_folder),
-        tokenizer_sha256=files.file_sha256(model_folder / "tokenizer.json"),
+        tokenizer_sha256=files.file_sha256(model_folder / tokenizer.FILE),
     )
     destination.mkdir(parents=True, exist_ok=True)
     (destination / FACTS).unlink(missing_ok=True)
@@ -92,79 +106,70 @@ def _facts_json(facts: TokenFacts, task: Task) -> files.JsonObject:
     return files.with_checksum(asdict(facts) | more)
 
 
-def _load_tokenizer(model_folder: Path, max_tokens: int) -> "Tokenizer":
-    """Return the model's fast tokenizer, cutting at `max_tokens` and not padding."""
-    from tokenizers import Tokenizer
-
-    path = model_folder / "tokenizer.json"
-    if not path.is_file():
+def _read_config(model_folder: Path, max_tokens: int) -> dict[str, Any]:
+    """Return the model's config.json with defaults. Raises ValueError if text does not fit it."""
+    if not (model_folder / tokenizer.FILE).is_file():
         raise ValueError(
-            f"{model_folder} has no tokenizer.json; transformers writes one: "
+            f"{model_folder} has no {tokenizer.FILE}; transformers writes one: "
             "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
         )
-    config = model_config.read(model_folder)
-    longest = config.get("max_position_embeddings", max_tokens)
-    if config.get("model_type") == "roberta":
-        longest -= 2  # its positions are counted from padding_idx + 1
+    config = model_config.with_defaults(model_config.read(model_folder))
+    longest = model_config.longest_sequence(config)
     if not 4 <= max_tokens <= longest:
         raise ValueError(
             f"max_tokens is {max_tokens}; allowed: 4 to {longest}, the positions of "
             f"{model_folder.name}"
         )
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises nothing more special
-        raise ValueError(
-            f"{path} is not a tokenizer ({shown(str(error))}); fetch the model again"
-        ) from None
-    if tokenizer.num_special_tokens_to_add(is_pair=False) < 2:
-        raise ValueError(
-            f"{path} adds no special tokens around a sentence; allowed: the tokenizer of a BERT or "
-            "RoBERTa, because the head reads the first special token"
-        )
-    tokenizer.enable_truncation(max_tokens, strategy="longest_first")
-    tokenizer.no_padding()
-    return tokenizer
+    return config
 
 
-def _tokenise(tokenizer: "Tokenizer", examples: Examples) -> tuple[dict[str, np.ndarray], int]:
-    """Return the arrays of one split, by the names of DTYPES, and how many examples were cut."""
+def _tokenise(model_tokenizer: ModelTokenizer, examples: Examples) -> tuple[Tokens, int]:
+    """Return the tokens of one split, and how many examples were cut."""
+    texts: list[str] | list[tuple[str, str]] = examples.first
+    if examples.second is not None:
+        texts = list(zip(examples.first, examples.second, strict=True))
+    model_tokenizer.check(texts[:SAMPLE])
     ids, types, lengths, truncated = [], [], [], 0
     for start in range(0, len(examples), CHUNK):
-        end = start + CHUNK
-        texts: list[str] | list[tuple[str, str]] = examples.first[start:end]
-        if examples.second is not None:
-            texts = list(zip(examples.first[start:end], examples.second[start:end], strict=True))
-        encodings = tokenizer.encode_batch_fast(texts)
+        encodings = model_tokenizer.encode(texts[start : start + CHUNK])
         truncated += sum(bool(encoding.overflowing) for encoding in encodings)
         lengths += [len(encoding) for encoding in encodings]
-        ids.append(np.array([one for encoding in encodings for one in encoding.ids], DTYPES["ids"]))
-        types.append(
-            np.array([one for encoding in encodings for one in encoding.type_ids], DTYPES["types"])
+        ids.append(_array("ids", (encoding.ids for encoding in encodings)))
+        types.append(_array("types", (encoding.type_ids for encoding in encodings)))
+    if not model_tokenizer.has_segments:
+        if any(array.any() for array in types):
+            log.warning(
+                "%s: AutoTokenizer gives this model no segment ids, so all are 0. To have them, "
+                'set in tokenizer_config.json "model_input_names": ["input_ids", "token_type_ids", '
+                '"attention_mask"]',
+                model_tokenizer.folder,
+            )
+        types = [np.zeros_like(array) for array in types]
+    tokens = Tokens(
+        ids=np.concatenate(ids),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(DTYPES["offsets"]),
+        types=np.concatenate(types),
+        labels=np.array(examples.labels, dtype=DTYPES["labels"]),
+    )
+    return tokens, truncated
+
+
+def _array(part: str, numbers: Iterable[list[int]]) -> np.ndarray:
+    """Return numbers one after another. Raises ValueError if one is beyond the part's type."""
+    array = np.fromiter(chain.from_iterable(numbers), np.int64)
+    cast = array.astype(DTYPES[part])
+    if (cast != array).any():
+        raise ValueError(
+            f"the tokenizer gives {part} up to {array.max()}, more than any BERT or RoBERTa has; "
+            "use the tokenizer of this model"
         )
-    parts = {
-        "ids": np.concatenate(ids),
-        "offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(DTYPES["offsets"]),
-        "types": np.concatenate(types),
-        "labels": np.array(examples.labels, dtype=DTYPES["labels"]),
-    }
-    return parts, truncated
+    return cast
 
 
-def _count(task: Task, parts: dict[str, np.ndarray], truncated: int) -> SplitFacts:
-    labels = parts["labels"]
+def _count(task: Task, tokens: Tokens, truncated: int) -> SplitFacts:
+    labels = tokens.labels
     if task.is_regression:
         mean = float(labels.mean(dtype=np.float64))
-        return SplitFacts(len(labels), len(parts["ids"]), truncated, label_mean=mean)
+        return SplitFacts(len(labels), len(tokens.ids), truncated, label_mean=mean)
     counts = {str(label): int((labels == label).sum()) for label in range(task.num_labels)}
-    return SplitFacts(len(labels), len(parts["ids"]), truncated, label_counts=counts)
-
-
-def _check_vocabulary(model_folder: Path, arrays: dict[str, np.ndarray]) -> None:
-    size = model_config.read(model_folder).get("vocab_size")
-    highest = max(int(array.max()) for name, array in arrays.items() if name.endswith(".ids"))
-    if size is not None and highest >= size:
-        raise ValueError(
-            f"{model_folder}: tokenizer.json gives token {highest}; allowed by config.json: below "
-            f"{size}"
-        )
+    return SplitFacts(len(labels), len(tokens.ids), truncated, label_counts=counts)

@@ -6,8 +6,10 @@ shuffle, as in the paper's scripts.
 """
 
 import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -231,6 +233,30 @@ def load(folder: Path, facts: TokenFacts | None = None) -> dict[str, Tokens]:
     if arrays_sha256(arrays) != facts.sha256:
         raise ValueError(f"{path} does not have the hash in {FACTS}; {REBUILD}")
     return splits
+
+
+def misfits(splits: Mapping[str, Tokens], config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each reason why tokens are not those of a model.
+
+    Args:
+        splits: The tokens by split.
+        config: Keys of the model's config.json, defaults included.
+    """
+    own = "Use the tokenizer of this model"
+    no_segments = (
+        'or leave segments out: set model_input_names to ["input_ids", "attention_mask"] in its '
+        "tokenizer_config.json"
+    )
+    for key, part, name, advice in (
+        ("vocab_size", "ids", "token id", own),
+        ("type_vocab_size", "types", "segment id", f"{own}, {no_segments}"),
+    ):
+        highest = max(int(np.max(getattr(tokens, part), initial=0)) for tokens in splits.values())
+        if highest >= config[key]:
+            yield (
+                f"the tokens have {name} {highest}; allowed by config.json: below {config[key]} "
+                f"({key}). {advice}"
+            )
 
 
 def _check_shapes(folder: Path, name: str, tokens: Tokens) -> None:

@@ -54,7 +54,7 @@ class Batch:
     Attributes:
         ids_T: Token ids.
         types_T: Token types.
-        positions_T: Position of each token in its sequence, from 0.
+        positions_T: Position id of each token, as the base model counts them.
         first_N: Row of each sequence's first token.
         dropout_keys: Keys of the tokens at each dropout site, int32 [sites, T]; the last two are
             the head's. None in evaluation.
@@ -140,10 +140,11 @@ def collate(
         head = torch.arange(1, heads + 1, dtype=torch.int32, device=device) * dropout.SPREAD_INT32
         per_head = dropout.mix(keys_T[:, None] + head).view(-1)
         attention_keys = dropout.site_keys(per_head[to_attention], config.num_hidden_layers)
+    ids = np.concatenate([part.ids for part in parts])
     return Batch(
-        ids_T=_int64(np.concatenate([part.ids for part in parts]), device),
+        ids_T=_int64(ids, device),
         types_T=_int64(np.concatenate([part.types for part in parts]), device),
-        positions_T=_int64(position, device),
+        positions_T=_int64(_position_ids(config, ids, starts, example, position), device),
         first_N=_int64(starts, device),
         dropout_keys=dropout_keys,
         attention_keys=attention_keys,
@@ -154,6 +155,26 @@ def collate(
         from_attention=_int64(back.ravel(), device),
         order_N=_int64(order, device),
     )
+
+
+def _position_ids(
+    config: "PretrainedConfig",
+    ids: np.ndarray,
+    starts: np.ndarray,
+    example: np.ndarray,
+    position: np.ndarray,
+) -> np.ndarray:
+    """Return the position ids of transformers, [T].
+
+    BERT counts a sequence's tokens from 0. RoBERTa counts from pad_token_id + 1, and a padding
+    token in the text has position pad_token_id (`create_position_ids_from_input_ids`).
+    """
+    if config.model_type != "roberta":
+        return position
+    counted = ids != config.pad_token_id
+    count = np.cumsum(counted)
+    before = count[starts] - counted[starts]
+    return np.where(counted, count - before[example], 0) + config.pad_token_id
 
 
 def _int64(array: np.ndarray, device: torch.device) -> Tensor:

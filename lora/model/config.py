@@ -3,10 +3,10 @@
 transformers fills missing keys with defaults and ignores unknown ones, so a damaged config gives
 another model or an error deep inside. Only keys that decide the shape or arithmetic of a BERT or
 RoBERTa encoder are checked. What this encoder does not compute is an error: decoders, relative
-positions, quantized weights. `pretrained` checks the weights. This module imports no torch, so that
-text can be tokenized without it.
+positions, quantized weights. `pretrained` checks the weights. This module imports no torch.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,20 @@ INTEGERS = (
 )
 PROBABILITIES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 POSITIVE = ("layer_norm_eps", "initializer_range")
+DEFAULTS = {  # transformers' values of keys that config.json leaves out, by model family
+    "bert": {
+        "vocab_size": 30522,
+        "max_position_embeddings": 512,
+        "type_vocab_size": 2,
+        "pad_token_id": 0,
+    },
+    "roberta": {
+        "vocab_size": 50265,
+        "max_position_embeddings": 512,
+        "type_vocab_size": 2,
+        "pad_token_id": 1,
+    },
+}
 REQUIRED_VALUES = {
     "is_decoder": False,
     "add_cross_attention": False,
@@ -57,6 +71,23 @@ def read(folder: Path) -> dict[str, Any]:
     return config
 
 
+def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config.json with transformers' values of the keys in DEFAULTS where it has none."""
+    return {**DEFAULTS[config.get("model_type", MODEL_FAMILIES[0])], **config}
+
+
+def longest_sequence(config: Mapping[str, Any]) -> int:
+    """Return for how many tokens a model has positions, special tokens included.
+
+    RoBERTa counts positions from pad_token_id + 1 (fairseq's convention), BERT from 0.
+
+    Args:
+        config: The keys of config.json, defaults included.
+    """
+    first = config["pad_token_id"] + 1 if config.get("model_type") == "roberta" else 0
+    return int(config["max_position_embeddings"]) - first
+
+
 def _problems(config: dict[str, Any]) -> list[str]:
     problems = [
         f"{key} is {shown(config[key])}; allowed: a whole number of at least 1"
@@ -75,6 +106,14 @@ def _problems(config: dict[str, Any]) -> list[str]:
         if config.get(key, required) != required:
             problems.append(
                 f"{key} is {shown(config[key])}; allowed: {required!r}, or leave it out"
+            )
+    if config.get("model_type") == "roberta" and not problems:
+        filled = with_defaults(config)
+        pad, highest = filled["pad_token_id"], filled["max_position_embeddings"] - 2
+        if not (type(pad) is int and -1 <= pad <= highest):
+            problems.append(
+                f"pad_token_id is {shown(pad)}; allowed: a whole number from -1 to {highest}, "
+                "because RoBERTa counts positions from the next number"
             )
     width, heads = config.get("hidden_size"), config.get("num_attention_heads")
     if not problems and width is not None and heads is not None and width % heads:

@@ -46,12 +46,10 @@ def encode(
         Hidden states, [N, D], in the dtype of the base model.
     """
     config = base.config
-    # RoBERTa counts positions from padding_idx + 1 (fairseq's convention), BERT from 0.
-    offset = (config.pad_token_id or 0) + 1 if config.model_type == "roberta" else 0
     x_TD = base.embeddings(
         input_ids=batch.ids_T[None],
         token_type_ids=batch.types_T[None],
-        position_ids=batch.positions_T[None] + offset,
+        position_ids=batch.positions_T[None],
     )[0]
     keys = None if batch.dropout_keys is None else batch.dropout_keys[0]
     x_TD = dropout.drop(x_TD, config.hidden_dropout_prob, keys)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora.experiment import csv_tables, registry
-from lora.experiment.cell import MODEL_FAMILIES
 from lora.model import config as model_config
 from lora.paths import CONFIG_DIR
 
@@ -107,19 +106,16 @@ def shape_of(results: Path, model: str) -> tuple[Shape, str]:
 
 
 def _read_shape(folder: Path) -> Shape:
-    config, usual = (
-        model_config.read(folder),
-        _shapes()["bert-base-uncased"],
-    )  # transformers' defaults are BERT's
-    bert = config.get("model_type", MODEL_FAMILIES[0]) == MODEL_FAMILIES[0]
+    config = model_config.with_defaults(model_config.read(folder))
+    usual = _shapes()["bert-base-uncased"]  # transformers' defaults are BERT's
     return Shape(
         config.get("num_hidden_layers", usual.layers),
         config.get("hidden_size", usual.width),
         config.get("intermediate_size", usual.inner),
         config.get("num_attention_heads", usual.heads),
-        config.get("vocab_size", usual.vocabulary if bert else 50265),
-        config.get("max_position_embeddings", usual.positions),
-        config.get("type_vocab_size", usual.types),
+        config["vocab_size"],
+        config["max_position_embeddings"],
+        config["type_vocab_size"],
     )
 
 

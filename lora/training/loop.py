@@ -19,6 +19,7 @@ from lora.errors import ConfigError, Interrupted
 from lora.experiment.cell import BASE_METHODS
 from lora.experiment.run_spec import JobOptions, RunSpec
 from lora.model import collate, compiled, dropout, layers, methods, pretrained
+from lora.model import config as model_config
 from lora.model.methods import AdapterSpec
 from lora.model.packed_model import PackedModel
 from lora.run_record import Base
@@ -135,9 +136,9 @@ def _train_pack(
     facts = {run.spec.tokens_dir: run.facts for run in pack}
     splits = {folder: tokens.load(folder, facts[folder]) for folder in facts}
     base = pretrained.load_base(options.model_dir, DTYPES[pack[0].precision])
-    _check_fits(pack, base)
     for run in pack:
         run.tokens = splits[run.spec.tokens_dir]
+    _check_fits(pack, base)
     adapters = [adapter_spec(run.spec) for run in pack]
     trainable = [methods.trainable_parameters(base, adapter) for adapter in adapters]
     budget = batching.plan_budget(pack, base, trainable, device, options.micro_batch)
@@ -174,8 +175,7 @@ def _check_fits(pack: Sequence[RunState], base: "PreTrainedModel") -> None:
 def _misfits(run: RunState, base: "PreTrainedModel") -> Iterator[str]:
     spec, facts, config = run.spec, run.facts, base.config
     task, max_tokens = spec.task, spec.hparams.max_tokens
-    # RoBERTa counts positions from padding_idx + 1.
-    longest = config.max_position_embeddings - (2 if config.model_type == "roberta" else 0)
+    longest = model_config.longest_sequence(config.to_dict())
     if (facts.task, facts.num_labels) != (task.name, task.num_labels):
         yield (
             f"task is {task.name}, but the tokens in {spec.tokens_dir} are of {facts.task}; "
@@ -191,6 +191,7 @@ def _misfits(run: RunState, base: "PreTrainedModel") -> Iterator[str]:
         yield f"max_tokens is {max_tokens}, the prepared tokens have {facts.max_tokens}"
     if max_tokens > longest:
         yield f"max_tokens is {max_tokens}; this model takes at most {longest}"
+    yield from tokens.misfits(run.tokens, config.to_dict())
     if spec.cell.rank > config.hidden_size:
         yield f"rank is {spec.cell.rank}; at most the model's width, {config.hidden_size}"
     if spec.cell.first_layer >= config.num_hidden_layers:

@@ -1,5 +1,6 @@
 """Tiny BERT and RoBERTa models with random weights, and a small made data set."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +29,8 @@ def make_model(family: str, folder: Path, **changes) -> Path:
     if family == "bert":
         model = transformers.BertModel(transformers.BertConfig(**common))
     else:
-        config = transformers.RobertaConfig(
-            type_vocab_size=1, pad_token_id=1, bos_token_id=0, eos_token_id=2, **common
-        )
+        usual = dict(type_vocab_size=1, pad_token_id=1, bos_token_id=0, eos_token_id=2)
+        config = transformers.RobertaConfig(**usual | common)
         model = transformers.RobertaModel(config, add_pooling_layer=False)
     with torch.no_grad():
         for name, value in model.named_parameters():
@@ -53,7 +53,10 @@ WORDS = [f"word{number}" for number in range(VOCABULARY - 5)]
 
 
 def make_tokenizer(folder: Path) -> None:
-    """Write a word-level tokenizer.json with BERT's special tokens and VOCABULARY tokens."""
+    """Write a word-level tokenizer.json with BERT's special tokens and VOCABULARY tokens.
+
+    tokenizer_config.json makes AutoTokenizer read it as it is.
+    """
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     vocabulary = {
@@ -68,6 +71,9 @@ def make_tokenizer(folder: Path) -> None:
         special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     tokenizer.save(str(folder / "tokenizer.json"))
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    config = dict(tokenizer_class="PreTrainedTokenizerFast", model_input_names=inputs)
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
 
 
 def make_glue(folder: Path, train: int = 40, dev: int = 24) -> Path:

@@ -53,7 +53,7 @@ DAMAGES = {  # damage: (function that does it to the inputs, part of the message
     ),
     "carriage returns as line ends": (
         lambda inputs: write_file(inputs / DEV, "sentence\tlabel\ra\t1\r"),
-        "no column ['label']",
+        "line 1: a carriage return (\\r) that is no line end here; save",
     ),
     "full-width digit as label": (
         lambda inputs: write_file(inputs / DEV, "sentence\tlabel\na\t１\n"),

@@ -1,0 +1,48 @@
+r"""Rows of a TSV file, with or without quoting.
+
+GLUE's official files have no quoting: a quote is part of the text, often without a second one.
+Spreadsheets, pandas and R put cells in quotes and write a quote inside them twice. A file counts as
+quoted if it begins with a quote, or if each cell that has a quote is a correctly quoted cell and
+one of them shows it by a doubled quote inside. Cells such as `"Fine."` can mean either, if no other
+cell decides it: then the file is refused. GLUE's official files always have a quote that decides
+it.
+"""
+
+import re
+from pathlib import Path
+
+from lora import files
+from lora.data.examples import read_lines
+from lora.errors import shown
+
+QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+QUOTE_ALL = "put every cell in quotes, the header too (pandas: to_csv(..., sep='\\t', quoting=1))"
+
+Rows = list[tuple[int, list[str]]]
+
+
+def read_rows(path: Path) -> Rows:
+    """Return the rows of a TSV file, each with the number of its first line, counted from 1.
+
+    Raises:
+        ValueError: If quotes can be read in two ways, a quoted file is not well-formed, or as in
+            `lora.data.examples.read_lines`.
+    """
+    if files.read_text(path).startswith('"'):
+        return files.read_rows(path, delimiter="\t")
+    rows = [(number, line.split("\t")) for number, line in enumerate(read_lines(path), start=1)]
+    with_quotes = [(number, cell) for number, cells in rows for cell in cells if '"' in cell]
+    if not with_quotes or not all(QUOTED.fullmatch(cell) for _, cell in with_quotes):
+        return rows
+    if any('""' in cell[1:-1] for _, cell in with_quotes):
+        return [(number, [_unquoted(cell) for cell in cells]) for number, cells in rows]
+    number, cell = with_quotes[0]
+    raise ValueError(
+        f"{path}, line {number}: the cell {shown(cell)} is in quotes, and no cell of the file "
+        f"shows whether quotes belong to the text; allowed: {QUOTE_ALL}, with quotes of the text "
+        "doubled"
+    )
+
+
+def _unquoted(cell: str) -> str:
+    return cell[1:-1].replace('""', '"') if cell.startswith('"') else cell
