@@ -43,6 +43,8 @@ RUN_COLUMNS: Columns = {
     "base_precision": (str, "precision of the base model and its activations: bf16 or fp32"),
     "trainable": (int, "trained parameters without the head, as the paper counts"),
     "eval_examples": (int, "size of the evaluation set"),
+    "data_source": (str, "identity of the data set: what pins its content"),
+    "base_source": (str, "identity of the base model: what pins its content"),
 }
 RUNS_COLUMNS: Columns = {
     **RUN_COLUMNS,
@@ -54,9 +56,11 @@ RUNS_COLUMNS: Columns = {
 PUBLISHED_COLUMNS: Columns = {
     "relation": (
         str,
-        "same: compared with ours; context: same model and task; reference: never compared",
+        "same: compared with ours; context: same model and task; unverified: same names, but model "
+        "or data are not known to be the registered ones; reference: never compared",
     ),
     "column": (str, "column of the table, as in <table>.csv"),
+    "ours_model": (str, "our model that it is about; empty if there is none"),
     "ours_protocol": (str, "protocol of the cell it is compared with; empty if there is none"),
     "table": (str, "table of the source"),
     "model": (str, "model of the source"),
@@ -125,6 +129,10 @@ TABLE_COLUMNS: Columns = {
         "per cent: ours minus published, by the statistic and selection of the published value",
     ),
     "note": (str, "what to know about the published value"),
+    "source_problem": (
+        str,
+        "why no published value is compared: model or data are not known to be the registered ones",
+    ),
 }
 
 # <table>_best.csv: one row per run.
@@ -191,10 +199,10 @@ PROVENANCE_COLUMNS: Columns = {
     "status": (str, "ok, non_finite or missing"),
     "digest": RUN_COLUMNS["digest"],
     "results_version": (int, "version of the method that trained it"),
-    "data_source": (str, "identity of the data set: what pins its content"),
+    "data_source": RUN_COLUMNS["data_source"],
     "tokens_sha256": (str, "sha256 of the prepared tokens"),
     "train_examples": (int, "size of the training set"),
-    "base_source": (str, "identity of the base model: what pins its content"),
+    "base_source": RUN_COLUMNS["base_source"],
     "base_sha256": (str, "sha256 of the base model: its config and weights"),
     "start_source": (str, "run or folder it started from; empty for the pre-trained model"),
     "start_sha256": (str, "sha256 of the tensors it started from"),

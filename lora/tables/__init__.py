@@ -11,5 +11,6 @@ provenance: Data, model, versions, device and commit of every run.
 published: Match published values to our cells, and compute the differences.
 render: Render a table as Markdown, LaTeX and HTML from the jinja2 templates in templates/.
 selection: Selection table: best epoch minus last epoch of every run.
+sources: Check that a cell has the model and data that published values are about.
 statistics: Best and last epoch of each run, and statistics over runs.
 """

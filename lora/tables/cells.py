@@ -25,7 +25,7 @@ from lora.experiment.cell import Cell
 from lora.experiment.grid import Grid
 from lora.experiment.task import Task
 from lora.files import Columns, Row, write_csv, write_text
-from lora.tables import layout, render, selection, statistics
+from lora.tables import layout, render, selection, sources, statistics
 from lora.tables import published as matching
 from lora.tables.labels import GLUE, OTHER_SETS, Page
 from lora.tables.statistics import RunRows, percent, summarize, whole
@@ -137,6 +137,7 @@ def _cell(grid: Grid, table: str, cell: Cell, title: str, metric: str, runs: lis
     row |= {"row": _row_name(table, cell), "column": matching.column(table, row)}
     row |= {"start": hparams.start, "head": hparams.head}
     row |= statistics.counts(runs)
+    row["source_problem"] = sources.problem(grid, cell, runs)
     row["base_precision"] = _joined(run.rows["base_precision"].iloc[0] for run in runs)
     row["trainable"] = trainable[0] if trainable else math.nan
     row["eval_examples"] = whole(examples.iloc[0]) if len(examples) else math.nan
@@ -198,6 +199,7 @@ def _averages(cells: list[Row]) -> list[Row]:
         row["trainable"] = next((cell["trainable"] for cell in eight if cell["n"]), math.nan)
         row |= {key: round(float(frame[key].mean(skipna=False)), 6) for key in AVERAGED}
         row |= {key: fewest[key] for key in COUNTS}
+        row["source_problem"] = next(filter(None, (cell["source_problem"] for cell in eight)), "")
         row |= {"column": "average", "task": "average", "task_title": "Avg", "metric": "average"}
         averages.append(row)
     return averages

@@ -160,4 +160,6 @@ def _row(cell: Cell, seed: int, record: RunRecord, epoch: Row) -> Row:
     row["base_precision"] = record.base_precision if record.model_fields_set else ""
     row["trainable"] = record.parameters.trainable
     row["eval_examples"] = record.data.eval_examples
+    row["data_source"] = record.data.source
+    row["base_source"] = record.base.source
     return row

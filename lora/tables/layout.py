@@ -52,6 +52,10 @@ TITLES = {  # table -> title, caption
         "value of the line; the paper finds it to be small.",
     ),
 }
+UNCOMPARED_TITLES = {  # relation of a published value -> title of its section
+    "context": "no runs to compare it with",
+    "unverified": "our model or data are not known to be the same, see the notes",
+}
 DETAILS_TEXTS = (
     "Model",
     "Method",
@@ -139,7 +143,7 @@ def _table2(
         theirs = [
             value
             for value in values
-            if value["model"] == model and value["relation"] != "reference"
+            if value["ours_model"] == model and value["relation"] != "reference"
         ]
         rows: dict[str, dict[str, Row]] = {}
         for cell in cells:
@@ -147,11 +151,11 @@ def _table2(
                 rows.setdefault(cell["row"], {})[cell["column"]] = cell
         for row in sorted(rows.values(), key=_method_index):
             sections.append(_row_section(row, theirs, titles, len(table.protocols) > 1))
-        context = [value for value in theirs if value["relation"] == "context"]
-        lines = _published_lines(context, titles)
-        if lines:
-            title = f"{model_name(model)}, published only: no runs of this method and size"
-            sections.append(Section(title, lines))
+        for relation, about in UNCOMPARED_TITLES.items():
+            of_relation = [value for value in theirs if value["relation"] == relation]
+            lines = _published_lines(of_relation, titles)
+            if lines:
+                sections.append(Section(f"{model_name(model)}, published only: {about}", lines))
     reference = {value["column"]: value for value in values if value["relation"] == "reference"}
     if reference:
         sections.append(_reference_section(grid, reference, titles))

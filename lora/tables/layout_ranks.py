@@ -55,7 +55,7 @@ def table6(grid: Grid, table: Table, cells: list[Row], values: list[Row]) -> Lay
             for value in values
             if value["relation"] == "same"
             and value["ours_protocol"] == protocol
-            and (value["model"], value["task"], value["method"]) == (model, task, method)
+            and (value["ours_model"], value["task"], value["method"]) == (model, task, method)
         ]
         if theirs:
             source = origin(theirs[0])

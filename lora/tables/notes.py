@@ -12,6 +12,7 @@ from lora.experiment.grid import Block, Grid, Table
 from lora.experiment.hparams import PRETRAINED
 from lora.experiment.task import Task
 from lora.files import Row
+from lora.tables import sources
 from lora.tables.labels import (
     COPIED,
     METHODS,
@@ -61,6 +62,7 @@ def footnotes(grid: Grid, table: Table, cells: list[Row], values: list[Row]) -> 
     if any(cell["metric"] == "average" for cell in cells):
         notes.append("Avg is the mean of the eight values of the row, with matched MNLI.")
     notes += [*_evaluation_sets(cells, values), *_sizes(cells), *_demo(tasks)]
+    notes += sources.notes(grid, cells, values)
     notes += [*_differences(grid, values), *_marks(values), *_published_notes(grid, values)]
     return tuple(notes)
 
@@ -143,7 +145,7 @@ def _starts(grid: Grid, table: Table, values: list[Row]) -> list[str]:
     warm: dict[tuple[str, str], list[str]] = {}
     cold: dict[str, list[str]] = {}
     from_mnli = {
-        (value["model"], value["task"], value["method"], value["ours_protocol"])
+        (value["ours_model"], value["task"], value["method"], value["ours_protocol"])
         for value in values
         if value["relation"] == "same" and FROM_MNLI in value["note"]
     }

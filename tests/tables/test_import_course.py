@@ -97,7 +97,7 @@ def as_run(monkeypatch):
     def with_protocol(name, *folder):
         return read_facts(name, *folder) + (kept + changed if name == "hparams.csv" else [])
 
-    monkeypatch.setattr(registry, "read_rows", with_protocol)
+    monkeypatch.setattr(hparam_rows, "read_rows", with_protocol)
     return "as-run"
 
 
