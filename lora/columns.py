@@ -45,6 +45,7 @@ RUN_COLUMNS: Columns = {
     "eval_examples": (int, "size of the evaluation set"),
     "data_source": (str, "identity of the data set: what pins its content"),
     "base_source": (str, "identity of the base model: what pins its content"),
+    "label_counts": (str, "JSON: evaluation set -> label -> examples; empty for regression"),
 }
 RUNS_COLUMNS: Columns = {
     **RUN_COLUMNS,
@@ -79,6 +80,12 @@ PUBLISHED_COLUMNS: Columns = {
     "n_seeds": (int, "number of runs"),
     "ours": (float, "per cent: our value by the same statistic and selection"),
     "difference": (float, "per cent: ours minus value"),
+    "difference_margin": (float, "per cent: half of the 95 % interval of difference (Welch)"),
+    "margin_from": (
+        str,
+        "both: both spreads; ours: theirs was not published; single: theirs is one run, taken to "
+        "vary as ours; empty without a margin",
+    ),
     "source": (str, "where it was published"),
     "note": (str, "what to know about the value"),
 }
@@ -115,6 +122,11 @@ TABLE_COLUMNS: Columns = {
     "last_mean": (float, "per cent, over the last epoch of each run; empty if one is undefined"),
     "last_median": (float, "per cent, over the last epoch of each run; empty if one is undefined"),
     "last_std": (float, "per cent, n-1, over the last epoch of each run; empty for one run"),
+    "majority": (
+        float,
+        "per cent: metric of always predicting the most frequent evaluation label; empty for "
+        "regression and where runs do not record the labels",
+    ),
     "published": (
         float,
         "per cent: first published value of the same model, task, method, weights and rank",
@@ -128,6 +140,7 @@ TABLE_COLUMNS: Columns = {
         float,
         "per cent: ours minus published, by the statistic and selection of the published value",
     ),
+    "difference_margin": PUBLISHED_COLUMNS["difference_margin"],
     "note": (str, "what to know about the published value"),
     "source_problem": (
         str,
@@ -191,6 +204,32 @@ SELECTION_COLUMNS: Columns = {
     ),
     "best_epoch_mean": (float, "mean over runs of the number of the best epoch"),
     "last_epoch": (float, "number of the last epoch; its mean for averages"),
+}
+
+# differences.csv: two rows per pair of cells, for the best and the last epoch.
+DIFFERENCES_COLUMNS: Columns = {
+    **{name: RUN_COLUMNS[name] for name in ("model", "task")},
+    "task_title": TABLE_COLUMNS["task_title"],
+    "metric": BEST_COLUMNS["metric"],
+    "differs_in": (
+        str,
+        "method, weights, rank, protocol, or weights at equal parameters (Table 5)",
+    ),
+    **{name: RUN_COLUMNS[name] for name in ("method", "weights", "rank", "protocol")},
+    **{
+        f"other_{name}": (RUN_COLUMNS[name][0], f"{name} of the second cell")
+        for name in ("method", "weights", "rank", "protocol")
+    },
+    "epoch": (str, "best or last epoch of each run"),
+    "n": (int, "seeds that finished in both cells"),
+    "seeds": (str, "these seeds"),
+    "difference": (float, "per cent: mean over seeds of first minus second cell"),
+    "std": (float, "per cent, n-1, of the difference over seeds"),
+    "low": (float, "per cent: lower end of the 95 % interval of the paired t test"),
+    "high": (float, "per cent: upper end of that interval"),
+    "p": (float, "p value of the paired t test, two-sided"),
+    "p_holm": (float, "p adjusted by Holm over the comparisons of this epoch in the table"),
+    "comparisons": (int, "number of those comparisons; 0 if this pair has no test"),
 }
 
 # provenance.csv: one row per requested run. Hashes are cut to 12 digits.

@@ -5,7 +5,8 @@ by its own statistic and selection, where `sources` finds that model and data ar
 ones. The paper's † rows have another protocol, so only runs under
 that protocol (or one based on it) are compared with them. Other protocols are compared with each
 other, and the page names them. Prior work that the paper copied has no known statistic: it is
-compared with our median over best epochs, as in the paper's table.
+compared with our median over best epochs, as in the paper's table. A printed Avg of values of other
+metrics than ours is not compared.
 """
 
 import math
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 from lora.columns import PUBLISHED_COLUMNS
 from lora.experiment.grid import Grid, Table
 from lora.files import Row
+from lora.tables import uncertainty
 from lora.tables.labels import GLUE, OTHER_SETS
 from lora.tables.sources import registered_name
 
@@ -27,6 +29,7 @@ OURS = {  # statistic and selection of a published value -> our column of the sa
 }
 SAME = ("task", "method", "weights", "rank", "metric")
 UNCOMPARED: Row = {"ours_protocol": "", "ours": math.nan, "difference": math.nan}
+UNCOMPARED |= uncertainty.UNKNOWN
 WORDS = ("spread_kind", "statistic", "selection", "source")
 
 
@@ -75,6 +78,7 @@ def _of_model(
         cell
         for cell in cells
         if all(value[key] == cell[key] for key in SAME)
+        and not other_metric(grid, value)
         and _comparable(grid, value["protocol"], cell["protocol"], separate)
     ]
     verified = [cell for cell in same if not cell["source_problem"]]
@@ -102,6 +106,7 @@ def _compared_row(value: Row, cell: Row) -> Row:
         "ours_protocol": cell["protocol"],
         "ours": ours,
         "difference": round(ours - float(value["value"]), 6),
+        **uncertainty.of_difference(value, cell),
     }
 
 
@@ -121,6 +126,7 @@ def with_published(row: Row, published: list[Row]) -> Row:
         "published": float(value["value"]),
         "published_spread": value["spread"],
         "difference": value["difference"],
+        "difference_margin": value["difference_margin"],
         "note": value["note"],
         **{f"published_{key}": value[key] for key in WORDS},
     }
@@ -137,6 +143,24 @@ def _comparable(grid: Grid, theirs: str, ours: str, separate: set[str]) -> bool:
     """Return whether two protocols may be compared. `theirs` is empty for the main protocol."""
     base = grid.base_protocol(ours)
     return base == theirs if theirs else base not in separate
+
+
+def other_metric(grid: Grid, value: Row) -> str:
+    """Return the metric of a published value if its task has another one here; otherwise empty.
+
+    For a printed Avg it is the metrics of its values that differ from ours.
+    """
+    if value["task"] not in grid.tasks:  # an average
+        keys = ("table", "model", "method", "trainable", "protocol", "source")
+        of_row = [
+            row
+            for row in grid.published
+            if row["task"] in GLUE and all(row[key] == value[key] for key in keys)
+        ]
+        metrics = [other_metric(grid, row) for row in of_row if row["metric"] not in OTHER_SETS]
+        return " and ".join(dict.fromkeys(filter(None, metrics)))
+    metric = "accuracy" if value["metric"] in OTHER_SETS else value["metric"]
+    return "" if metric == grid.tasks[value["task"]].metric else str(metric)
 
 
 def _is_requested(table: Table, value: Row) -> bool:

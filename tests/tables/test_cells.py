@@ -124,7 +124,7 @@ def test_failed_and_missing_runs_are_counted_and_never_replaced(tmp_path):
 
 def test_nothing_there_is_a_dash(tmp_path):
     result = make_table(small(range(5)), tmp_path)
-    assert lines_of(result.page, "ours")[0] == ("best epoch, median ± std", "–", "– (0 of 5)")
+    assert lines_of(result.page, "ours")[0] == ("best epoch, median [range]", "–", "– (0 of 5)")
     assert all(
         math.isnan(result.cells[0][key])
         for key in ("best_median", "last_mean", "difference", "trainable")
@@ -314,7 +314,10 @@ def test_table6_shows_shape_beside_and_level_only_of_the_same_model(tmp_path):
     }
     assert result.page.columns == ("Weight type", "r = 1", "r = 64", "Spread over r")
     best, _, course, difference, gpt3 = lines.values()
-    assert best == [("W_q", "83.0±.0", "80.0±.0", "3.0"), ("W_q,W_v", "86.0±.0", "87.0±.0", "1.0")]
+    assert best == [
+        ("W_q", "83.0 [83.0, 83.0]", "80.0 [80.0, 80.0]", "3.0"),
+        ("W_q,W_v", "86.0 [86.0, 86.0]", "87.0 [87.0, 87.0]", "1.0"),
+    ]
     assert course == [("W_q", "72.74", "83.23", "10.49"), ("W_q,W_v", "85.03", "87.28", "2.25")]
     assert difference == [("W_q", "+10.3", "−3.2", ""), ("W_q,W_v", "+1.0", "−0.3", "")]
     assert gpt3[0] == ("W_q", "90.7±.1", "90.7±.1", "0.0")
