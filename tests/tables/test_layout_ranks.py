@@ -156,7 +156,7 @@ def test_table6_has_sections_for_each_protocol(heads):
         ("W_q,W_v", "70.5 [70.0, 71.0]", "80.5 [80.0, 81.0]", "10.0"),
         ("W_q", "70.5 [70.0, 71.0]", "80.5 [80.0, 81.0]", "10.0"),
     ]
-    differences = {title: cells for title, cells in lines.items() if title.endswith("minus course")}
+    differences = {title: cells for title, cells in lines.items() if "minus course" in title}
     assert list(differences.values()) == [
         [("W_q,W_v", "+1.5", "0.0", ""), ("W_q", "+13.8", "+5.0", "")],
         [("W_q,W_v", "−14.5", "−6.0", ""), ("W_q", "−2.2", "−1.0", "")],
