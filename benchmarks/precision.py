@@ -1,9 +1,9 @@
 """Compare the metrics of a grid trained in bf16 and in fp32, cell by cell.
 
-    snakemake --cores all --configfile config/demo.yaml --config precision=fp32
-    results=results/demo-fp32 snakemake --cores all --configfile config/demo.yaml --config
-    precision=bf16 results=results/demo-bf16 python benchmarks/precision.py results/demo-fp32
-    results/demo-bf16
+    demo="snakemake --cores all --configfile config/demo.yaml"
+    $demo --config precision=fp32 results=results/demo-fp32
+    $demo --config precision=bf16 results=results/demo-bf16
+    python benchmarks/precision.py results/demo-fp32 results/demo-bf16
 
 A seed has the same initial values, example order and dropout masks in both folders, so runs are
 compared seed by seed. Compare the difference with the standard deviation over seeds. The paired
@@ -15,18 +15,18 @@ import csv
 import statistics
 from pathlib import Path
 
-CELL = ("model", "task_title", "weights", "rank")
+CELL_COLUMNS = ("model", "task_title", "weights", "rank")
+Values = dict[tuple[str, ...], dict[int, float]]  # cell: {seed: per cent}
 
 
-def read(results: Path, value: str) -> dict[tuple, dict[int, float]]:
-    """Read all `<table>_best.csv` of a results folder: per cent, by cell and seed."""
-    found: dict[tuple, dict[int, float]] = {}
+def read(results: Path, value: str) -> Values:
+    """Read a column of all `<table>_best.csv` of a results folder."""
+    found: Values = {}
     for path in sorted((results / "tables").glob("*_best.csv")):
         with open(path, encoding="utf-8", newline="") as handle:
             for row in csv.DictReader(handle):
-                found.setdefault(tuple(row[name] for name in CELL), {})[int(row["seed"])] = float(
-                    row[value]
-                )
+                cell = tuple(row[name] for name in CELL_COLUMNS)
+                found.setdefault(cell, {})[int(row["seed"])] = float(row[value])
     if not found:
         raise SystemExit(
             f"{results}/tables has no *_best.csv; make the tables first "
@@ -35,7 +35,7 @@ def read(results: Path, value: str) -> dict[tuple, dict[int, float]]:
     return found
 
 
-def compare(first: dict, second: dict, names: tuple[str, str]) -> str:
+def compare(first: Values, second: Values, names: tuple[str, str]) -> str:
     """Return a Markdown table of the cells that both have, and a summary line."""
     from scipy import stats
 
@@ -69,18 +69,16 @@ def compare(first: dict, second: dict, names: tuple[str, str]) -> str:
 
 
 def main() -> None:
+    """Print the comparison of two results folders."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("first", type=Path, help="a results folder with its tables")
-    parser.add_argument("second", type=Path, help="another, of the same grid")
+    parser.add_argument("second", type=Path, help="another results folder of the same grid")
     parser.add_argument("--value", choices=["best_value", "last_value"], default="last_value")
     arguments = parser.parse_args()
-    folders = arguments.first, arguments.second
-    print(
-        compare(
-            *(read(folder, arguments.value) for folder in folders),
-            tuple(folder.name for folder in folders),
-        )
+    first, second = (
+        read(folder, arguments.value) for folder in (arguments.first, arguments.second)
     )
+    print(compare(first, second, (arguments.first.name, arguments.second.name)))
 
 
 if __name__ == "__main__":

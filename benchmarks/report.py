@@ -1,8 +1,8 @@
-"""Rows of measurements to Markdown tables.
+"""Format measurements as Markdown tables.
 
-A row is one measurement: the request and what ways.py returned, in the columns below. Values are
-medians over the repeats that worked. Ratios are taken within each repeat, because both ways then
-ran under the same conditions; the median is of these ratios.
+A row is one measurement: the request and the answer of ways.py, in the columns below. Values are
+medians over the repeats that succeeded. A ratio of two ways is the median of the ratios within each
+repeat, because both then ran under the same conditions.
 """
 
 from collections.abc import Callable
@@ -50,13 +50,13 @@ def share(row: dict) -> float:
 
 def ratio(above: list[dict], below: list[dict], value: Callable[[dict], float]) -> float | None:
     """Median over the repeats that both have of value(above) / value(below)."""
-    found = {row["repeat"]: value(row) for row in below}
-    ratios = [value(row) / found[row["repeat"]] for row in above if row["repeat"] in found]
+    divisors = {row["repeat"]: value(row) for row in below}
+    ratios = [value(row) / divisors[row["repeat"]] for row in above if row["repeat"] in divisors]
     return median(ratios) if ratios else None
 
 
 def rounded(value: float | None, unit: str = "") -> str:
-    """Three digits, or a dash for no value."""
+    """Format a value with three digits, or as a dash if it is None or NaN."""
     if value is None or value != value:
         return "-"
     digits = max(0, 2 - int(np.floor(np.log10(abs(value))))) if value else 0
@@ -64,22 +64,26 @@ def rounded(value: float | None, unit: str = "") -> str:
 
 
 def spread(rows: list[dict], value: Callable[[dict], float]) -> str:
+    """Format the median of a value, with its range if there is more than one row."""
     values = [value(row) for row in rows]
     text = rounded(median(values))
     return text if len(values) == 1 else f"{text} ({rounded(min(values))}-{rounded(max(values))})"
 
 
 def memory(rows: list[dict]) -> str:
+    """Format the median peak memory in GiB, of tensors on the GPU and of the process."""
     process = rounded(median(row["peak_rss_gib"] for row in rows))
     on_gpu = median(row["peak_cuda_gib"] for row in rows)
     return f"{rounded(on_gpu)} GPU, {process} process" if on_gpu else process
 
 
 def line(cells: list[str]) -> str:
+    """Return a line of a Markdown table."""
     return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
 
 
 def table(titles: list[str], lines: list[list[str]]) -> str:
+    """Return a Markdown table with the first column on the left."""
     rule = line([":--"] + ["--:"] * (len(titles) - 1))
     return "\n".join([line(titles), rule, *map(line, lines)]) + "\n"
 
@@ -87,18 +91,27 @@ def table(titles: list[str], lines: list[list[str]]) -> str:
 def measured(
     name: str, rows: list[dict], width: int, cells: Callable[[list[dict]], list[str]]
 ) -> list[str]:
-    """Return a table line: `cells` of the rows that worked, and the error of those that failed."""
-    good = [row for row in rows if row["status"] == "ok"]
-    bad = [row["status"] for row in rows if row["status"] != "ok"]
-    if not good:
-        return [name, bad[0], *["-"] * (width - 2)]
-    return [f"{name} ({len(bad)} of {len(rows)} {bad[0]})" if bad else name, *cells(good)]
+    """Return the cells of a table line, with the error of measurements that failed.
+
+    Args:
+        name: First cell.
+        rows: Measurements of this line.
+        width: Number of cells.
+        cells: Function that formats the measurements that succeeded, without the first cell.
+    """
+    succeeded = [row for row in rows if row["status"] == "ok"]
+    errors = [row["status"] for row in rows if row["status"] != "ok"]
+    if not succeeded:
+        return [name, errors[0], *["-"] * (width - 2)]
+    if errors:
+        name = f"{name} ({len(errors)} of {len(rows)} {errors[0]})"
+    return [name, *cells(succeeded)]
 
 
 def ways_table(rows: list[dict]) -> str:
     """Compare the ways for one model and kind of lengths."""
-    of = {way: [row for row in rows if row["way"] == way] for way in WAYS}
-    good = {way: [row for row in of[way] if row["status"] == "ok"] for way in WAYS}
+    rows_of = {way: [row for row in rows if row["way"] == way] for way in WAYS}
+    succeeded = {way: [row for row in rows_of[way] if row["status"] == "ok"] for way in WAYS}
     titles = [
         "Way",
         "Examples/s (range)",
@@ -112,7 +125,9 @@ def ways_table(rows: list[dict]) -> str:
     ]
 
     def cells(found: list[dict]) -> list[str]:
-        ours, pack = (ratio(good[way], found, examples_per_s) for way in ("ours", "ours_pack5"))
+        ours, pack = (
+            ratio(succeeded[way], found, examples_per_s) for way in ("ours", "ours_pack5")
+        )
         return [
             spread(found, examples_per_s),
             rounded(median(map(tokens_per_s, found))),
@@ -124,9 +139,8 @@ def ways_table(rows: list[dict]) -> str:
             memory(found),
         ]
 
-    return table(
-        titles, [measured(WAYS[way], of[way], len(titles), cells) for way in WAYS if of[way]]
-    )
+    lines = [measured(WAYS[way], rows_of[way], len(titles), cells) for way in WAYS if rows_of[way]]
+    return table(titles, lines)
 
 
 def scaling_table(rows: list[dict]) -> str:
@@ -163,7 +177,7 @@ def scaling_table(rows: list[dict]) -> str:
 
 
 def lengths_table(count: int) -> str:
-    """Lengths measured on GLUE, and in brackets those of `count` drawn lengths."""
+    """Compare the lengths in GLUE with `count` drawn lengths, in brackets."""
     lines = []
     for name, facts in LENGTHS.items():
         drawn = draw_lengths(facts, count)
@@ -185,7 +199,7 @@ def lengths_table(count: int) -> str:
 
 
 def markdown(rows: list[dict], header: list[str]) -> str:
-    """The whole page."""
+    """Return the page with all tables; `header` are lines about the device and the versions."""
     parts = [
         "# Ways of training LoRA, timed side by side\n",
         "".join(f"- {entry}\n" for entry in header),

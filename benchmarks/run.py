@@ -1,7 +1,7 @@
 """Compare the speed of ways to train LoRA, and write the tables to benchmarks/results.
 
 Each measurement runs in a separate process. Repeats are interleaved (A B C, A B C, ...), so a drift
-of the machine's speed affects all ways alike. The rate of matrix products is measured before each
+of the machine's speed affects all ways equally. The rate of matrix products is measured before each
 repeat. A failed measurement is recorded as failed and the others continue. This process imports no
 torch, because a child's peak memory starts from its parent's.
 """
@@ -35,8 +35,8 @@ PACKAGES = ("torch", "transformers", "peft", "accelerate")
 def call(request: dict) -> dict:
     """Run ways.py on `request` and return its answer; `status` is ok or `failed: <its last line>`.
 
-    GOMP_SPINCOUNT is what the command line of `lora` sets, so that all ways share the machine
-    alike.
+    GOMP_SPINCOUNT has the value that the command line of `lora` sets, so that waiting threads use
+    the machine in the same way.
     """
     threads = str(request["threads"])
     fixed = dict(OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads, HF_HUB_OFFLINE="1")
@@ -50,8 +50,8 @@ def call(request: dict) -> dict:
     except subprocess.TimeoutExpired:
         return dict(status=f"failed: no answer in {LIMIT_S} s")
     if done.returncode:
-        written = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        reason = written[-1].strip() if written else f"exit status {done.returncode}"
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        reason = lines[-1].strip() if lines else f"exit status {done.returncode}"
         return dict(status=f"failed: {reason}")
     return dict(status="ok") | json.loads(done.stdout.splitlines()[-1])
 
@@ -77,9 +77,7 @@ def comparison(arguments: argparse.Namespace) -> list[list[dict]]:
 
 
 def scaling(arguments: argparse.Namespace) -> list[list[dict]]:
-    """Return the measurements of the scaling table, with half the steps: one list for each
-    model.
-    """
+    """Return the measurements of the scaling table, with half the steps, by model."""
     steps = max(3, arguments.steps // 2)
     fixed = dict(table="scaling", lengths="sst2", way="ours", steps=steps)
     return [
@@ -107,12 +105,12 @@ def measure_group(
                 file=sys.stderr,
                 flush=True,
             )
-            found = call(common | request | dict(seed=repeat * 100))
+            answer = call(common | request | dict(seed=repeat * 100))
             flops = training_flops(shape, lengths, job["rank"], facts.classes) / int(lengths.sum())
             row = (
                 job
                 | dict(repeat=repeat, flops_per_token=round(flops), threads=common["threads"])
-                | found
+                | answer
             )
             yield row | {name: speed.get(name) for name in ("gemm_fp32", "gemm_bf16")}
 
@@ -192,12 +190,10 @@ def main(argv: list[str] | None = None) -> int:
     common |= dict(device=machine["device"], precision=machine["precision"])
     for model in arguments.models:
         if not (CACHE / model / "config.json").is_file():
-            made = call(
-                common
-                | dict(way="model", model_dir=str(CACHE / model), shape=asdict(MODELS[model]))
-            )
-            if made["status"] != "ok":
-                sys.exit(f"Model {model} cannot be written: {made['status']}")
+            request = dict(way="model", model_dir=str(CACHE / model), shape=asdict(MODELS[model]))
+            answer = call(common | request)
+            if answer["status"] != "ok":
+                sys.exit(f"Model {model} cannot be written: {answer['status']}")
     started = time.time()
     header = [
         f"Device: {machine['device_name']}, {arguments.threads} CPU threads",

@@ -18,7 +18,7 @@ EVAL_EXAMPLES = 16  # one batch, so that evaluation takes no time
 
 @dataclass(frozen=True)
 class Shape:
-    """A BERT or RoBERTa encoder's sizes."""
+    """Sizes of a BERT or RoBERTa encoder."""
 
     family: str
     layers: int
@@ -40,12 +40,20 @@ MODELS = {
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of a sentence or pair: facts of a GLUE training set, and the distribution that is
-    drawn from in its place.
+    """Lengths of the sentences or pairs of a GLUE training set in tokens.
 
-    `squares` is E[L^2] / E[L], which decides the cost of attention. None means not
-    measured. `curve` is lognormal (center: median, spread: sigma of the logarithm) or normal (mean,
-    standard deviation), rounded and clipped to `low` and `maximum`.
+    The statistics are of the data set; None means not measured. The lengths of the benchmark are
+    drawn from a distribution, rounded and clipped to `low` and `maximum`.
+
+    Attributes:
+        classes: Number of labels.
+        mean, median, p95, maximum: Statistics of the lengths.
+        squares: E[L^2] / E[L], on which the cost of attention depends.
+        source: Source of the statistics.
+        curve: Distribution: "lognormal" or "normal".
+        center: Its median or mean.
+        spread: Its standard deviation; for "lognormal" that of the logarithm.
+        low: Least length.
     """
 
     classes: int
@@ -108,7 +116,7 @@ def write_tokens(folder: Path, facts: Lengths, steps: int, vocabulary: int) -> n
         splits[split] = dict(examples=count, tokens=total)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(arrays, folder / ARRAYS)
-    about = dict(
+    facts_of_tokens = dict(
         task="benchmark",
         max_tokens=PAD_TO,
         num_labels=facts.classes,
@@ -116,7 +124,7 @@ def write_tokens(folder: Path, facts: Lengths, steps: int, vocabulary: int) -> n
         source="random tokens",
     )
     files.write_json(
-        folder / FACTS, about | dict(sha256=arrays_sha256(arrays), tokenizer_sha256="")
+        folder / FACTS, facts_of_tokens | dict(sha256=arrays_sha256(arrays), tokenizer_sha256="")
     )
     return np.diff(arrays["train.offsets"])
 
@@ -169,13 +177,14 @@ def training_flops(
     total = 0
     for layer in range(shape.layers):
         last = first_token_only and layer == shape.layers - 1
-        rows, places = (sentences, tokens) if last else (tokens, pairs)
-        query, key_value = 2 * width**2 * rows, 4 * width**2 * tokens
-        after = 2 * width * (width + 2 * shape.inner) * rows  # output projection and feed-forward
-        attention = 4 * width * places
-        adapters = 2 * rank * width * (rows + tokens)  # one of the two products of both pairs
+        queries, products = (sentences, tokens) if last else (tokens, pairs)
+        query, key_value = 2 * width**2 * queries, 4 * width**2 * tokens
+        # output projection and feed-forward
+        after = 2 * width * (width + 2 * shape.inner) * queries
+        attention = 4 * width * products
+        adapters = 2 * rank * width * (queries + tokens)  # one of the two products of both pairs
         total += query + key_value + after + attention + 2 * adapters
         total += after + 2 * attention + 3 * adapters
         # the inputs of the first layer need no gradient
-        total += query + key_value + adapters if layer else -2 * width * places
+        total += query + key_value + adapters if layer else -2 * width * products
     return total + 6 * sentences * (width**2 + width * classes)

@@ -5,7 +5,10 @@ Times, versions and hashes are in run.json (`lora.run_record`). An empty cell me
 apply" and is read as NaN. Statistics, values and differences of tables are in per cent.
 """
 
-from lora.files import Columns
+from collections.abc import Iterable
+from typing import Any
+
+from lora.files import Columns, Row
 
 # Status of an epoch. A run that was never trained has no metrics.csv.
 STATUSES = ("ok", "non_finite")
@@ -305,3 +308,11 @@ AMPLIFICATION_COLUMNS: Columns = {
         "norm of A minus A at its start, over the norm of A at its start; empty as phi_at_start",
     ),
 }
+
+
+def group_by(rows: Iterable[Row], *keys: str) -> dict[tuple[Any, ...], list[Row]]:
+    """Group rows by the values of these keys, in the order of the first row of each group."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return groups

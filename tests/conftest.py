@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from helpers import spoiling
+from helpers import fuzzing
 from helpers.models import make_model
 from helpers.training import make_tokens
 
@@ -53,7 +53,7 @@ def refused(capsys):
         written = capsys.readouterr().err
         assert code == 2 and "Traceback" not in written, written[-3000:]
         (message,) = [part for part in written.split(f"lora {arguments[0]}: ")[1:]]
-        spoiling.check_told(message, *names)
+        fuzzing.check_message(message, *names)
         return message
 
     return run

@@ -40,3 +40,10 @@ def test_published_values_have_the_columns_of_their_source():
 
 def test_runs_csv_has_the_columns_of_metrics_csv_after_its_own():
     assert list(columns.RUNS_COLUMNS) == [*columns.RUN_COLUMNS, *columns.METRICS_COLUMNS]
+
+
+def test_groups_keep_the_order_of_their_first_row():
+    rows = [dict(a=2, b="x", i=0), dict(a=1, b="x", i=1), dict(a=2, b="x", i=2)]
+    groups = columns.group_by(rows, "a", "b")
+    assert list(groups) == [(2, "x"), (1, "x")]
+    assert [row["i"] for row in groups[2, "x"]] == [0, 2]

@@ -7,7 +7,7 @@ import json
 import os
 
 import pytest
-from helpers.spoiling import fuzz
+from helpers.fuzzing import fuzz
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -157,6 +157,6 @@ def test_defaults_are_in_one_place():
 
 def test_the_snakefile_is_a_table_of_contents():
     text = (ROOT / "Snakefile").read_text()
-    assert len(text.splitlines()) <= 40 and "def " not in text
+    assert len(text.splitlines()) <= 45 and "def " not in text
     for path in (ROOT / "workflow/rules").glob("*.smk"):
         assert not re.search(r"^\s+(run|script):|lambda", path.read_text(), re.M), path.name

@@ -7,150 +7,211 @@ published curves, in a faint colour, only for MNLI.
 
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.typing import LineStyleType
 
-from lora.figures import style
-from lora.figures.style import BLACK, GREY, SERIES, finished, groups, points
+from lora.columns import group_by
+from lora.figures import labels, style
+from lora.figures.rows import finished, read_table, same_cell, varies, weights_order
+from lora.figures.style import BLACK, GREY, SERIES, Series, add_points
+from lora.files import Row
 from lora.tables.labels import SYMBOLS, origin
-
-FAINT = dict(color=GREY, linewidth=0.9, markersize=2.5, alpha=0.75)
 
 
 def rank_curves(folder: Path) -> Figure:
-    """A panel a model, task, method and protocol: median ± std against rank, one line a weight
-    type; published shapes in panels of theirs.
+    """Draw the median and range of the best epochs against the rank, a line for each weight type.
+
+    There is a panel for each model, task, method and protocol. The published curves have their own
+    panels.
+
+    Args:
+        folder: Folder of the tables.
     """
-    cells, runs, facts = (
-        style.read(folder, "table6", kind) for kind in ("", "_best", "_published")
+    cells, runs, published = (
+        read_table(folder, "table6", kind) for kind in ("", "_best", "_published")
     )
     if not finished(cells):
-        return style.nothing("Rank curves: no finished run of table 6 to show")
-    ours = groups(cells, "model", "task", "method", "protocol")
-    theirs = groups(facts, "model", "task", "source")
-    columns = min(4, len(ours) + len(theirs))
-    rows = -(-(len(ours) + len(theirs)) // columns)
-    figure, axes = style.panels(rows, columns, 2.6 * rows, width=2.35)
-    ranks, order = sorted({row["rank"] for row in cells} - {0}), style.weights_order(cells)
-    for axis, ((model, _, method, protocol), mine) in zip(axes.flat, ours.items(), strict=False):
-        for (weights,), line in groups(mine, "weights").items():
-            series = SERIES[order.index(weights) % len(SERIES)]
-            shift = 1 + 0.05 * (
-                order.index(weights) - (len(order) - 1) / 2
-            )  # so that bars do not hide each other
-            line = sorted(finished(line), key=lambda row: row["rank"])
-            x = [row["rank"] * shift for row in line]
-            y, spread = ([row[key] for row in line] for key in ("best_median", "best_std"))
-            label = (
-                style.weights(weights) if method == "lora" else f"{style.symbol(method)} {weights}"
-            )
-            points(axis, x, y, series, vertical=spread, label=label)
-            dots = [run for run in runs if any(style.same(run, cell) for cell in line)]
-            x, y = (
-                [run["rank"] * shift for run in dots],
-                [run["best_value"] for run in dots],
-            )  # NaN: not finished
-            axis.plot(x, y, linestyle="", marker=".", markersize=3, color=series[0], alpha=0.45)
-        under = f", {protocol}" if style.several(cells, "protocol") else ""
-        axis.set_title(
-            f"{style.model(model)}, {mine[0]['task_title']}\nours{under}, {style.count(mine)}",
-            fontsize=8,
-        )
-        axis.set_ylabel(style.metric(mine[0]["metric"]))
-        style.rank_axis(axis, ranks)
-    for axis, ((model, task, _), published) in zip(
-        axes.flat[len(ours) :], theirs.items(), strict=False
+        return style.empty_figure("Rank curves: no finished run of table 6 to show")
+    our_panels = group_by(cells, "model", "task", "method", "protocol")
+    published_panels = group_by(published, "model", "task", "source")
+    count = len(our_panels) + len(published_panels)
+    columns = min(4, count)
+    panel_rows = -(-count // columns)
+    figure, axes = style.panels(panel_rows, columns, 2.6 * panel_rows, width=2.35)
+    flat_axes = [ax for axes_row in axes for ax in axes_row]
+    ranks, order = sorted({cell["rank"] for cell in cells} - {0}), weights_order(cells)
+    for ax, ((model, _, method, protocol), panel) in zip(
+        flat_axes, our_panels.items(), strict=False
     ):
-        for (weights,), line in groups(published, "weights").items():
-            series = SERIES[order.index(weights) % len(SERIES)]
-            by_rank = {
-                row["rank"]: row for row in line
-            }  # a figure compared under two protocols is there twice
-            x, y, spread = zip(
-                *(
-                    (rank, float(by_rank[rank]["value"]), by_rank[rank]["spread"])
-                    for rank in sorted(by_rank)
-                ),
-                strict=True,
-            )
-            points(axis, x, y, series, vertical=spread, mfc="white", linewidth=1, elinewidth=0.7)
-        whose = "course, one seed" if origin(published[0]) == "course" else "paper, shape only"
-        axis.set_title(f"{style.model(model)}, {task.upper()}\n{whose}", fontsize=8, color=GREY)
-        axis.set_facecolor("#f6f6f6")
-        style.rank_axis(axis, ranks)
-    style.finish(figure, axes.flat, len(ours) + len(theirs), columns=6)
-    style.caption(
-        figure,
-        "Median ± std over runs of each run's best epoch; dots: runs. Vertical scales differ.",
-        runs,
-    )
+        style.add_majority(ax, panel)
+        for line in group_by(panel, "weights").values():
+            _draw_weights(ax, method, line, runs, order)
+        under = f", {protocol}" if varies(cells, "protocol") else ""
+        title = f"{labels.model_name(model)}, {panel[0]['task_title']}\n"
+        title += f"ours{under}, {labels.run_counts(panel)}"
+        ax.set_title(title, fontsize=8)
+        ax.set_ylabel(labels.metric_with_unit(panel[0]["metric"]))
+        style.set_rank_axis(ax, ranks)
+    for ax, ((model, task, _), panel) in zip(
+        flat_axes[len(our_panels) :], published_panels.items(), strict=False
+    ):
+        for (weights,), line in group_by(panel, "weights").items():
+            _draw_published_weights(ax, line, SERIES[order.index(weights) % len(SERIES)])
+        source = "course, one seed" if origin(panel[0]) == "course" else "paper, shape only"
+        title = f"{labels.model_name(model)}, {task.upper()}\n{source}"
+        ax.set_title(title, fontsize=8, color=GREY)
+        ax.set_facecolor("#f6f6f6")
+        style.set_rank_axis(ax, ranks)
+    style.hide(flat_axes[count:])
+    style.add_legend(figure, flat_axes[:count], columns=6)
+    text = "Median over runs of each run's best epoch; bars: lowest to highest; dots: runs. "
+    text += "Vertical scales differ."
+    style.add_caption(figure, text, runs)
     return figure
 
 
-def head_ablation(folder: Path) -> Figure:
-    """A panel a weight type, a row of them for each model and task: mean ± std of the last epoch
-    against rank, a line a protocol, with the median of the best epochs as a mark; on MNLI the
-    published curves, faint.
+def _draw_weights(
+    ax: Axes, method: str, cells: list[Row], runs: list[Row], order: list[str]
+) -> None:
+    """Draw the cells of one weight type, and a dot for each of their runs.
+
+    Args:
+        ax: The panel.
+        method: Method of the cells.
+        cells: One cell for each rank.
+        runs: Runs of all cells.
+        order: All weight types of the figure, which decides the series.
     """
-    cells, runs, facts = (
-        style.read(folder, "table6", kind) for kind in ("", "_best", "_published")
+    weights = cells[0]["weights"]
+    index = order.index(weights)
+    series = SERIES[index % len(SERIES)]
+    # A small shift, so that the error bars of different weight types do not hide each other.
+    shift = 1 + 0.05 * (index - (len(order) - 1) / 2)
+    line = sorted(finished(cells), key=lambda cell: cell["rank"])
+    label = labels.weight_types(weights)
+    if method != "lora":
+        label = f"{labels.method_symbol(method)} {weights}"
+    add_points(
+        ax,
+        [cell["rank"] * shift for cell in line],
+        [cell["best_median"] for cell in line],
+        series,
+        y_error=style.range_errors(line),
+        label=label,
+    )
+    dots = [run for run in runs if any(same_cell(run, cell) for cell in line)]
+    ax.plot(
+        [run["rank"] * shift for run in dots],
+        [run["best_value"] for run in dots],  # NaN: not finished, not drawn
+        linestyle="",
+        marker=".",
+        markersize=3,
+        color=series[0],
+        alpha=0.45,
+    )
+
+
+def _draw_published_weights(ax: Axes, values: list[Row], series: Series) -> None:
+    """Draw the published values of one weight type."""
+    # A value that is compared with two protocols has two rows.
+    by_rank = {value["rank"]: value for value in values}
+    ranks = sorted(by_rank)
+    add_points(
+        ax,
+        ranks,
+        [float(by_rank[rank]["value"]) for rank in ranks],
+        series,
+        y_error=[by_rank[rank]["spread"] for rank in ranks],
+        markerfacecolor="white",
+        linewidth=1,
+        elinewidth=0.7,
+    )
+
+
+def head_ablation(folder: Path) -> Figure:
+    """Draw the mean ± std of the last epochs against the rank, a line for each protocol.
+
+    There is a panel for each weight type, and a row of panels for each model and task. Crosses are
+    the medians of the best epochs. On MNLI, the published curves are drawn in grey.
+
+    Args:
+        folder: Folder of the tables.
+    """
+    cells, runs, published = (
+        read_table(folder, "table6", kind) for kind in ("", "_best", "_published")
     )
     cells = [cell for cell in cells if cell["method"] == "lora"]
     runs = [run for run in runs if run["method"] == "lora"]
     if not finished(cells):
-        return style.nothing("Head trained or frozen: no finished run of table 6 to show")
-    if not style.several(cells, "protocol"):
-        return style.nothing(
+        return style.empty_figure("Head trained or frozen: no finished run of table 6 to show")
+    if not varies(cells, "protocol"):
+        return style.empty_figure(
             "Head trained or frozen: table 6 has one protocol, so there is no comparison"
         )
-    tasks = groups(cells, "model", "task")
-    order, protocols = (
-        list(dict.fromkeys(cell["weights"] for cell in cells)),
-        list(groups(cells, "protocol")),
-    )
-    figure, axes = style.panels(len(tasks), len(order), 2.7 * len(tasks), width=2.45, sharey="row")
+    tasks = group_by(cells, "model", "task")
+    order = list(dict.fromkeys(cell["weights"] for cell in cells))
+    protocols = list(dict.fromkeys(cell["protocol"] for cell in cells))
     ranks = sorted({cell["rank"] for cell in cells})
-    for axes_of_task, ((model, task), of_task) in zip(axes, tasks.items(), strict=True):
-        for axis, weights in zip(axes_of_task, order, strict=True):
+    figure, axes = style.panels(len(tasks), len(order), 2.7 * len(tasks), width=2.45, share_y=True)
+    for axes_row, ((model, task), of_task) in zip(axes, tasks.items(), strict=True):
+        for ax, weights in zip(axes_row, order, strict=True):
             panel = [cell for cell in of_task if cell["weights"] == weights]
-            for (protocol,), line in groups(panel, "protocol").items():
-                _protocol_line(axis, line, SERIES[protocols.index((protocol,)) % len(SERIES)])
+            for (protocol,), line in group_by(panel, "protocol").items():
+                _draw_protocol(ax, line, SERIES[protocols.index(protocol) % len(SERIES)])
+            style.add_majority(ax, panel)
             if task == "mnli":
-                _published_lines(axis, [fact for fact in facts if fact["weights"] == weights])
-            axis.set_title(
-                f"{style.weights(weights)}\n{style.model(model)}, {panel[0]['task_title']}",
-                fontsize=8,
-            )
-            style.rank_axis(axis, ranks)
-        axes_of_task[0].set_ylabel(style.metric(of_task[0]["metric"]))
-    best = Line2D([], [], linestyle="", marker="x", color=BLACK)
-    style.finish(
-        figure, axes.flat, len(order) * len(tasks), columns=3, proxies={"best epoch, median": best}
+                fitting = [
+                    value
+                    for value in published
+                    if value["weights"] == weights
+                    and value["metric"] == panel[0]["metric"]
+                    and value["relation"] != "unverified"
+                ]
+                _draw_published(ax, fitting)
+            title = f"{labels.weight_types(weights)}\n{labels.model_name(model)}"
+            ax.set_title(f"{title}, {panel[0]['task_title']}", fontsize=8)
+            style.set_rank_axis(ax, ranks)
+        axes_row[0].set_ylabel(labels.metric_with_unit(of_task[0]["metric"]))
+    cross = Line2D([], [], linestyle="", marker="x", color=BLACK)
+    style.add_legend(
+        figure,
+        [ax for axes_row in axes for ax in axes_row],
+        columns=3,
+        extra={"best epoch, median": cross},
     )
-    text = (
-        "Mean ± std over runs of each run's last epoch; crosses beside: median of the best epochs."
-    )
+    text = "Mean ± std over runs of each run's last epoch; crosses: median of the best epochs."
+    text += f" {style.CUT}"
     if any(task == "mnli" for _, task in tasks):
         text += (
-            " Grey: published, one seed (course) and another model, of which only the shape can be "
-            "compared (GPT-3)."
+            " Grey: published, by the course (one seed) and by the paper (GPT-3: compare the "
+            "shape only)."
         )
-    style.caption(figure, text, runs)
+    style.add_caption(figure, text, runs)
     return figure
 
 
-def _protocol_line(axis, line: list[dict], series) -> None:
-    line = sorted(finished(line), key=lambda row: row["rank"])
-    heads = " or ".join(sorted({row["head"] for row in line}))
-    label = f"{line[0]['protocol']}: head {heads}" if line else None
-    x = [row["rank"] for row in line]
-    mean, std, median = (
-        [row[key] for row in line] for key in ("last_mean", "last_std", "best_median")
+def _draw_protocol(ax: Axes, cells: list[Row], series: Series) -> None:
+    """Draw the cells of one weight type and protocol."""
+    line = sorted(finished(cells), key=lambda cell: cell["rank"])
+    heads = " or ".join(sorted({cell["head"] for cell in line}))
+    ranks = [cell["rank"] for cell in line]
+    add_points(
+        ax,
+        ranks,
+        [cell["last_mean"] for cell in line],
+        series,
+        y_error=style.bounded_errors(
+            [cell["last_mean"] for cell in line],
+            [cell["last_std"] for cell in line],
+            cells[0]["metric"],
+        ),
+        label=f"{line[0]['protocol']}: head {heads}" if line else None,
     )
-    points(axis, x, mean, series, vertical=std, label=label)
-    axis.plot(
-        [1.13 * rank for rank in x],
-        median,
+    ax.plot(
+        [1.13 * rank for rank in ranks],  # to the right of the points
+        [cell["best_median"] for cell in line],
         linestyle="",
         marker="x",
         markersize=3.5,
@@ -158,16 +219,23 @@ def _protocol_line(axis, line: list[dict], series) -> None:
     )
 
 
-def _published_lines(axis, facts: list[dict]) -> None:
-    """The curves of one weight type that were published of MNLI."""
-    for (_, model, method), line in groups(facts, "source", "model", "method").items():
-        by_rank = {fact["rank"]: float(fact["value"]) for fact in line}
-        x = sorted(by_rank)
-        whose = (
-            "course" if origin(line[0]) == "course" else f"paper, {style.model(model)}, shape only"
-        )
-        dash = "--" if origin(line[0]) == "course" else ":"
-        label = f"{whose} ({SYMBOLS[method]})" if method != "lora" else whose
-        axis.plot(
-            x, [by_rank[rank] for rank in x], marker="o", linestyle=dash, label=label, **FAINT
+def _draw_published(ax: Axes, values: list[Row]) -> None:
+    """Draw the published curves of one weight type on MNLI, in grey."""
+    for (_, model, method), line in group_by(values, "source", "model", "method").items():
+        by_rank = {value["rank"]: float(value["value"]) for value in line}
+        ranks = sorted(by_rank)
+        dash: LineStyleType = ":"
+        source = f"paper, {labels.model_name(model)}, shape only"
+        if origin(line[0]) == "course":
+            source, dash = "course", "--"
+        ax.plot(
+            ranks,
+            [by_rank[rank] for rank in ranks],
+            marker="o",
+            linestyle=dash,
+            label=source if method == "lora" else f"{source} ({SYMBOLS[method]})",
+            color=GREY,
+            linewidth=0.9,
+            markersize=2.5,
+            alpha=0.75,
         )

@@ -1,19 +1,31 @@
-"""Shared by all figures: reading a table's CSV files, colours, lines, panels, labels, captions.
+"""Shared by all figures: colours, panels, points, legends, captions, and writing the files.
 
 Series differ by colour (Okabe and Ito's palette, safe for colour-blind readers, then brown and
 grey), by marker and by dash. A failed or missing run is not drawn, and the caption counts it. A
 figure without data says so.
 """
 
+import math
 import textwrap
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any, TypedDict, Unpack
 
+import matplotlib
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.typing import LineStyleType, RcKeyType
 
-from lora import columns, files
-from lora.tables.labels import METHODS, METRICS, MODELS, OTHER_SETS, SYMBOLS
+from lora.columns import group_by
+from lora.figures.rows import sort_by_method
+from lora.files import Row
+from lora.tables.collect import MINIMUM
+
+Series = tuple[str, str, LineStyleType]  # colour, marker, dash
+Settings = dict[RcKeyType, object]  # of matplotlib
 
 BLACK, BLUE, ORANGE, GREEN, PURPLE, GREY = (
     "#000000",
@@ -23,7 +35,7 @@ BLACK, BLUE, ORANGE, GREEN, PURPLE, GREY = (
     "#CC79A7",
     "#666666",
 )
-SERIES = (  # colour, marker, dash
+SERIES: tuple[Series, ...] = (
     (BLUE, "o", "-"),
     (ORANGE, "s", (0, (5, 2))),
     (GREEN, "^", (0, (1, 1.5))),
@@ -33,7 +45,7 @@ SERIES = (  # colour, marker, dash
     ("#7A5C3E", "X", (0, (2, 1))),
     (GREY, "<", (0, (6, 1, 2, 1))),
 )
-STYLE = {
+STYLE: Settings = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
     "axes.titlesize": 8.5,
@@ -51,187 +63,212 @@ STYLE = {
     "svg.hashsalt": "lora",
     "svg.fonttype": "path",
 }
-CELL = columns.CELL_COLUMNS
-KINDS = {"": "TABLE", "_published": "PUBLISHED", "_best": "BEST", "_curves": "CURVES"}
-LEFT_OUT = ("average", *OTHER_SETS)  # metrics of table 2 that no figure draws
+SERIES_KEYS = ("method", "weights", "rank", "protocol")  # what a series of `assign_series` shows
 
 
-def read(folder: Path, table: str, kind: str = "") -> list[dict]:
-    """Return the rows of one of a table's CSV files; none if the table was not requested."""
-    path = folder / f"{table}{kind}.csv"
-    return (
-        files.read_csv(path, getattr(columns, f"{KINDS[kind]}_COLUMNS")) if path.is_file() else []
-    )
+class PointOptions(TypedDict, total=False):
+    """Keyword arguments of `Axes.errorbar` that differ between figures."""
+
+    label: str | None
+    alpha: float
+    linestyle: LineStyleType
+    linewidth: float
+    markerfacecolor: str
+    capsize: float
+    elinewidth: float
 
 
-def panels(rows: int, columns: int, height: float, width: float = 2.4, **shared):
-    """A figure of `height` inches with room for a legend above and a caption below, and its axes,
-    [rows, columns].
+def save(make: Callable[[], Figure], output_stem: Path, settings: Settings = STYLE) -> None:
+    """Write the figure that `make` returns to `output_stem`.svg and .png (200 dpi).
+
+    The same figure gives the same bytes: the user's own matplotlib settings are ignored, and no
+    date is written.
+
+    Args:
+        make: Draws the figure. It is called with the settings in force.
+        output_stem: Path without the suffix. Its folder is created.
+        settings: Changes to matplotlib's default settings.
+    """
+    stem = Path(output_stem)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    backend = matplotlib.rcParams["backend"]
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **settings, "backend": backend}):
+        figure = make()
+        figure.savefig(stem.with_name(f"{stem.name}.svg"), metadata={"Date": None})
+        figure.savefig(stem.with_name(f"{stem.name}.png"), dpi=200, metadata={"Software": None})
+
+
+def panels(
+    rows: int,
+    columns: int,
+    height: float,
+    width: float = 2.4,
+    share_y: bool = False,
+    height_ratios: Sequence[float] | None = None,
+) -> tuple[Figure, list[list[Axes]]]:
+    """Return a figure with room for a legend above and a caption below, and its axes by row.
+
+    Args:
+        rows: Number of rows of panels.
+        columns: Number of columns of panels.
+        height: Height of all rows together, in inches.
+        width: Width of a column, in inches.
+        share_y: Whether the panels of a row share their vertical axis.
+        height_ratios: Relative heights of the rows; None for equal heights.
     """
     figure = Figure(figsize=(max(4.6, width * columns + 0.5), height + 0.55), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, **shared)
+    axes = figure.subplots(
+        rows,
+        columns,
+        squeeze=False,
+        sharey="row" if share_y else False,
+        height_ratios=height_ratios,
+    )
+    return figure, [list(row) for row in axes]
 
 
-def nothing(why: str) -> Figure:
-    """A picture that says why there is none."""
+def empty_figure(reason: str) -> Figure:
+    """Return a figure that says why it shows no data."""
     figure = Figure(figsize=(4.5, 1.6))
-    figure.text(0.5, 0.5, why, ha="center", va="center", wrap=True, color=GREY)
+    figure.text(0.5, 0.5, reason, ha="center", va="center", wrap=True, color=GREY)
     return figure
 
 
-def finish(figure: Figure, axes, used: int, columns: int = 4, proxies: dict | None = None) -> None:
-    """Blank the panels that are left over; one legend above all panels, each name once, then those
-    of `proxies`.
+def hide(axes: Iterable[Axes]) -> None:
+    """Hide the panels that have no data."""
+    for ax in axes:
+        ax.set_axis_off()
+
+
+def add_legend(
+    figure: Figure,
+    axes: Iterable[Axes],
+    columns: int = 4,
+    extra: dict[str, Artist] | None = None,
+) -> None:
+    """Add one legend for all panels above them, each label once.
+
+    Args:
+        figure: The figure. It grows with the number of the legend's rows.
+        axes: The panels with labelled data.
+        columns: Most columns of the legend.
+        extra: Further entries, drawn after those of the panels.
     """
-    axes = list(axes)
-    for axis in axes[used:]:
-        axis.set_axis_off()
-    found = {}
-    for axis in axes[:used]:
-        for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
-            found.setdefault(name, handle)
-    found = dict(
-        sorted(found.items(), key=lambda item: not isinstance(item[1], ErrorbarContainer))
-    ) | (proxies or {})
-    fits = max(
-        1, int(figure.get_figwidth() / (1.5 if max(map(len, found)) < 24 else 2.2))
-    )  # inches that a name takes
-    across = min(columns, fits, len(found))
-    figure.set_figheight(figure.get_figheight() + 0.17 * max(0, -(-len(found) // across) - 2))
-    figure.legend(found.values(), found, loc="outside upper center", ncols=across)
+    entries: dict[str, Artist] = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    # Points with error bars first.
+    ordered = sorted(entries.items(), key=lambda item: not isinstance(item[1], ErrorbarContainer))
+    entries = dict(ordered) | (extra or {})
+    entry_width = 1.5 if max(map(len, entries)) < 24 else 2.2  # inches
+    fitting = max(1, int(figure.get_figwidth() / entry_width))
+    used_columns = min(columns, fitting, len(entries))
+    legend_rows = -(-len(entries) // used_columns)
+    figure.set_figheight(figure.get_figheight() + 0.17 * max(0, legend_rows - 2))
+    figure.legend(
+        list(entries.values()), list(entries), loc="outside upper center", ncols=used_columns
+    )
 
 
-def caption(figure: Figure, text: str, best: list[dict]) -> None:
-    """Text under the figure, with what is absent from it."""
+def add_caption(figure: Figure, text: str, runs: list[Row]) -> None:
+    """Add a caption below the panels, with the number of runs that are not drawn.
+
+    Args:
+        figure: The figure.
+        text: The caption. Its lines are wrapped to the figure's width.
+        runs: Rows with the columns BEST_COLUMNS, one for each requested run.
+    """
     absent = [
-        f"{sum(run['status'] == status for run in best)} {word}"
+        f"{sum(run['status'] == status for run in runs)} {word}"
         for status, word in (
             ("missing", "missing"),
             ("non_finite", "failed"),
             ("undefined", "with an undefined metric"),
         )
-        if any(run["status"] == status for run in best)
+        if any(run["status"] == status for run in runs)
     ]
-    text += f"\nNot shown, of {len(best)} runs: {', '.join(absent)}." if absent else ""
-    text = "\n".join(
-        textwrap.fill(line, int(17 * figure.get_figwidth())) for line in text.splitlines()
-    )
-    figure.supxlabel(text, fontsize=7, color=GREY, ha="center")
+    if absent:
+        text += f"\nNot shown, of {len(runs)} runs: {', '.join(absent)}."
+    characters = int(17 * figure.get_figwidth())
+    wrapped = "\n".join(textwrap.fill(line, characters) for line in text.splitlines())
+    figure.supxlabel(wrapped, fontsize=7, color=GREY, ha="center")
 
 
-def points(
-    axis,
-    x: list,
-    y: list,
-    series,
-    vertical: list | None = None,
-    sideways: list | None = None,
-    **options,
+Errors = Sequence[float] | tuple[Sequence[float], Sequence[float]]  # both sides, or lower and upper
+CUT = "Bars of a standard deviation end where the metric ends."
+
+
+def add_points(
+    ax: Axes,
+    x: Sequence[float],
+    y: Sequence[float],
+    series: Series,
+    x_error: Errors | None = None,
+    y_error: Errors | None = None,
+    **options: Unpack[PointOptions],
 ) -> None:
-    """Marks with bars, upright or lying; a NaN in a spread is a mark without one."""
+    """Draw points with error bars. A point whose error is NaN has no bar."""
     colour, marker, dash = series
-    style = dict(color=colour, marker=marker, linestyle=dash, capsize=2, elinewidth=0.9) | options
-    axis.errorbar(x, y, yerr=vertical, xerr=sideways, **style)
+    defaults: PointOptions = {"linestyle": dash, "capsize": 2, "elinewidth": 0.9}
+    merged: PointOptions = {**defaults, **options}
+    ax.errorbar(x, y, yerr=y_error, xerr=x_error, color=colour, marker=marker, **merged)
 
 
-def ticks(**options) -> MaxNLocator:
-    return MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], **options)
+def range_errors(cells: Sequence[Row]) -> Errors:
+    """Return error bars from the lowest to the highest run around the median of the best epochs."""
+    lower = [cell["best_median"] - cell["best_min"] for cell in cells]
+    return lower, [cell["best_max"] - cell["best_median"] for cell in cells]
 
 
-def rank_axis(axis, ranks: list[int]) -> None:
-    axis.set_xscale("log", base=2)
-    axis.set_xticks(ranks, [str(rank) for rank in ranks])
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.set_xlim(ranks[0] / 1.5, ranks[-1] * 1.5)
-    axis.yaxis.set_major_locator(ticks())
-    axis.set_xlabel("rank r (log scale)")
+def bounded_errors(centers: Sequence[float], spreads: Sequence[float], metric: str) -> Errors:
+    """Return error bars of a spread in per cent, cut where the metric ends (see CUT)."""
+    lowest = 100 * MINIMUM[metric]
+    pairs = list(zip(centers, spreads, strict=True))
+    lower = [min(spread, center - lowest) for center, spread in pairs]
+    return lower, [min(spread, 100 - center) for center, spread in pairs]
 
 
-def groups(rows: list[dict], *keys: str) -> dict[tuple, list[dict]]:
-    """Rows by the values of these keys, in the order they first come."""
-    found = {}
-    for row in rows:
-        found.setdefault(tuple(row[key] for key in keys), []).append(row)
-    return found
+def add_majority(ax: Axes, cells: Iterable[Row], vertical: bool = False) -> None:
+    """Draw a line at the majority class of the cells of a panel; none if it is not known."""
+    values = {cell["majority"] for cell in cells if not math.isnan(cell["majority"])}
+    if len(values) == 1:
+        draw = ax.axvline if vertical else ax.axhline
+        draw(values.pop(), color=GREY, linestyle=":", linewidth=1, label="majority class", zorder=0)
 
 
-def finished(rows: list[dict]) -> list[dict]:
-    return [row for row in rows if row["n"] > 0]
-
-
-def same(row: dict, cell: dict, *more: str) -> bool:
-    """Whether two rows are of one cell."""
-    return all(row[key] == cell[key] for key in (*CELL, *more))
-
-
-def count(rows: list[dict]) -> str:
-    counts = sorted({row["n"] for row in rows})
-    return f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
-
-
-def weights_order(rows: list[dict]) -> list[str]:
-    """Weight types in the order that gives them the same colour in every figure."""
-    return sorted({row["weights"] for row in rows}, key=lambda weights: (len(weights), weights))
-
-
-def method_order(rows: list[dict]) -> list[dict]:
-    """Rows in the paper's order of methods, otherwise as they come."""
-    return sorted(rows, key=lambda row: list(METHODS).index(row["method"]))
-
-
-def model(name: str) -> str:
-    return MODELS.get(name, name)
-
-
-def weights(letters: str) -> str:
-    return ", ".join(rf"$W_{letter}$" for letter in letters)
-
-
-def symbol(method: str) -> str:
-    """A method as the paper prints it: FT, Adpt with its letter raised, LoRA."""
-    base, mark, letter = SYMBOLS[method].partition("^")
-    return f"{base}$^{letter}$" if mark else base
-
-
-def adapted(row: dict) -> str:
-    """What a cell's method adapts, where the method's name does not say it."""
-    if row["method"] == "lora":
-        return weights(row["weights"])
-    dropped = row["weights"].removeprefix("ffn") if row["method"] == "adapter_drop" else "0"
-    return f"layers {int(dropped) + 1}+" if dropped != "0" else ""
-
-
-def row_label(row: dict) -> str:
-    """A row of table 2 in a few characters: method, size, and what it adapts."""
-    if row["method"] == "lora":
-        return f"{symbol('lora')} {adapted(row)} r={row['rank']}"
-    size = f" {row['rank']}" if row["rank"] else ""
-    return ", ".join(word for word in (symbol(row["method"]) + size, adapted(row)) if word)
-
-
-def series_of(rows: list[dict]) -> dict[tuple, tuple]:
-    """(method, weights, rank, protocol) -> colour, marker, dash: a colour for each value of the
-    first of method, weights, protocol and rank that differs, and markers and dashes for what else
-    does.
-    """
-    keys = ("method", "weights", "rank", "protocol")
-    in_order = method_order(sorted(rows, key=lambda row: (len(row["weights"]), row["weights"])))
-    lines = list(groups(in_order, *keys))
-    first = next((place for place in (0, 1, 3, 2) if len({line[place] for line in lines}) > 1), 0)
-    values, found = list(dict.fromkeys(line[first] for line in lines)), {}
-    for line in lines:
-        own = values.index(line[first])
-        before = sum(other[first] == line[first] for other in found)
-        _, marker, dash = SERIES[(own + 3 * before) % len(SERIES)]
-        found[line] = (SERIES[own % len(SERIES)][0], marker, dash)
-    return found
-
-
-def several(rows: list[dict], key: str) -> bool:
-    return len({row[key] for row in rows}) > 1
-
-
-def metric(name: str) -> str:
-    return METRICS.get(name, name).removesuffix(" × 100") + (
-        " (%)" if name in ("accuracy", "f1") else " × 100"
+def tick_locator(integer: bool = False) -> MaxNLocator:
+    """Return a locator of about five round ticks, at whole numbers only if `integer`."""
+    return MaxNLocator(
+        5, steps=[1, 2, 2.5, 5, 10], integer=integer, min_n_ticks=1 if integer else 2
     )
+
+
+def set_rank_axis(ax: Axes, ranks: Sequence[int]) -> None:
+    """Make the horizontal axis the LoRA rank, on a log scale; `ranks` are in ascending order."""
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(ranks, [str(rank) for rank in ranks])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlim(ranks[0] / 1.5, ranks[-1] * 1.5)
+    ax.yaxis.set_major_locator(tick_locator())
+    ax.set_xlabel("rank r (log scale)")
+
+
+def assign_series(rows: Iterable[Row]) -> dict[tuple[Any, ...], Series]:
+    """Return the colour, marker and dash of each series, by its values of SERIES_KEYS.
+
+    The colour follows the first of method, weights, protocol and rank that varies. Series of the
+    same colour differ by marker and dash.
+    """
+    by_weights = sorted(rows, key=lambda row: (len(row["weights"]), row["weights"]))
+    lines = list(group_by(sort_by_method(by_weights), *SERIES_KEYS))
+    varying = [index for index in (0, 1, 3, 2) if len({line[index] for line in lines}) > 1]
+    coloured = varying[0] if varying else 0  # index into SERIES_KEYS
+    values = list(dict.fromkeys(line[coloured] for line in lines))
+    series: dict[tuple[Any, ...], Series] = {}
+    for line in lines:
+        value_index = values.index(line[coloured])
+        same_colour = sum(other[coloured] == line[coloured] for other in series)
+        _, marker, dash = SERIES[(value_index + 3 * same_colour) % len(SERIES)]
+        series[line] = (SERIES[value_index % len(SERIES)][0], marker, dash)
+    return series

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from lora.columns import DIFFERENCES_COLUMNS
+from lora.columns import DIFFERENCES_COLUMNS, group_by
 from lora.experiment.cell import Cell
 from lora.experiment.grid import Grid
 from lora.files import Row
 from lora.tables import statistics
 from lora.tables.labels import Line, Page, Section, difference, method_name, model_name, number
 from lora.tables.layout import partial
-from lora.tables.statistics import RunRows, group_by
+from lora.tables.statistics import RunRows
 
 NAME = "differences"
 LEVEL = 0.05

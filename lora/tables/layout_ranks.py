@@ -8,6 +8,7 @@ several values and say so if some are missing. Each protocol and method has its 
 import math
 from collections.abc import Iterable
 
+from lora.columns import group_by
 from lora.experiment.grid import Grid, Table
 from lora.files import Row
 from lora.tables import majority
@@ -27,7 +28,6 @@ from lora.tables.labels import (
     published,
     weight_types,
 )
-from lora.tables.statistics import group_by
 
 GPT3_TITLE = "GPT-3 175B, MNLI, paper: compare the shape, not the level"
 MAJORITY_TITLE = "Majority class of the evaluation set, always predicted"

@@ -2,6 +2,7 @@
 
 import math
 
+from lora.columns import group_by
 from lora.experiment.grid import Grid
 from lora.files import Row
 from lora.tables.labels import (
@@ -12,7 +13,6 @@ from lora.tables.labels import (
     model_name,
     origin,
 )
-from lora.tables.statistics import group_by
 
 FROM = {
     "both": "from both spreads",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lora.columns import SELECTION_COLUMNS
+from lora.columns import SELECTION_COLUMNS, group_by
 from lora.experiment.cell import Cell
 from lora.experiment.grid import Grid
 from lora.experiment.task import Task
@@ -29,7 +29,7 @@ from lora.tables.labels import (
     spread,
 )
 from lora.tables.layout import partial
-from lora.tables.statistics import group_by, summarize
+from lora.tables.statistics import summarize
 
 NAME = "selection"
 AVERAGED = ("best_mean", "last_mean", "difference_mean", "best_epoch_mean", "last_epoch")

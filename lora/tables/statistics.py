@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -123,11 +122,3 @@ def percent(value: float) -> float:
 def whole(value: float) -> float:
     """Return a count that was read as a float as an int; NaN stays NaN."""
     return int(value) if value == value else math.nan
-
-
-def group_by(rows: Iterable[Row], *keys: str) -> dict[tuple[Any, ...], list[Row]]:
-    """Group rows by the values of these keys, in the order of the first row of each group."""
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
-    return groups

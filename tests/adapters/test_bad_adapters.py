@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 import torch
-from helpers.spoiling import tensors_of
+from helpers.fuzzing import tensors_of
 from helpers.training import adapter_of, make_spec, rows_of, train
 from safetensors.torch import load_file, save_file
 
@@ -35,9 +35,9 @@ def adapter(tmp_path):
         ),
     ],
 )
-def test_an_adapter_that_names_other_weights_than_it_has_is_told(adapter, modules, message):
-    told = json.loads((adapter / peft_folder.CONFIG).read_text())
-    (adapter / peft_folder.CONFIG).write_text(json.dumps(told | dict(target_modules=modules)))
+def test_target_modules_that_differ_from_the_tensors_are_refused(adapter, modules, message):
+    facts = json.loads((adapter / peft_folder.CONFIG).read_text())
+    (adapter / peft_folder.CONFIG).write_text(json.dumps(facts | dict(target_modules=modules)))
     with pytest.raises(ConfigError, match=re.escape(message)):
         peft_folder.read_adapter(adapter, "bert")
 
@@ -45,13 +45,13 @@ def test_an_adapter_that_names_other_weights_than_it_has_is_told(adapter, module
 @pytest.mark.parametrize(
     "modules", [["query", "value"], ["self.query", "attention.self.value"], r".*\.(query|value)"]
 )
-def test_other_ways_to_name_the_same_weights_are_read(adapter, modules):
-    told = json.loads((adapter / peft_folder.CONFIG).read_text())
-    (adapter / peft_folder.CONFIG).write_text(json.dumps(told | dict(target_modules=modules)))
+def test_other_spellings_of_target_modules_are_read(adapter, modules):
+    facts = json.loads((adapter / peft_folder.CONFIG).read_text())
+    (adapter / peft_folder.CONFIG).write_text(json.dumps(facts | dict(target_modules=modules)))
     assert peft_folder.read_adapter(adapter, "bert")[1]["weights"] == "qv"
 
 
-def test_a_head_without_a_shape_is_told(adapter):
+def test_a_scalar_head_is_refused(adapter):
     found = load_file(adapter / peft_folder.TENSORS)
     save_file(
         found | {"base_model.model.classifier.weight": torch.tensor(1.0)},
@@ -61,7 +61,7 @@ def test_a_head_without_a_shape_is_told(adapter):
         peft_folder.read_adapter(adapter, "bert")
 
 
-def test_an_adapter_of_another_model_is_started_from_with_a_warning(
+def test_starting_from_an_adapter_of_another_model_gives_a_warning(
     bert_dir, tokens_dir, tmp_path, caplog
 ):
     """The shapes of its pairs fit; only its configuration names another model."""
@@ -71,9 +71,9 @@ def test_an_adapter_of_another_model_is_started_from_with_a_warning(
     second = make_spec(tmp_path / "second", 1, epochs=1, start=str(folder))
     train([second], bert_dir, tokens_dir, tmp_path / "state")
     assert "was trained on" not in caplog.text
-    told = json.loads((folder / peft_folder.CONFIG).read_text())
+    facts = json.loads((folder / peft_folder.CONFIG).read_text())
     (folder / peft_folder.CONFIG).write_text(
-        json.dumps(told | dict(base_model_name_or_path="hub/other"))
+        json.dumps(facts | dict(base_model_name_or_path="hub/other"))
     )
     with caplog.at_level(logging.WARNING):
         train(
@@ -86,7 +86,7 @@ def test_an_adapter_of_another_model_is_started_from_with_a_warning(
 
 
 def test_a_bert_without_a_pooler_gives_the_same_run_twice(bert_dir, tokens_dir, tmp_path):
-    """The head's dense layer then starts from the run's seed, not from whatever torch draws."""
+    """The head's dense layer is initialized from the run's seed, not torch's global generator."""
     model = shutil.copytree(bert_dir, tmp_path / "model")
     found = {
         name: value

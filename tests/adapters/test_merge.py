@@ -1,4 +1,4 @@
-"""A merged checkpoint gives the logits of peft on the same adapter, and is written whole."""
+"""A merged checkpoint gives the logits of peft on the same adapter, and is written atomically."""
 
 import json
 
@@ -25,12 +25,12 @@ def logits_of(model, family) -> torch.Tensor:
 
 
 def merged(folder, model_dir, output, dtype):
-    """The checkpoint as transformers loads it, with nothing missing and nothing left over."""
+    """Load a checkpoint with transformers; no key is missing or unexpected."""
     merge.merge(folder, model_dir, output, dtype)
-    model, told = transformers.AutoModelForSequenceClassification.from_pretrained(
+    model, facts = transformers.AutoModelForSequenceClassification.from_pretrained(
         output, dtype=dtype, attn_implementation="eager", output_loading_info=True
     )
-    assert not any(told.values()), told
+    assert not any(facts.values()), facts
     assert {path.name for path in output.iterdir()} >= {"config.json", "model.safetensors"}
     return model
 
@@ -45,11 +45,11 @@ def test_a_merged_adapter_of_peft_gives_peft_s_logits(
     model = merged(tmp_path / "adapter", model_dir, tmp_path / "out", dtype)
     wanted = logits_of(theirs, family)
     assert (logits_of(model, family) - wanted).abs().max() < CLOSE[dtype] * wanted.abs().max()
-    told = json.loads((tmp_path / "out/config.json").read_text())
-    assert model.config.num_labels == num_labels and told["dtype"] == str(dtype).removeprefix(
+    facts = json.loads((tmp_path / "out/config.json").read_text())
+    assert model.config.num_labels == num_labels and facts["dtype"] == str(dtype).removeprefix(
         "torch."
     )
-    assert told["problem_type"] == (
+    assert facts["problem_type"] == (
         "regression" if num_labels == 1 else "single_label_classification"
     )
 
@@ -118,7 +118,7 @@ def trained_copy(model_dir, family, method, folder):
 
 @pytest.mark.filterwarnings("ignore:.*newly initialized.*")
 @pytest.mark.parametrize("method", ["ft", "bitfit"])
-def test_trained_parameters_take_the_base_s_place(model_dir, family, tmp_path, method):
+def test_trained_parameters_replace_those_of_the_base(model_dir, family, tmp_path, method):
     theirs, tensors = trained_copy(model_dir, family, method, tmp_path / "adapter")
     model = merged(tmp_path / "adapter", model_dir, tmp_path / "out", torch.float64)
     wanted = logits_of(theirs, family)
@@ -185,7 +185,7 @@ def test_bottleneck_adapters_cannot_be_merged(bert_dir, tmp_path):
         merge.merge(tmp_path, bert_dir, tmp_path / "out")
 
 
-def test_nothing_is_overwritten_and_nothing_half_written(bert_dir, tmp_path, monkeypatch):
+def test_merge_never_overwrites_and_writes_atomically(bert_dir, tmp_path, monkeypatch):
     peft_model(bert_dir).save_pretrained(tmp_path / "adapter")
     full = tmp_path / "full"
     full.mkdir()
@@ -209,7 +209,7 @@ def test_nothing_is_overwritten_and_nothing_half_written(bert_dir, tmp_path, mon
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["out"]
 
 
-def test_the_tokenizer_comes_along(tmp_path):
+def test_the_tokenizer_is_copied(tmp_path):
     model_dir = make_model("bert", tmp_path / "model")
     make_tokenizer(model_dir)
     peft_model(model_dir).save_pretrained(tmp_path / "adapter")

@@ -45,7 +45,7 @@ def test_phi_of_known_subspaces():
     assert np.allclose(nested, [[0, 1, 1, 1, 1], [0, 1 / 2, 1, 1, 1]], atol=1e-12)
 
 
-def test_phi_does_not_depend_on_the_basis_of_rows_nor_on_who_is_first():
+def test_phi_is_symmetric_and_independent_of_the_basis():
     first, second = random.standard_normal((4, 16)), random.standard_normal((7, 16))
     ours = subspace.phi(first, second)
     assert np.allclose(subspace.phi(second, first).T, ours)
@@ -80,7 +80,7 @@ def test_random_subspaces_have_the_expected_phi():
         (np.ones(6), r"allowed: \(rank, width\)"),
     ],
 )
-def test_directions_that_mean_nothing_are_refused(second, message):
+def test_undefined_directions_are_refused(second, message):
     with pytest.raises(ValueError, match=message):
         subspace.phi(np.eye(2, 6), second)
 
@@ -163,6 +163,6 @@ def test_the_expected_random_column_is_the_papers():
         (np.eye(6), subspace.Pair(np.eye(2, 6), np.zeros((6, 2)), 1.0), "dW of r=2 has rank 0"),
     ],
 )
-def test_a_table_7_without_meaning_is_refused(w, pair, message):
+def test_an_undefined_table_7_is_refused(w, pair, message):
     with pytest.raises(ValueError, match=message):
         subspace.amplification(w, pair)

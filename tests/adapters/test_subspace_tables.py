@@ -39,7 +39,7 @@ def test_layers_are_the_papers():
 
 
 def make_run(folder, model_dir, rank, seed, weights="qv", record=None, settings=None, **hparams):
-    """Write the folder of a run whose tensors moved from their start; return its model."""
+    """Write a run folder whose tensors differ from their initial values; return its model."""
     cell = Cell("tiny", "sst2", "lora", weights, rank, "course")
     resolved = hparam_rows.resolve(hparam_rows.read_hparam_rows(), cell, {"alpha": "3r", **hparams})
     model = packed_model.PackedModel(
@@ -57,13 +57,13 @@ def make_run(folder, model_dir, rank, seed, weights="qv", record=None, settings=
     peft_folder.write_adapter(
         folder / "adapter", tensors, family, "tiny", weights, rank, resolved.alpha, 0.0
     )
-    told = dict(
+    facts = dict(
         settings=run_settings(cell, seed, resolved) | (settings or {}),
         status="ok",
         start=None,
         base=dict(family=family, base_sha256=fetch.base_sha256(model_dir)),
     )
-    files.write_json(folder / "run.json", told | (record or {}))
+    files.write_json(folder / "run.json", facts | (record or {}))
     return model, tensors
 
 
@@ -87,7 +87,7 @@ def test_pairs_are_read_as_they_were_trained(model_dir, family, tmp_path):
         assert np.array_equal(pair.b_OR, tensors[f"{name}.b"].numpy()) and pair.scale == 3
 
 
-def test_a_folder_that_is_no_adapter_is_refused(bert_dir, tmp_path):
+def test_a_folder_without_an_adapter_is_refused(bert_dir, tmp_path):
     make_run(tmp_path, bert_dir, 2, 0)
     with pytest.raises(ValueError, match="adapter_config.json"):
         subspace.read_pairs(tmp_path, "bert")
@@ -107,13 +107,13 @@ def test_a_starts_where_training_starts_it(init_a, bert_dir, tmp_path):
         ), name
 
 
-def test_a_start_that_is_not_the_seeds_is_not_made_up(bert_dir, tmp_path):
+def test_initial_values_of_a_warm_start_are_unknown(bert_dir, tmp_path):
     make_run(tmp_path, bert_dir, 3, 7, start="some/folder")
     assert subspace_tables.Run(tmp_path).start_of("0.q") is None
 
 
 @pytest.mark.parametrize("shape", ["encoder alone", "whole model", "bf16"])
-def test_w_is_found_in_any_model_folder(model_dir, family, shape, tmp_path):
+def test_pretrained_weights_are_read_from_any_model_folder(model_dir, family, shape, tmp_path):
     base = pretrained.load_base(model_dir)
     folder = model_dir
     if shape == "whole model":
@@ -131,7 +131,7 @@ def test_w_is_found_in_any_model_folder(model_dir, family, shape, tmp_path):
         subspace.base_weight(folder, 2, "q")
 
 
-def test_files_hold_what_the_adapters_say(model_dir, family, tmp_path):
+def test_written_values_are_those_of_the_adapters(model_dir, family, tmp_path):
     runs = three(tmp_path, model_dir)
     subspace_tables.write(runs, model_dir, tmp_path / "out")
     rows = files.read_csv(tmp_path / "out/phi.csv", PHI_COLUMNS)
@@ -262,12 +262,12 @@ def test_runs_that_start_from_one_adapter_are_refused(bert_dir, tmp_path):
         subspace_tables.write(runs, bert_dir, tmp_path / "out")
 
 
-def test_two_runs_are_not_three(bert_dir, tmp_path):
+def test_two_runs_are_too_few(bert_dir, tmp_path):
     with pytest.raises(ValueError, match="got 2 runs; allowed: three"):
         subspace_tables.write([tmp_path, tmp_path], bert_dir, tmp_path / "out")
 
 
-def test_layers_and_letters_that_are_not_there_are_refused_together(bert_dir, tmp_path):
+def test_missing_layers_and_weights_are_in_one_message(bert_dir, tmp_path):
     runs = three(tmp_path, bert_dir)
     with pytest.raises(
         ValueError, match="letter 'k'; allowed: q, v(.|\n)*layer 0; allowed: 1 to 2(.|\n)*layer 3"

@@ -1,4 +1,4 @@
-"""The hub's stand-in with its repositories."""
+"""Fixtures of the hub tests: a local server and its repositories."""
 
 import pytest
 from helpers import served

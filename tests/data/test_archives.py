@@ -144,7 +144,7 @@ def test_an_archive_with_another_hash_is_not_opened_or_run(index, tmp_path):
     assert ran.exists()  # so the check above can fail
 
 
-def test_a_package_that_no_index_has(index, tmp_path):
+def test_a_package_missing_from_the_index_is_reported(index, tmp_path):
     make_wheel(index, {"thing/b": b""})
     with pytest.raises(
         FetchError, match="(?s)pip could not download thing==1.0 .sdist..*ERROR: .*PIP_INDEX_URL"

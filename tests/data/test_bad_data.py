@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from helpers.spoiling import check_told
+from helpers.fuzzing import check_message
 from helpers.training import make_spec, make_tokens, train
 
 from lora import files
@@ -37,13 +37,13 @@ def test_a_damaged_saved_data_set_is_refused(saved, tmp_path, name, content):
     (folder / name).write_bytes(content)
     with pytest.raises(ValueError, match="datasets cannot load this data set") as caught:
         formats.read(registry.read_tasks()["rte"], folder)
-    check_told(str(caught.value), folder)
+    check_message(str(caught.value), folder)
 
 
 def test_tokens_of_another_task_are_refused(bert_dir, tmp_path):
     tokens = make_tokens(tmp_path / "tokens")
-    told = json.loads((tokens / "tokens.json").read_text())
+    facts = json.loads((tokens / "tokens.json").read_text())
     for changes in (dict(task="other"), dict(num_labels=3)):
-        files.write_json(tokens / "tokens.json", told | changes)
+        files.write_json(tokens / "tokens.json", facts | changes)
         with pytest.raises(ConfigError, match="task is toy, but the tokens in .* are of"):
             train([make_spec(tmp_path, 0)], bert_dir, tokens, tmp_path / "state")

@@ -12,9 +12,9 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from helpers import spoiling, synthetic
+from helpers import fuzzing, synthetic
+from helpers.fuzzing import fuzz, tensors_of, valid_or_refused
 from helpers.glue import GLUE
-from helpers.spoiling import fuzz, tensors_of, used_or_told
 from helpers.training import make_tokens
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,10 +61,10 @@ def test_a_damaged_data_set_is_read_or_refused(tmp_path_factory, given_data):
     folder = tmp_path_factory.getbasetemp() / "glue"
     folder.mkdir(exist_ok=True)
     name = given_data.draw(st.sampled_from(sorted(SPLITS)))
-    content = given_data.draw(spoiling.spoilt_bytes(SPLITS[name].encode()))
+    content = given_data.draw(fuzzing.damaged_bytes(SPLITS[name].encode()))
     (folder / "train.tsv").write_bytes(SPLITS[name].encode())
     (folder / "dev.tsv").write_bytes(content)
-    with used_or_told(folder / "dev.tsv"):
+    with valid_or_refused(folder / "dev.tsv"):
         check_examples(TASKS[name], content, read(TASKS[name], folder)["validation"])
 
 
@@ -93,7 +93,7 @@ def test_a_damaged_line_of_glues_files_is_refused_with_its_number(tmp_path, name
             )
             with pytest.raises(ValueError, match=rf"dev\.tsv, line {at + 1}\b") as caught:
                 read(TASKS[name], tmp_path)
-            spoiling.check_told(str(caught.value))
+            fuzzing.check_message(str(caught.value))
 
 
 @pytest.fixture(scope="module")
@@ -108,15 +108,15 @@ def prepared(tmp_path_factory):
     return folder, files, loaded
 
 
-def spoil(folder, files, name, content) -> None:
-    for other, whole in files.items():
-        (folder / other).write_bytes(whole)
+def write_damaged(folder, files, name, content) -> None:
+    for other, valid in files.items():
+        (folder / other).write_bytes(valid)
     (folder / name).write_bytes(content)
 
 
 def check_tokens(prepared) -> None:
     folder, _, expected = prepared
-    with used_or_told(folder):
+    with valid_or_refused(folder):
         loaded = tokens.load(folder)
         assert loaded.keys() == expected.keys()
         for name, one in loaded.items():
@@ -131,7 +131,7 @@ def check_tokens(prepared) -> None:
 def test_damaged_tokens_are_unchanged_or_refused(prepared, given_data):
     folder, files, _ = prepared
     name = given_data.draw(st.sampled_from(sorted(files)))
-    spoil(folder, files, name, given_data.draw(spoiling.spoilt_bytes(files[name])))
+    write_damaged(folder, files, name, given_data.draw(fuzzing.damaged_bytes(files[name])))
     check_tokens(prepared)
 
 
@@ -142,13 +142,13 @@ def test_tokens_with_other_facts_or_another_header_are_refused(prepared, given_d
     arrays = files["tokens.safetensors"]
     size = int.from_bytes(arrays[:8], "little")
     if given_data.draw(st.booleans()):
-        tree = given_data.draw(spoiling.spoilt_tree(json.loads(files["tokens.json"])))
-        spoil(folder, files, "tokens.json", json.dumps(tree).encode())
+        tree = given_data.draw(fuzzing.damaged_tree(json.loads(files["tokens.json"])))
+        write_damaged(folder, files, "tokens.json", json.dumps(tree).encode())
     else:
         header = json.dumps(
-            given_data.draw(spoiling.spoilt_tree(json.loads(arrays[8 : 8 + size])))
+            given_data.draw(fuzzing.damaged_tree(json.loads(arrays[8 : 8 + size])))
         ).encode()
-        spoil(
+        write_damaged(
             folder,
             files,
             "tokens.safetensors",
@@ -179,7 +179,7 @@ def run(tmp_path_factory):
 def check_run(run) -> None:
     folder, _, runs_dir = run
     output = runs_dir / "runs.csv"
-    with used_or_told(runs_dir):
+    with valid_or_refused(runs_dir):
         collect.collect(GRID, runs_dir, output)
         rows = read_csv(output, RUNS_COLUMNS)
         with open(folder / "metrics.csv", encoding="utf-8-sig", newline="") as handle:
@@ -188,7 +188,7 @@ def check_run(run) -> None:
         assert np.array_equal([row["accuracy"] for row in rows], own, equal_nan=True)
         made = make(GRID, output, "table2")
         assert made.cells[0]["n"] + made.cells[0]["n_failed"] == 1
-    with used_or_told(runs_dir):
+    with valid_or_refused(runs_dir):
         provenance.write_provenance(GRID, GRID.config.as_dict(), runs_dir, runs_dir / "tables")
         read_csv(runs_dir / "tables/provenance.csv", PROVENANCE_COLUMNS)
 
@@ -198,7 +198,7 @@ def check_run(run) -> None:
 def test_a_damaged_run_is_collected_unchanged_or_refused(run, given_data):
     folder, files, _ = run
     name = given_data.draw(st.sampled_from(sorted(files)))
-    spoil(folder, files, name, given_data.draw(spoiling.spoilt_bytes(files[name])))
+    write_damaged(folder, files, name, given_data.draw(fuzzing.damaged_bytes(files[name])))
     check_run(run)
 
 
@@ -206,8 +206,8 @@ def test_a_damaged_run_is_collected_unchanged_or_refused(run, given_data):
 @given(st.data())
 def test_a_run_with_another_record_is_collected_or_refused(run, given_data):
     folder, files, _ = run
-    tree = given_data.draw(spoiling.spoilt_tree(json.loads(files["run.json"])))
-    spoil(folder, files, "run.json", json.dumps(tree).encode())
+    tree = given_data.draw(fuzzing.damaged_tree(json.loads(files["run.json"])))
+    write_damaged(folder, files, "run.json", json.dumps(tree).encode())
     check_run(run)
 
 
@@ -221,7 +221,7 @@ def adapter(tmp_path_factory):
 
 
 def check_adapter(folder) -> None:
-    with used_or_told(folder):
+    with valid_or_refused(folder):
         tensors, settings = peft_folder.read_adapter(folder, "bert")
         stored = load_file(folder / peft_folder.TENSORS)
         assert len(tensors) == len(stored)
@@ -240,7 +240,7 @@ def check_adapter(folder) -> None:
 def test_a_damaged_adapter_is_read_or_refused(adapter, given_data):
     folder, files = adapter
     name = given_data.draw(st.sampled_from(sorted(files)))
-    spoil(folder, files, name, given_data.draw(spoiling.spoilt_bytes(files[name])))
+    write_damaged(folder, files, name, given_data.draw(fuzzing.damaged_bytes(files[name])))
     check_adapter(folder)
 
 
@@ -249,8 +249,8 @@ def test_a_damaged_adapter_is_read_or_refused(adapter, given_data):
 def test_an_adapter_with_other_settings_or_tensors_is_read_or_refused(adapter, given_data):
     folder, files = adapter
     if given_data.draw(st.booleans()):
-        tree = given_data.draw(spoiling.spoilt_tree(json.loads(files[peft_folder.CONFIG])))
-        spoil(folder, files, peft_folder.CONFIG, json.dumps(tree).encode())
+        tree = given_data.draw(fuzzing.damaged_tree(json.loads(files[peft_folder.CONFIG])))
+        write_damaged(folder, files, peft_folder.CONFIG, json.dumps(tree).encode())
     else:
         tensors = {
             peft_names.peft_name(name, "bert"): value for name, value in tensors_of().items()
@@ -267,7 +267,7 @@ def test_an_adapter_with_other_settings_or_tensors_is_read_or_refused(adapter, g
                 st.lists(st.sampled_from([key, f"x.{key}", key.replace(".0.", ".7.")]), max_size=2)
             ):
                 tensors[name] = given_data.draw(other).clone()
-        spoil(folder, files, peft_folder.TENSORS, save(tensors))
+        write_damaged(folder, files, peft_folder.TENSORS, save(tensors))
     check_adapter(folder)
 
 
@@ -283,11 +283,11 @@ def test_a_damaged_checkpoint_is_not_used(tmp_path_factory, given_data):
     name = given_data.draw(st.sampled_from(sorted(files)))
     if name == checkpoint.NEWEST and given_data.draw(st.booleans()):
         content = json.dumps(
-            given_data.draw(spoiling.spoilt_tree(json.loads(files[name])))
+            given_data.draw(fuzzing.damaged_tree(json.loads(files[name])))
         ).encode()
     else:
-        content = given_data.draw(spoiling.spoilt_bytes(files[name]))
-    spoil(inside, files, name, content)
+        content = given_data.draw(fuzzing.damaged_bytes(files[name]))
+    write_damaged(inside, files, name, content)
     found = checkpoint.load(folder, digest)
     if found is not None:
         assert torch.equal(found[0]["now/a"], saved["now/a"]) and found[1] == meta
@@ -296,7 +296,7 @@ def test_a_damaged_checkpoint_is_not_used(tmp_path_factory, given_data):
 def test_the_files_to_damage_are_valid(prepared, run, adapter):
     """Otherwise the tests of this file would always pass."""
     for folder, files, *_ in (prepared, run, adapter):
-        spoil(folder, files, *next(iter(files.items())))
+        write_damaged(folder, files, *next(iter(files.items())))
     assert len(tokens.load(prepared[0])["train"]) == 42
     assert peft_folder.read_adapter(adapter[0], "bert")[1]["rank"] == 2
     collect.collect(GRID, run[2], run[2] / "runs.csv")

@@ -1,4 +1,4 @@
-"""The default grid with models and data from the hub's stand-in, then from the cache alone."""
+"""The default grid with models and data from a local hub server, then from the cache alone."""
 
 import json
 import subprocess
@@ -58,7 +58,7 @@ def grid(server: Hub, home: Path, folder: Path, **changes: str) -> tuple[str, di
 
 
 def test_the_default_grid_from_the_hub_and_from_its_cache(repositories, tmp_path):
-    """The second run has an empty stand-in, which would show a request."""
+    """The second run uses an empty server, which records any request."""
     with Hub(repositories) as server:
         output, made = grid(server, tmp_path / "home", tmp_path / "online")
     assert output.count("rule fetch:") == 5 and output.count("rule train:") == 5

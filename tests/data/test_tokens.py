@@ -11,7 +11,7 @@ from lora import files
 from lora.data.tokens import SplitFacts, Tokens, epoch_order, load, read_facts, steps_per_epoch
 
 
-def test_gather_equals_a_loop():
+def test_gather_equals_slices_of_each_example():
     random = np.random.default_rng(3)
     lengths = random.integers(1, 9, 50)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -74,9 +74,9 @@ def test_a_damaged_folder_is_refused(tmp_path):
         load(folder)
     save_file(arrays, path)
     assert len(load(folder)["train"]) == 42
-    whole = path.read_bytes()
-    for cut in (0, 5, 100, len(whole) - 4):
-        path.write_bytes(whole[:cut])
+    content = path.read_bytes()
+    for cut in (0, 5, 100, len(content) - 4):
+        path.write_bytes(content[:cut])
         with pytest.raises(ValueError, match="tokens.safetensors is damaged"):
             load(folder)
     path.unlink()

@@ -1,4 +1,4 @@
-"""Cells: their paths, and what they refuse."""
+"""Cells: their paths, and invalid values."""
 
 import pytest
 from helpers.configs import DEFAULT

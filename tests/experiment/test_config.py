@@ -65,7 +65,7 @@ YAMLS = {
         "overrides: {adam_beta2: 1}",
         "adam_beta2 is 1; allowed: a number of at least 0, below 1",
     ),
-    "more tokens than places": (
+    "more tokens than positions": (
         "overrides: {max_tokens: 513}",
         "max_tokens is 513; allowed: a whole number of at least 4",
     ),

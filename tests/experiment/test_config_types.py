@@ -1,4 +1,4 @@
-"""Types of config values: what they accept and refuse."""
+"""Types of config values: valid and invalid values."""
 
 from typing import get_args
 

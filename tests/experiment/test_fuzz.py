@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 import yaml
-from helpers import spoiling
+from helpers import fuzzing
+from helpers.fuzzing import fuzz, valid_or_refused
 from helpers.models import ROOT
-from helpers.spoiling import fuzz, used_or_told
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -80,39 +80,39 @@ def check_usable(config: dict, loaded: grid.Grid) -> None:
 
 
 @fuzz(250)
-@given(st.sampled_from([DEFAULT, DEMO, EVERY_KEY]).flatmap(spoiling.spoilt_tree))
-def test_a_config_is_a_grid_or_told(config):
+@given(st.sampled_from([DEFAULT, DEMO, EVERY_KEY]).flatmap(fuzzing.damaged_tree))
+def test_a_damaged_config_loads_or_is_refused(config):
     try:
         loaded = grid.load(copy.deepcopy(config))
     except ConfigError as error:
-        spoiling.check_told(str(error))
+        fuzzing.check_message(str(error))
         for problem in error.problems:
-            spoiling.check_told(problem)
+            fuzzing.check_message(problem)
         return
     check_usable(config, loaded)
 
 
 @fuzz(150)
-@given(st.sampled_from(spoiling.places(EVERY_KEY)), spoiling.JUNK)
-def test_one_wrong_value_is_told_by_its_key(path, value):
-    """Or by the names that are missed, where those were there that something else asks for."""
+@given(st.sampled_from(fuzzing.paths_in(EVERY_KEY)), fuzzing.ANY_VALUE)
+def test_a_wrong_value_is_reported_with_its_key(path, value):
+    """The message may instead name the removed names that other keys refer to."""
     config = copy.deepcopy(EVERY_KEY)
-    place = config
+    container = config
     for key in path[:-1]:
-        place = place[key]
-    before, place[path[-1]] = place[path[-1]], value
+        container = container[key]
+    before, container[path[-1]] = container[path[-1]], value
     try:
         check_usable(config, grid.load(copy.deepcopy(config)))
     except ConfigError as error:
         key = [key for key in path if isinstance(key, str)][-1]
         named = [
             key.rstrip("s"),
-            *(str(key) for inside in spoiling.places(before) for key in inside),
+            *(str(key) for inside in fuzzing.paths_in(before) for key in inside),
         ]
         assert any(name in str(error) for name in named), (path, value, str(error))
 
 
-def test_the_config_that_is_spoilt_is_whole():
+def test_the_config_to_damage_is_valid():
     assert len(grid.load(EVERY_KEY).cells) == 12
 
 
@@ -122,17 +122,17 @@ FILES = {name: (ROOT / "config" / name).read_bytes() for name in csv_tables.COLU
 @fuzz(200)
 @given(
     st.sampled_from(sorted(FILES)).flatmap(
-        lambda name: st.tuples(st.just(name), spoiling.spoilt_bytes(FILES[name]))
+        lambda name: st.tuples(st.just(name), fuzzing.damaged_bytes(FILES[name]))
     )
 )
-def test_facts_are_read_or_told(tmp_path_factory, spoilt):
+def test_damaged_csv_tables_are_read_or_refused(tmp_path_factory, damaged):
     folder = tmp_path_factory.getbasetemp() / "config"
     folder.mkdir(exist_ok=True)
     for name, content in FILES.items():
         (folder / name).write_bytes(content)
-    name, content = spoilt
+    name, content = damaged
     (folder / name).write_bytes(content)
-    with used_or_told("config"):
+    with valid_or_refused("config"):
         loaded = grid.load(DEFAULT, folder)
         for row in loaded.published:
             float(row["value"])
@@ -141,11 +141,11 @@ def test_facts_are_read_or_told(tmp_path_factory, spoilt):
 
 
 @fuzz(150)
-@given(spoiling.spoilt_bytes(EVERY := yaml.safe_dump(EVERY_KEY).encode()))
-def test_a_yaml_file_is_a_mapping_or_told(tmp_path_factory, content):
-    path = tmp_path_factory.getbasetemp() / "spoilt.yaml"
+@given(fuzzing.damaged_bytes(EVERY := yaml.safe_dump(EVERY_KEY).encode()))
+def test_a_damaged_yaml_file_is_a_mapping_or_refused(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "damaged.yaml"
     path.write_bytes(content)
-    with used_or_told(path):
+    with valid_or_refused(path):
         assert isinstance(read(str(path)), dict)
 
 
@@ -159,15 +159,15 @@ JOB = [
 @fuzz(150)
 @given(
     st.one_of(
-        spoiling.spoilt_tree(json.loads(jobs.to_json(JOB))).map(json.dumps),
-        spoiling.spoilt_bytes(jobs.to_json(JOB).encode()).map(
+        fuzzing.damaged_tree(json.loads(jobs.to_json(JOB))).map(json.dumps),
+        fuzzing.damaged_bytes(jobs.to_json(JOB).encode()).map(
             lambda content: content.decode("utf-8", "replace")
         ),
         st.sampled_from(["[" * 100_000, '{"a":' * 5000, "9" * 5000, "NaN"]),
     )
 )
-def test_the_cells_of_a_job_are_read_or_told(text):
-    with used_or_told("The cells of a job"):
+def test_damaged_job_cells_are_parsed_or_refused(text):
+    with valid_or_refused("The cells of a job"):
         specs = jobs.parse_json(text, [0], Path(), TASKS)
         again = [
             jobs.cell_entry(
@@ -179,9 +179,9 @@ def test_the_cells_of_a_job_are_read_or_told(text):
 
 
 @fuzz(400)
-@given(st.sampled_from(HPARAM_NAMES), spoiling.JUNK, st.sampled_from([1, 8, 1024]))
-def test_a_setting_is_a_value_or_told(name, written, rank):
-    with used_or_told(name, "allowed"):
+@given(st.sampled_from(HPARAM_NAMES), fuzzing.ANY_VALUE, st.sampled_from([1, 8, 1024]))
+def test_a_hyperparameter_is_parsed_or_refused(name, written, rank):
+    with valid_or_refused(name, "allowed"):
         value = parse_setting(name, written, rank)
         assert type(value) is HPARAM_FIELDS[name].type
         assert parse_setting(name, str(value), rank) == value
@@ -189,7 +189,7 @@ def test_a_setting_is_a_value_or_told(name, written, rank):
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
-def test_a_facts_file_of_another_system_is_the_same_facts(tmp_path, name):
+def test_csv_tables_with_bom_and_crlf_are_read(tmp_path, name):
     """With a byte-order mark and \\r\\n, as spreadsheets save it."""
     shutil.copytree(ROOT / "config", tmp_path / "config")
     content = b"\xef\xbb\xbf" + FILES[name].replace(b"\n", b"\r\n")

@@ -13,7 +13,7 @@ from lora.experiment.cell import Cell
 from lora.experiment.config import read
 
 
-def test_default_grid_is_the_courses():
+def test_default_grid_is_that_of_the_course():
     loaded = grid.load(DEFAULT)
     assert [cell.task for cell in loaded.tables["table2"].cells] == ["sst2", "mrpc", "qqp"]
     assert len(loaded.tables["table6"].cells) == 15 and len(loaded.cells) == 18

@@ -1,4 +1,4 @@
-"""Configs that name what is not in the tables of config/, or that no order of jobs can train."""
+"""Configs with names missing from the tables of config/, or with cyclic warm starts."""
 
 import pytest
 from helpers.configs import changed

@@ -3,9 +3,9 @@
 import dataclasses
 
 import pytest
+from helpers.fuzzing import fuzz
 from helpers.glue import GLUE
 from helpers.models import ROOT
-from helpers.spoiling import fuzz
 from helpers.workflow import snakemake, write_config
 from hypothesis import given
 from hypothesis import strategies as st
@@ -107,7 +107,7 @@ def test_a_rank_of_half_the_width_gives_a_warning():
     )  # without a cell the rank is not known
 
 
-def test_most_tokens_are_those_that_attention_takes():
+def test_highest_max_tokens_is_the_limit_of_attention():
     assert (
         HPARAM_FIELDS["max_tokens"].metadata["maximum"]
         == attention.WIDTHS[-1]
@@ -116,7 +116,7 @@ def test_most_tokens_are_those_that_attention_takes():
 
 
 def test_most_sentences_of_sst2_are_longer_than_the_lowest_usual_max_tokens():
-    """Counted in words, of which each is a token at least, and with two special ones."""
+    """Lengths in words, each at least one token, plus two special tokens."""
     if not (GLUE / "SST-2").is_dir():
         pytest.skip(f"no official GLUE files in {GLUE}; set LORA_GLUE_DIR")
     texts = formats.read(registry.read_tasks()["sst2"], GLUE)["validation"].first
@@ -173,7 +173,7 @@ def values_of(field) -> st.SearchStrategy:
 @fuzz(100)
 @given(st.fixed_dictionaries({name: values_of(field) for name, field in HPARAM_FIELDS.items()}))
 def test_any_allowed_values_can_be_checked(values):
-    """Also those at the edges of what a number can be."""
+    """Including the largest and smallest numbers."""
     for cell in (None, CELL, dataclasses.replace(CELL, rank=2**31 - 1)):
         for sentence in hparam_warnings.warnings_of(Hparams(**values), cell):
             assert "; usual is " in sentence

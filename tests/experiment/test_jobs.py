@@ -1,4 +1,4 @@
-"""JSON of a job's cells: it comes back unchanged, and wrong cells are refused by their index."""
+"""JSON of a job's cells: parsed back unchanged; wrong cells are refused with their index."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def parse(text: str) -> list[RunSpec]:
     return parse_json(text, [5, 0], Path("runs"), TASKS)
 
 
-def test_runs_come_back_from_the_json_of_their_cells():
+def test_job_json_gives_back_its_runs():
     """Every seed of every cell, with outputs and warm starts below the runs folder."""
     text = to_json(entries(*CELLS))
     assert "\n" not in text and ": " not in text
@@ -53,14 +53,14 @@ def test_runs_come_back_from_the_json_of_their_cells():
 
 
 def test_hyperparameters_have_the_types_that_a_digest_depends_on():
-    """16 for a float is 16.0."""
+    """An integer for a float setting becomes a float."""
     text = to_json(entries(*CELLS)).replace('"alpha":8.0', '"alpha":8')
     for name, value in parse(text)[0].hparams.as_dict().items():
         assert type(value) is type(getattr(HPARAMS, name)), name
 
 
-def test_json_is_that_of_earlier_versions():
-    """It is a parameter of the train rule: another text would train finished runs again."""
+def test_job_json_is_unchanged_from_earlier_versions():
+    """It is a parameter of the train rule: a changed text would retrain finished runs."""
     hparams = json.dumps(HPARAMS.as_dict(), sort_keys=True, separators=(",", ":"))
     assert to_json(entries(CELLS[0])) == (
         f'[{{"hparams":{hparams},"method":"lora","model":"m","protocol":"demo","rank":8,'
@@ -80,7 +80,7 @@ def without_epochs(cells):
 
 
 @pytest.mark.parametrize(
-    "spoil, message",
+    "damage, message",
     [
         (
             lambda cells: cells.clear(),
@@ -109,9 +109,9 @@ def without_epochs(cells):
         ),
     ],
 )
-def test_wrong_cells_are_refused_by_their_index(spoil, message):
+def test_wrong_cells_are_refused_by_their_index(damage, message):
     cells = json.loads(to_json(entries(*CELLS[:2])))
-    spoil(cells)
+    damage(cells)
     with pytest.raises(ConfigError, match=message):
         parse(json.dumps(cells))
     with pytest.raises(ConfigError, match="allowed: a JSON list of objects"):

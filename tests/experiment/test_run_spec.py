@@ -31,7 +31,7 @@ def test_settings_are_plain_json_values_of_cell_seed_and_hyperparameters():
     "weights, rank, method, name",
     [("qv", 4, "lora", "toy qv r4 seed 1"), ("all", 0, "ft", "toy ft seed 1")],
 )
-def test_name_tells_runs_of_a_pack_apart(weights, rank, method, name):
+def test_names_of_runs_of_a_pack_are_distinct(weights, rank, method, name):
     assert make_spec(Path("runs"), 1, weights, rank, method).name == name
 
 

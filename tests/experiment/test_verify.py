@@ -1,4 +1,4 @@
-"""When the runs of a training job are up to date. Synthetic runs; users make such changes."""
+"""Up-to-date checks of training jobs after changes that users make, on synthetic runs."""
 
 import json
 from dataclasses import astuple, replace
@@ -15,16 +15,16 @@ TABLES = dict(table2=table(["roberta-base"], ["mnli", "mrpc"]), table6=None)
 @pytest.fixture
 def made(tmp_path):
     """A grid whose MRPC starts from MNLI, with all runs and tokens, and a check of a cell."""
-    asked = load(protocol="paper", seeds=[0, 1], tables=TABLES, overrides=dict(epochs=2))
-    mnli, mrpc = asked.cells
+    default_grid = load(protocol="paper", seeds=[0, 1], tables=TABLES, overrides=dict(epochs=2))
+    mnli, mrpc = default_grid.cells
 
     def tokens_json(cell):
         return tmp_path / cell.task / "tokens.json"
 
-    for cell in asked.cells:
-        task = asked.tasks[cell.task]
+    for cell in default_grid.cells:
+        task = default_grid.tasks[cell.task]
         facts = dict(
-            source=asked.sources[task.dataset].identity,
+            source=default_grid.sources[task.dataset].identity,
             num_labels=task.num_labels,
             format=task.format,
         )
@@ -33,18 +33,24 @@ def made(tmp_path):
             splits={name: {} for name in ("train", *task.eval_splits)},
         )
         write_json(tokens_json(cell), facts)
-        for seed in asked.seeds:
+        for seed in default_grid.seeds:
             start = dict(source="mnli", sha256="a1" * 32) if cell == mrpc else None
             files = {verify.ADAPTER: f"a{seed}" * 32}
             write_run(
-                asked, cell, seed, tmp_path / "runs", epochs([0.9] * 2), files=files, start=start
+                default_grid,
+                cell,
+                seed,
+                tmp_path / "runs",
+                epochs([0.9] * 2),
+                files=files,
+                start=start,
             )
 
-    def is_current(cell, grid=asked, seeds=(0, 1)) -> bool:
+    def is_current(cell, grid=default_grid, seeds=(0, 1)) -> bool:
         return verify.up_to_date(grid, cell, seeds, tmp_path / "runs", tokens_json)
 
     assert is_current(mnli) and is_current(mrpc)
-    return asked, mnli, mrpc, is_current, tmp_path
+    return default_grid, mnli, mrpc, is_current, tmp_path
 
 
 def changed(path, **values):
@@ -52,16 +58,16 @@ def changed(path, **values):
 
 
 def test_a_changed_setting_outdates_its_task_and_what_starts_from_it(made):
-    asked, mnli, mrpc, is_current, _ = made
+    default_grid, mnli, mrpc, is_current, _ = made
 
     def at_another_rate(task: str):
         of_task = ("paper", "lora", "roberta-base", task, "*", "learning_rate")
         rows = tuple(
             replace(row, value="7e-4") if astuple(row)[:6] == of_task else row
-            for row in asked.hparam_rows
+            for row in default_grid.hparam_rows
         )
-        assert rows != asked.hparam_rows
-        return replace(asked, hparam_rows=rows)
+        assert rows != default_grid.hparam_rows
+        return replace(default_grid, hparam_rows=rows)
 
     assert not is_current(mnli, at_another_rate("mnli")) and not is_current(
         mrpc, at_another_rate("mnli")
@@ -76,9 +82,9 @@ def test_a_changed_setting_outdates_its_task_and_what_starts_from_it(made):
     [("glue-mrpc", {"mrpc"}), ("glue-mnli", {"mnli", "mrpc"}), ("roberta-base", None)],
 )
 def test_another_source_outdates_the_runs_trained_on_it(made, name, outdated):
-    asked, mnli, mrpc, is_current, folder = made
-    moved = replace(asked.sources[name], revision="0" * 40)
-    other = replace(asked, sources=asked.sources | {name: moved})
+    default_grid, mnli, mrpc, is_current, folder = made
+    moved = replace(default_grid.sources[name], revision="0" * 40)
+    other = replace(default_grid, sources=default_grid.sources | {name: moved})
     assert {cell.task for cell in (mnli, mrpc) if not is_current(cell, other)} == (
         outdated or {"mnli", "mrpc"}
     )
@@ -97,13 +103,16 @@ def test_another_source_outdates_the_runs_trained_on_it(made, name, outdated):
     ],
 )
 def test_a_changed_task_outdates_its_runs(made, change):
-    asked, mnli, mrpc, is_current, _ = made
-    other = replace(asked, tasks=asked.tasks | dict(mrpc=replace(asked.tasks["mrpc"], **change)))
+    default_grid, mnli, mrpc, is_current, _ = made
+    other = replace(
+        default_grid,
+        tasks=default_grid.tasks | dict(mrpc=replace(default_grid.tasks["mrpc"], **change)),
+    )
     assert is_current(mnli, other) and not is_current(mrpc, other)
 
 
 def test_missing_and_damaged_runs_and_retrained_starts_outdate(made):
-    asked, mnli, mrpc, is_current, folder = made
+    default_grid, mnli, mrpc, is_current, folder = made
     assert not is_current(mnli, seeds=(0, 1, 2))
     record = folder / "runs" / mnli.path / "seed1/run.json"
     changed(record, files={verify.ADAPTER: "bb" * 32})

@@ -1,27 +1,28 @@
-"""A small training job for fault injection, and the comparison with its undisturbed outputs.
+"""A small training job for fault injection, and the check of its outputs.
 
 The job is the real command with a tiny model and data set: two LoRA runs that share a base model,
 and one of BitFit. It is a subprocess or, ten times as fast, a fork of a server that has imported
-torch. Both must give the same bytes.
+torch. Both must write the same bytes.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
 import json
 import multiprocessing
-import multiprocessing.connection
-import multiprocessing.forkserver
 import os
-import re
-import signal
 import subprocess
 import sys
-import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
+from faults.injection import Injection
+from faults.job import PROCESS_LOCK, Job, JobResult, Lost
 from helpers.models import ROOT, make_model
 from helpers.training import OVERRIDES, make_tokens
 
@@ -31,91 +32,21 @@ from lora.experiment import hparam_rows, jobs
 from lora.experiment.cell import Cell
 from lora.experiment.source import Source
 
-LIMIT_S = 600  # far more than such a job takes
-CELLS = (
+CellRow = tuple[str, str, int, int]
+CELLS: tuple[CellRow, ...] = (  # method, weights, rank, epochs
     ("lora", "qv", 4, 3),
     ("lora", "qkvo", 2, 2),
     ("bitfit", "bias", 0, 2),
-)  # method, weights, rank, epochs
+)
 # Keys of run.json that differ between equal runs.
-CHANGING = ("speed", "finished", "commit", "checksum", "seal")
-PROCESS_LOCK = threading.Lock()
-TESTS = str(ROOT / "tests")
+VARYING = ("speed", "finished", "commit", "checksum", "seal")
+SavedSteps = dict[str, tuple[int, int]]  # folder of a run's state: (epoch, step)
+Outputs = dict[str, bytes]  # path: content
 
 
 def cell_of(method: str, weights: str, rank: int) -> Cell:
+    """Return the cell of a row of CELLS."""
     return Cell("tiny", "sst2", method, weights, rank, "course")
-
-
-class Lost(Exception):
-    """Data was lost, or a job behaved as it must not."""
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A finished job: its exit status, negative for a signal, and its standard error."""
-
-    status: int
-    errors: str
-
-    @property
-    def message(self) -> str:
-        """The last message of the command, without its time; empty if there is none."""
-        found = re.findall(r"^\S+ \S+ lora \w+: (.*(?:\n  - .*)*)", self.errors, re.M)
-        return found[-1] if found else ""
-
-    @property
-    def resumed(self) -> int:
-        """How many runs resumed from saved state, or were written from it."""
-        return self.errors.count(" resumes after epoch ") + self.errors.count(
-            " is finished: outputs written"
-        )
-
-
-class Job:
-    """A running job, whose standard error is read as it comes.
-
-    Jobs are started and polled under one lock: multiprocessing polls all its processes whenever it
-    starts one, and two polls at once lose an exit status.
-    """
-
-    def __init__(self, process, errors, killed: list):
-        self.process, self._parts, self._killed = process, [], killed
-        self._reader = threading.Thread(target=self._read, args=[errors], daemon=True)
-        self._reader.start()
-
-    def _read(self, errors) -> None:
-        with open(errors, "rb", closefd=True) as stream:
-            self._parts.append(stream.read())
-
-    @property
-    def running(self) -> bool:
-        return self._status() is None
-
-    def _status(self) -> int | None:
-        with PROCESS_LOCK:
-            return (
-                self.process.poll()
-                if isinstance(self.process, subprocess.Popen)
-                else self.process.exitcode
-            )
-
-    def kill(self, number: int = signal.SIGKILL) -> None:
-        if self.running:
-            os.kill(self.process.pid, number)
-
-    def end(self) -> Ended:
-        """Wait for the job. One that hangs is killed and counts as lost."""
-        until = time.monotonic() + LIMIT_S
-        while self.running:
-            if time.monotonic() > until:
-                self.kill()
-                raise Lost(f"a job hung for {LIMIT_S} s")
-            time.sleep(0.005)
-        self._reader.join(LIMIT_S)
-        if self._status() == -signal.SIGKILL:
-            self._killed.append(self)
-        return Ended(self._status(), b"".join(self._parts).decode())
 
 
 class Bench:
@@ -124,80 +55,100 @@ class Bench:
     Attributes:
         expected: Outputs of an undisturbed job.
         calls: Number of calls of each site of `hooks` in an undisturbed job.
-        took_s: Duration of an undisturbed job.
+        duration_s: Duration of an undisturbed job.
         killed: Jobs that ended by kill -9.
     """
 
     def __init__(self, folder: Path):
-        self.folder, self._numbers, self.killed = Path(folder), itertools.count(), []
+        self.folder, self._numbers = Path(folder), itertools.count()
+        self.killed: list[Job] = []
         model = make_model("bert", self.folder / "made")
         (model / "tokenizer.json").write_text("{}")
         self.model_dir, self.tokens_dir = self.folder / "model", make_tokens(self.folder / "tokens")
-        facts = self.tokens_dir / "tokens.json"  # as prepared data of a real task, with a checksum
-        facts.write_text(
-            json.dumps(files.with_checksum(json.loads(facts.read_text()) | dict(task="sst2")))
-        )
+        path = self.tokens_dir / "tokens.json"  # as prepared data of a real task, with a checksum
+        facts = json.loads(path.read_text()) | dict(task="sst2")
+        path.write_text(json.dumps(files.with_checksum(facts)))
         fetch.fetch(Source("tiny", "model", "file", str(model), "", "", ""), self.model_dir)
-        self._server = _server(self.model_dir)
-        apart = self.new()
-        self.end_well(self.start(apart, forked=False))
-        self.expected = outputs(apart)
-        counted, counts = self.new(), self.folder / "calls.json"
+        self._server = _start_server(self.model_dir)
+        subprocess_folder = self.new_folder()
+        self.wait_for_success(self.start(subprocess_folder, forked=False))
+        self.expected = outputs(subprocess_folder)
+        fork_folder, counts = self.new_folder(), self.folder / "calls.json"
         started = time.monotonic()
-        self.end_well(self.start(counted, counts=str(counts)))
-        self.took_s = time.monotonic() - started
-        self.calls = json.loads(counts.read_text())
-        self.check(counted)
+        self.wait_for_success(self.start(fork_folder, counts=str(counts)))
+        self.duration_s = time.monotonic() - started
+        self.calls: dict[str, int] = json.loads(counts.read_text())
+        self.check(fork_folder)
 
-    def new(self) -> Path:
+    def new_folder(self) -> Path:
         """Return a new folder for a job."""
         return self.folder / f"job{next(self._numbers)}"
 
     def cells(
-        self, changed: dict | None = None, tokens_dir: Path | None = None, cells=CELLS
+        self,
+        overrides: dict[str, object] | None = None,
+        tokens_dir: Path | None = None,
+        cells: Iterable[CellRow] = CELLS,
     ) -> str:
-        """Return the job's cells as JSON; `changed` are hyperparameters of the first one."""
-        listed = []
+        """Return the job's cells as JSON; `overrides` are hyperparameters of the first one."""
+        entries: list[dict] = []
         for method, weights, rank, epochs in cells:
             cell = cell_of(method, weights, rank)
-            given = OVERRIDES | dict(epochs=epochs) | ((changed or {}) if not listed else {})
-            like = dataclasses.replace(cell, method="lora", weights="q", rank=max(1, rank))
-            hparams = hparam_rows.resolve(hparam_rows.read_hparam_rows(), like, given)
-            listed.append(jobs.cell_entry(cell, hparams, str(tokens_dir or self.tokens_dir)))
-        return jobs.to_json(listed)
+            values = OVERRIDES | dict(epochs=epochs) | ((overrides or {}) if not entries else {})
+            lora_cell = dataclasses.replace(cell, method="lora", weights="q", rank=max(1, rank))
+            hparams = hparam_rows.resolve(hparam_rows.read_hparam_rows(), lora_cell, values)
+            entries.append(jobs.cell_entry(cell, hparams, str(tokens_dir or self.tokens_dir)))
+        return jobs.to_json(entries)
 
     def start(
-        self, folder: Path, injections=(), limits=None, forked=True, counts=None, **changes
+        self,
+        folder: Path,
+        injections: Sequence[Injection] = (),
+        limits: dict[str, int] | None = None,
+        forked: bool = True,
+        counts: str | None = None,
+        **changes,
     ) -> Job:
-        """Start the job: outputs in <folder>/runs, state in <folder>/state (see `arguments`)."""
+        """Start the job, which writes to <folder>/runs and <folder>/state.
+
+        Args:
+            folder: Folder of the job.
+            injections: Faults to inject.
+            limits: Soft limits of the process, by their names in `resource`.
+            forked: Whether the job is a fork of the server or a new process. Injections, limits
+                and counts need a fork.
+            counts: File that gets the number of calls of each site.
+            changes: Arguments of the method `arguments`.
+        """
         return self.launch(self.arguments(folder, **changes), injections, limits, forked, counts)
 
     def arguments(
-        self, folder: Path, model_dir: Path | None = None, seeds=(0,), **cells
+        self, folder: Path, model_dir: Path | None = None, seeds: Sequence[int] = (0,), **cells
     ) -> list[str]:
-        arguments = ["train", "--cells", self.cells(**cells), "--seeds", *map(str, seeds)]
-        arguments += [
-            "--model-dir",
-            str(model_dir or self.model_dir),
-            "--output-dir",
-            str(folder / "runs"),
+        """Return the arguments of `lora train`; `cells` are arguments of the method `cells`."""
+        return [
+            "train",
+            *("--cells", self.cells(**cells)),
+            *("--seeds", *map(str, seeds)),
+            *("--model-dir", str(model_dir or self.model_dir)),
+            *("--output-dir", str(folder / "runs")),
+            *("--state-dir", str(folder / "state")),
+            *("--device", "cpu"),
+            *("--precision", "fp32"),
+            *("--checkpoint-every-s", "0.05"),
         ]
-        arguments += [
-            "--state-dir",
-            str(folder / "state"),
-            "--device",
-            "cpu",
-            "--precision",
-            "fp32",
-        ]
-        return [*arguments, "--checkpoint-every-s", "0.05"]
 
     def launch(
-        self, arguments: list[str], injections=(), limits=None, forked=True, counts=None
+        self,
+        arguments: list[str],
+        injections: Sequence[Injection] = (),
+        limits: dict[str, int] | None = None,
+        forked: bool = True,
+        counts: str | None = None,
     ) -> Job:
-        """Start a command of lora; `injections` and `limits` (see hooks.run) need a fork."""
+        """Start a command of lora with the options of `start`."""
         read, write = os.pipe()
-        errors = multiprocessing.connection.Connection(write, readable=False)
+        errors = Connection(write, readable=False)
         if forked:
             from faults import hooks
 
@@ -214,97 +165,115 @@ class Bench:
         errors.close()
         return Job(process, read, self.killed)
 
-    def end_well(self, job: Job) -> Ended:
+    def wait_for_success(self, job: Job) -> JobResult:
         """Wait for a job that must succeed."""
-        ended = job.end()
-        if ended.status:
+        result = job.wait()
+        if result.status:
             raise Lost(
-                f"an undisturbed job ended with status {ended.status}: {ended.errors[-1500:]}"
+                f"an undisturbed job ended with status {result.status}: {result.errors[-1500:]}"
             )
-        return ended
+        return result
 
-    def check(self, folder: Path, expected: dict[str, bytes] | None = None) -> None:
-        """Raise Lost unless the folder holds the outputs of an undisturbed job, and no others."""
-        found, expected = outputs(folder), self.expected if expected is None else expected
-        differ = sorted(
-            name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)
-        )
-        if differ:
-            raise Lost(f"not the undisturbed outputs: {', '.join(differ)}")
-        leftover = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.tmp"))
-        if leftover:
-            raise Lost(f"temporary files left: {', '.join(leftover)}")
+    def check(self, folder: Path) -> None:
+        """Raise Lost unless the folder has exactly the outputs of an undisturbed job."""
+        check_equal(outputs(folder), self.expected)
+        temporary = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.tmp"))
+        if temporary:
+            raise Lost(f"temporary files left: {', '.join(temporary)}")
 
-    def finish(self, folder: Path, expected: dict[str, bytes] | None = None, **options) -> Ended:
-        """Run the job again: every saved state must be resumed, and the outputs be complete."""
+    def resume_and_check(self, folder: Path, **options) -> JobResult:
+        """Run the job again without a fault, and check its outputs.
+
+        Args:
+            folder: Folder of a job that was disturbed.
+            options: Options of `start`.
+
+        Raises:
+            Lost: If a checkpoint was not resumed, or outputs differ from the undisturbed ones.
+        """
         saved = saved_states(folder)
-        ended = self.end_well(self.start(folder, **options))
-        if ended.resumed != len(saved):
+        result = self.wait_for_success(self.start(folder, **options))
+        if result.resumed != len(saved):
             raise Lost(
-                f"{len(saved)} runs had saved state, {ended.resumed} resumed it: "
-                f"{ended.errors[-1500:]}"
+                f"{len(saved)} runs had saved state, {result.resumed} resumed it: "
+                f"{result.errors[-1500:]}"
             )
-        self.check(folder, expected)
-        return ended
+        self.check(folder)
+        return result
 
 
-def _server(model_dir: Path):
+def _start_server(model_dir: Path) -> ForkServerContext:
     """Start the server whose forks run the jobs; it imports `hooks` before the first fork."""
     context = multiprocessing.get_context("forkserver")
-    wanted = dict(
-        PYTHONPATH=os.pathsep.join([str(ROOT), TESTS]),
+    variables = dict(
+        PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
         OMP_NUM_THREADS="1",
         LORA_FAULTS_MODEL=str(model_dir),
     )
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ |= wanted
-    try:
+    with _environment(variables):
         context.set_forkserver_preload(["faults.hooks"])
-        multiprocessing.forkserver.ensure_running()
+        forkserver.ensure_running()
+    return context
+
+
+@contextlib.contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set environment variables, and restore the previous values at the end of the block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ |= variables
+    try:
+        yield
     finally:
         for name, value in before.items():
             os.environ.pop(name)
             if value is not None:
                 os.environ[name] = value
-    return context
 
 
-def outputs(folder: Path) -> dict[str, bytes]:
-    """Return the files of the runs by path; of run.json only what two equal runs share."""
+def check_equal(found: Outputs, expected: Outputs) -> None:
+    """Raise Lost unless both have the same files with the same bytes."""
+    names = found.keys() | expected.keys()
+    different = sorted(name for name in names if found.get(name) != expected.get(name))
+    if different:
+        raise Lost(f"not the undisturbed outputs: {', '.join(different)}")
+
+
+def outputs(folder: Path) -> Outputs:
+    """Return the files of the runs by path; of run.json the keys that equal runs share."""
     found = {}
     for path in sorted((folder / "runs").rglob("*")):
         if path.is_file() and path.suffix != ".tmp":
             content = path.read_bytes()
             if path.name == "run.json":
                 record = {
-                    key: value for key, value in json.loads(content).items() if key not in CHANGING
+                    key: value for key, value in json.loads(content).items() if key not in VARYING
                 }
                 content = json.dumps(record, sort_keys=True).encode()
             found[str(path.relative_to(folder))] = content
     return found
 
 
-def saved_states(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return (epoch, step) of each run with saved state: of the newest one whose tensors match.
+def saved_states(folder: Path) -> SavedSteps:
+    """Return epoch and step of each run's newest checkpoint whose tensors match their checksum.
 
-    Read here without the code under test.
+    The files are read without the code under test.
     """
     found = {}
-    for kept in sorted((folder / "state").glob("*")):
+    for run in sorted((folder / "state").glob("*")):
         for name in ("state.json", "before.json"):
-            if not (kept / name).exists():
+            if not (run / name).exists():
                 continue
-            state = json.loads((kept / name).read_text())
-            content = (kept / state["file"]).read_bytes()
+            state = json.loads((run / name).read_text())
+            content = (run / state["file"]).read_bytes()
             if hashlib.sha256(content).hexdigest() == state["sha256"]:
-                found[kept.name] = (state["meta"]["epoch"], state["meta"]["step"])
+                found[run.name] = (state["meta"]["epoch"], state["meta"]["step"])
                 break
     return found
 
 
-def check_not_lost(before: dict[str, tuple[int, int]], folder: Path) -> None:
-    """Raise Lost if a state that was saved before a fault is gone."""
+def check_not_lost(before: SavedSteps, folder: Path) -> None:
+    """Raise Lost if a run's newest checkpoint is older than before the fault."""
     now = saved_states(folder)
-    gone = [name for name, step in before.items() if now.get(name, (-1, -1)) < step]
+    gone = [name for name, steps in before.items() if now.get(name, (-1, -1)) < steps]
     if gone:
         raise Lost(f"saved state is gone: {', '.join(gone)}")

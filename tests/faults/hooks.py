@@ -1,7 +1,7 @@
 """Inject faults into a job from inside its process.
 
-A kill by the clock seldom hits the microseconds between the writing and the renaming of a file. So
-a fault can be injected at the n-th call of a site: before or after the call, or with a file half
+A kill at a random time seldom hits the microseconds between the writing and the renaming of a file.
+So a fault can be injected at the n-th call of a site: before or after the call, or with a file half
 written. The job is a fork of a server that has imported torch; it runs `main` of the command line.
 """
 
@@ -13,16 +13,19 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 import torch
+from faults.injection import Injection
 
 from lora.__main__ import main
 from lora.model import pretrained
+from lora.model.packed_model import PackedModel
 from lora.training import metrics
+from lora.training.batching import MicroBatch
 
 # Every attribute that this folder patches: name -> (module path, attribute).
 PATCHES = {
@@ -72,7 +75,7 @@ def patch(name: str, make: Callable) -> None:
 def run(
     arguments: list[str],
     errors: Connection,
-    injections: list[dict],
+    injections: list[Injection],
     limits: dict[str, int],
     counts: str | None,
 ) -> None:
@@ -81,121 +84,130 @@ def run(
     Args:
         arguments: Arguments of the command line.
         errors: Connection that gets standard error.
-        injections: Faults: dict(site, call, when, do), with on=True to repeat it at later calls.
+        injections: Faults to inject.
         limits: Soft limits of the process, by their names in `resource`.
         counts: File that gets the number of calls of each site.
     """
     os.dup2(errors.fileno(), 2)
     errors.close()
     torch.set_num_threads(1)
-    called: dict[str, int] = {}
+    calls: dict[str, int] = {}
     for site in SITES:
-        mine = [injection for injection in injections if injection["site"] == site]
-        patch(site, lambda original, site=site, mine=mine: _watched(original, site, called, mine))
-    patch("rename", lambda original: _watch_rename(original, called, injections))
-    patch("fsync", lambda original: _watch_fsync(original, called, injections))
+        patch(site, lambda original, site=site: _watch(original, site, calls, injections))
+    patch("rename", lambda original: _watch_rename(original, calls, injections))
+    patch("fsync", lambda original: _watch_fsync(original, calls, injections))
     for injection in injections:
-        if injection["do"] == "move the clock":
-            _move_clock(injection["by_s"])
+        if injection.action == "move the clock":
+            _move_clock(injection.seconds)
     for name, limit in limits.items():
         kind = getattr(resource, name)
         if name == "RLIMIT_NOFILE":  # in addition to those that are open
-            limit += _lowest_free()
+            limit += _next_descriptor()
         resource.setrlimit(kind, (limit, resource.getrlimit(kind)[1]))
     status = main(arguments)
     if counts:
-        Path(counts).write_text(json.dumps(called))
+        Path(counts).write_text(json.dumps(calls))
     sys.exit(status)
 
 
-def _lowest_free() -> int:
+def _next_descriptor() -> int:
     """Return the number that the next file descriptor will get."""
     number = os.dup(0)
     os.close(number)
     return number
 
 
-def _watched(
-    function: Callable, site: str, called: dict[str, int], injections: list[dict]
+def _watch(
+    function: Callable, site: str, calls: dict[str, int], injections: list[Injection]
 ) -> Callable:
-    """Wrap a function: count its calls, and inject the faults that are due."""
+    """Return the function of a site, which counts its calls and injects the faults of the site."""
 
     def watched(*arguments, **named):
-        called[site] = number = called.get(site, 0) + 1
+        calls[site] = number = calls.get(site, 0) + 1
         due = [
             injection
             for injection in injections
-            if number == injection["call"] or injection.get("on") and number > injection["call"]
+            if injection.site == site
+            and (number == injection.call or injection.repeat and number > injection.call)
         ]
         for injection in due:
-            if injection["when"] == "before":
-                ACTIONS[injection["do"]](*arguments)
+            if injection.when == "before":
+                ACTIONS[injection.action](*arguments)
         result = function(*arguments, **named)
         for injection in due:
-            if injection["when"] == "after":
-                ACTIONS[injection["do"]](*arguments)
+            if injection.when == "after":
+                ACTIONS[injection.action](*arguments)
         return result
 
     return watched
 
 
 def kind_of(path: Path | str) -> str:
-    """Return the kind of a file: its name, except for tensors of a state, whose names differ."""
+    """Return the kind of a file: its name, or "state tensors" for the tensors of a checkpoint."""
     name = Path(path).name.lstrip(".").split(".safetensors")[0]
     return "state tensors" if name.startswith("epoch") else Path(path).name
 
 
-def _watch_rename(replace: Callable, called: dict[str, int], injections: list[dict]) -> Callable:
-    def renamed(source, target, **named):
-        site = f"rename {kind_of(target)}"
-        mine = [injection for injection in injections if injection["site"] == site]
-        return _watched(replace, site, called, mine)(source, target, **named)
+def _watch_rename(
+    replace: Callable, calls: dict[str, int], injections: list[Injection]
+) -> Callable:
+    """Return os.replace with a site for each kind of file: "rename <kind>"."""
 
-    return renamed
+    def replace_watched(source: Path | str, target: Path | str, **named) -> None:
+        watched = _watch(replace, f"rename {kind_of(target)}", calls, injections)
+        watched(source, target, **named)
+
+    return replace_watched
 
 
-def _watch_fsync(fsync: Callable, called: dict[str, int], injections: list[dict]) -> Callable:
-    """A file is flushed under its temporary name, .<name>.<pid>.tmp: there it can be torn."""
+def _watch_fsync(fsync: Callable, calls: dict[str, int], injections: list[Injection]) -> Callable:
+    """Return os.fsync with a site for each kind of file: "write <kind>".
 
-    def flushed(descriptor):
+    A file is flushed under its temporary name, .<name>.<pid>.tmp. The action gets the path, so that
+    it can truncate the file.
+    """
+
+    def fsync_watched(descriptor: int) -> None:
         path = os.readlink(f"/proc/self/fd/{descriptor}")
         name = Path(path).name.removesuffix(".tmp").rpartition(".")[0].removeprefix(".")
-        site = f"write {kind_of(name)}"
-        mine = [injection for injection in injections if injection["site"] == site]
-        return _watched(lambda _: fsync(descriptor), site, called, mine)(path)
+        watched = _watch(lambda _: fsync(descriptor), f"write {kind_of(name)}", calls, injections)
+        watched(path)
 
-    return flushed
+    return fsync_watched
 
 
-def _signal(number: int) -> Callable:
+def _send_signal(number: int) -> Callable[..., None]:
+    """Return an action that sends this process a signal."""
     return lambda *_: os.kill(os.getpid(), number)
 
 
-def _tear(path: str, *_) -> None:
-    """Cut the file in half and kill the process."""
+def _truncate_and_kill(path: str, *_: object) -> None:
+    """Truncate the file to half its size and kill the process."""
     os.truncate(path, os.path.getsize(path) // 2)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _raise(error: Exception) -> Callable:
-    def raised(*_):
+def _raise(error: Exception) -> Callable[..., None]:
+    """Return an action that raises an error."""
+
+    def action(*_: object) -> None:
         raise error
 
-    return raised
+    return action
 
 
-def _poison(value: float) -> Callable:
-    """Set one element of a gradient of the run with weights qv."""
+def _set_gradient(value: float) -> Callable[..., None]:
+    """Return an action that sets one element of a gradient of the run with weights qv."""
 
-    def poisoned(model, pieces):
+    def action(model: PackedModel, pieces: list[MicroBatch]) -> None:
         run = next(piece.run for piece in pieces if piece.run.spec.cell.weights == "qv")
         run.optimizer.gradients[0].view(-1)[0] = value
 
-    return poisoned
+    return action
 
 
-def _leave_no_memory(*_) -> None:
-    """Limit the address space to 256 kB more, and take every block from 1 kB on from the system."""
+def _limit_memory(*_: object) -> None:
+    """Limit the address space to 256 kB more, and map every block of 1 kB or more separately."""
     ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1024)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(
@@ -204,33 +216,33 @@ def _leave_no_memory(*_) -> None:
 
 
 def _move_clock(seconds: float) -> None:
-    """Move the wall clock by this much more each time it is read."""
-    moved = [0.0]
+    """Move the wall clock by this much more at each reading."""
+    total = [0.0]
 
-    def shift() -> float:
-        moved[0] += seconds
-        return moved[0]
+    def offset() -> float:
+        total[0] += seconds
+        return total[0]
 
-    class Moved(datetime):
+    class MovedDatetime(datetime):
         @classmethod
-        def now(cls, zone=None):
-            return datetime.now(zone) + timedelta(seconds=shift())
+        def now(cls, zone: tzinfo | None = None) -> datetime:
+            return datetime.now(zone) + timedelta(seconds=offset())
 
-    patch("time", lambda now: lambda: now() + shift())
-    patch("datetime", lambda _: Moved)
+    patch("time", lambda now: lambda: now() + offset())
+    patch("datetime", lambda _: MovedDatetime)
 
 
-ACTIONS = {
-    "kill": _signal(signal.SIGKILL),
-    "SIGTERM": _signal(signal.SIGTERM),
-    "SIGUSR1": _signal(signal.SIGUSR1),
-    "tear": _tear,
+ACTIONS: dict[str, Callable[..., None]] = {  # called with the arguments of the site
+    "kill": _send_signal(signal.SIGKILL),
+    "SIGTERM": _send_signal(signal.SIGTERM),
+    "SIGUSR1": _send_signal(signal.SIGUSR1),
+    "truncate and kill": _truncate_and_kill,
     "run out of memory": _raise(torch.OutOfMemoryError("made up")),
     "cannot allocate": _raise(
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
     ),
     "MemoryError": _raise(MemoryError("made up")),
-    "nan": _poison(float("nan")),
-    "inf": _poison(float("inf")),
-    "leave no memory": _leave_no_memory,
+    "nan": _set_gradient(float("nan")),
+    "inf": _set_gradient(float("inf")),
+    "limit memory": _limit_memory,
 }

@@ -2,10 +2,10 @@
 
     python tests/faults/run.py --kills 200
 
-prints a Markdown table. It exits with 1 if anything was lost: if the same command without the fault
-did not give the rows and adapters of an undisturbed job, or if a job stopped without one message
-that gives the reason. Times, sites and bits are drawn from `--seed`, with one generator per
-injection, so each can be repeated.
+The exit status is 1 if anything was lost: if the same command without the fault does not write the
+rows and adapters of an undisturbed job, or if a job stops without one message that gives the
+reason. Times, sites and bits are drawn from `--seed`, with one generator per injection, so each can
+be repeated.
 """
 
 import argparse
@@ -28,12 +28,13 @@ if __name__ in ("__main__", "__mp_main__"):
         str(Path(__file__).resolve().parents[1]),
     ]
 
-from faults import workflow
-from faults.bench import Bench, Lost
+from faults.bench import Bench
 from faults.damage import DAMAGE
+from faults.job import Lost
 from faults.kills import KILLS, STOPS
-from faults.odd import ODD
-from faults.scarce import SCARCE, Skipped
+from faults.other_faults import OTHER_FAULTS
+from faults.resource_limits import RESOURCE_LIMITS, Skipped
+from faults.workflow import WORKFLOW_FAULTS, Workflow
 
 SETUP_LOCK = threading.Lock()
 
@@ -44,91 +45,108 @@ class Fault:
 
     Attributes:
         name: What happens to the job.
-        does: Injects it once; returns the job's message.
+        inject: Function that injects it once and returns the job's message.
         times: How often it is injected.
         survived: Messages of the jobs that lost nothing.
-        skipped: Why it could not be injected.
+        skipped: Reasons why it could not be injected.
         lost: What was lost.
     """
 
     name: str
-    does: Callable[[Bench, Random], str]
+    inject: Callable[[Bench, Random], str]
     times: int
     survived: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
 
     @property
-    def done(self) -> int:
+    def count(self) -> int:
+        """How often the fault was injected."""
         return len(self.survived) + len(self.lost)
 
 
-def faults(
-    kills: int, times: int, workflows: tuple[str, ...] = tuple(workflow.WORKFLOW)
+def plan_faults(
+    kills: int, times: int, workflow_faults: tuple[str, ...] = tuple(WORKFLOW_FAULTS)
 ) -> list[Fault]:
-    """Plan at least `kills` kills over all kinds, `times` of every other fault, and `workflows`."""
-    found = [
-        Fault(name, does, -(-round(kills * share) // each))
-        for name, (does, each, share) in KILLS.items()
+    """Return the faults to inject.
+
+    Args:
+        kills: Least number of kills, over all kinds.
+        times: Number of every other fault in a job.
+        workflow_faults: Faults of Snakemake; each is injected once.
+    """
+    planned = [
+        Fault(name, inject, -(-round(kills * share) // kills_per_call))
+        for name, (inject, kills_per_call, share) in KILLS.items()
     ]
-    found += [Fault(name, does, times) for name, does in (STOPS | SCARCE | DAMAGE | ODD).items()]
-    return found + [Fault(name, partial(_over_workflow, name=name), 1) for name in workflows]
+    others = STOPS | RESOURCE_LIMITS | DAMAGE | OTHER_FAULTS
+    planned += [Fault(name, inject, times) for name, inject in others.items()]
+    planned += [
+        Fault(name, partial(_inject_into_workflow, name=name), 1) for name in workflow_faults
+    ]
+    return planned
 
 
-def _over_workflow(bench: Bench, random: Random, name: str) -> str:
+def _inject_into_workflow(bench: Bench, random: Random, name: str) -> str:
+    """Inject a fault of Snakemake; the undisturbed grid is made once."""
     with SETUP_LOCK:
         if not hasattr(bench, "workflow"):
-            bench.workflow = workflow.Workflow(bench.folder / "grid")
-    return workflow.WORKFLOW[name](
-        bench.workflow, random, bench.workflow.new(name.partition(",")[0])
-    )
+            bench.workflow = Workflow(bench.folder / "grid")
+    folder = bench.workflow.new_folder(name.partition(",")[0])
+    return WORKFLOW_FAULTS[name](bench.workflow, random, folder)
 
 
-def disturb(
+def inject_all(
     bench: Bench,
     planned: list[Fault],
     seed: int,
     workers: int,
     report: Callable[[str], object] = lambda line: None,
 ) -> list[Fault]:
-    """Inject all faults, `workers` at a time, and return them with their results."""
+    """Inject faults, and return them with their results.
 
-    def one(job: tuple[Fault, int]) -> tuple[Fault, str, str]:
+    Args:
+        bench: First argument of the faults' functions.
+        planned: Faults to inject.
+        seed: Seed of all random choices.
+        workers: Number of faults at the same time.
+        report: Function that gets a line for each loss.
+    """
+
+    def inject_one(job: tuple[Fault, int]) -> tuple[Fault, str, str]:
         fault, number = job
         try:
-            return fault, "survived", fault.does(bench, Random(f"{seed} {fault.name} {number}"))
-        except Skipped as why:
-            return fault, "skipped", str(why)
-        except Lost as why:
-            report(f"{fault.name}, {number}: {why}")
-            return fault, "lost", f"{fault.name}, {number}: {why}"
+            return fault, "survived", fault.inject(bench, Random(f"{seed} {fault.name} {number}"))
+        except Skipped as reason:
+            return fault, "skipped", str(reason)
+        except Lost as reason:
+            report(f"{fault.name}, {number}: {reason}")
+            return fault, "lost", f"{fault.name}, {number}: {reason}"
 
     with ThreadPoolExecutor(workers) as pool:
         jobs = [(fault, number) for fault in planned for number in range(fault.times)]
-        for fault, result, message in pool.map(one, jobs):
-            getattr(fault, result).append(message)
+        for fault, outcome, message in pool.map(inject_one, jobs):
+            getattr(fault, outcome).append(message)
     return planned
 
 
-def table(done: list[Fault], kills: int) -> str:
-    """Format the faults as a Markdown table; `kills` is the number of jobs killed in all."""
+def format_table(faults: list[Fault], kills: int) -> str:
+    """Format injected faults as a Markdown table; `kills` is the number of all killed jobs."""
     lines = ["| fault | times | survived | lost | messages |", "|---|---|---|---|---|"]
-    for fault in done:
-        messages = [one for one, _ in Counter(filter(None, fault.survived)).most_common(2)]
-        messages += [f"skipped: {why}" for why in fault.skipped[:1]]
-        words = "; ".join(" ".join(one.split()) for one in messages).replace("|", "/")
-        lines.append(
-            f"| {fault.name} | {fault.done} | {len(fault.survived)} | {len(fault.lost)} | {words} |"
-        )
-    survived, lost = (
-        sum(len(getattr(fault, result)) for fault in done) for result in ("survived", "lost")
-    )
-    return "\n".join(
-        [*lines, f"| all, with {kills} kills -9 | {survived + lost} | {survived} | {lost} | |"]
-    )
+    for fault in faults:
+        messages = [message for message, _ in Counter(filter(None, fault.survived)).most_common(2)]
+        messages += [f"skipped: {reason}" for reason in fault.skipped[:1]]
+        text = "; ".join(" ".join(message.split()) for message in messages).replace("|", "/")
+        counts = f"{fault.count} | {len(fault.survived)} | {len(fault.lost)}"
+        lines.append(f"| {fault.name} | {counts} | {text} |")
+    survived = sum(len(fault.survived) for fault in faults)
+    lost = sum(len(fault.lost) for fault in faults)
+    total = f"{survived + lost} | {survived} | {lost}"
+    return "\n".join([*lines, f"| all, with {kills} kills -9 | {total} | |"])
 
 
 def main() -> int:
+    """Inject the faults of the command line; return 1 if anything was lost, otherwise 0."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -146,11 +164,11 @@ def main() -> int:
     try:
         planned = [
             fault
-            for fault in faults(arguments.kills, arguments.times)
+            for fault in plan_faults(arguments.kills, arguments.times)
             if arguments.only in fault.name
         ]
         bench = Bench(folder)
-        done = disturb(
+        faults = inject_all(
             bench,
             planned,
             arguments.seed,
@@ -159,9 +177,9 @@ def main() -> int:
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    print(table(done, len(bench.killed)))
+    print(format_table(faults, len(bench.killed)))
     print(f"\n{time.monotonic() - started:.0f} s")
-    return int(any(fault.lost for fault in done))
+    return int(any(fault.lost for fault in faults))
 
 
 if __name__ == "__main__":

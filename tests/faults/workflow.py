@@ -1,4 +1,4 @@
-"""Kill Snakemake, start it twice, and let a rerun that deleted finished outputs fail."""
+"""Faults of Snakemake: it is killed, started twice, or deletes outputs before a job that fails."""
 
 import os
 import shutil
@@ -6,20 +6,27 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
 import yaml
-from faults.bench import LIMIT_S, Lost
+from faults.bench import Outputs
+from faults.job import LIMIT_S, Lost
 from helpers.models import ROOT, make_glue, make_model, make_tokenizer
 
 EPOCHS = 20  # a few seconds of training
 
 
 class Workflow:
-    """A grid of one cell and two seeds, and its undisturbed outputs in `expected`."""
+    """A grid of one cell and two seeds.
+
+    Attributes:
+        folder: Folder with the model, the data and the folders of the grids.
+        base: Folder of an undisturbed grid.
+        expected: Outputs of that grid.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -29,13 +36,14 @@ class Workflow:
         self.snakemake(self.base)
         self.expected = runs_of(self.base)
 
-    def new(self, name: str) -> Path:
+    def new_folder(self, name: str) -> Path:
         """Return a new folder with sources and tokens, but no runs."""
         folder = self.folder / name
         shutil.copytree(self.base, folder, ignore=shutil.ignore_patterns("runs", "state", "logs"))
         return folder
 
-    def command(self, folder: Path, *options, seeds=(0, 1)) -> list[str]:
+    def command(self, folder: Path, *options: str, seeds: Sequence[int] = (0, 1)) -> list[str]:
+        """Return the Snakemake command that trains these seeds in a folder."""
         folder.mkdir(exist_ok=True)
         config = dict(
             protocol="course",
@@ -70,7 +78,8 @@ class Workflow:
             *options,
         ]
 
-    def start(self, folder: Path, *options, **config) -> subprocess.Popen:
+    def start(self, folder: Path, *options: str, **config: Sequence[int]) -> subprocess.Popen:
+        """Start Snakemake; its arguments are those of `command`."""
         return subprocess.Popen(
             self.command(folder, *options, **config),
             cwd=ROOT,
@@ -80,8 +89,10 @@ class Workflow:
             env=os.environ | dict(OMP_NUM_THREADS="1"),
         )
 
-    def snakemake(self, folder: Path, *options, status: int = 0, **config) -> str:
-        """Run Snakemake to its end; raise Lost unless it ends with this status."""
+    def snakemake(
+        self, folder: Path, *options: str, status: int = 0, **config: Sequence[int]
+    ) -> str:
+        """Run Snakemake and return its output; raise Lost unless it ends with this status."""
         with self.start(folder, *options, **config) as process:
             output = _output_of(process)
         if process.returncode != status:
@@ -89,13 +100,14 @@ class Workflow:
         return output
 
     def check(self, folder: Path) -> None:
+        """Raise Lost if an output of the undisturbed grid is missing or differs."""
         found = runs_of(folder)
-        differ = sorted(name for name in self.expected if found.get(name) != self.expected[name])
-        if differ:
-            raise Lost(f"not the undisturbed outputs: {', '.join(differ)}")
+        names = sorted(name for name in self.expected if found.get(name) != self.expected[name])
+        if names:
+            raise Lost(f"not the undisturbed outputs: {', '.join(names)}")
 
 
-def runs_of(folder: Path) -> dict[str, bytes]:
+def runs_of(folder: Path) -> Outputs:
     """Return metrics.csv and adapter of each run, by path."""
     names = ("metrics.csv", "adapter_model.safetensors")
     paths = [path for path in (folder / "results/runs").rglob("*") if path.name in names]
@@ -106,7 +118,7 @@ def runs_of(folder: Path) -> dict[str, bytes]:
 def _running(workflow: Workflow, random: Random, folder: Path) -> Iterator[subprocess.Popen]:
     """Yield a Snakemake some time after its job first saved state.
 
-    The job is stopped (SIGSTOP), so the test finds it in mid-training on any machine.
+    The job is stopped (SIGSTOP), so it is unfinished on any machine.
     """
     with workflow.start(folder) as process:
         try:
@@ -118,20 +130,21 @@ def _running(workflow: Workflow, random: Random, folder: Path) -> Iterator[subpr
             time.sleep(random.random() / 2)
             if not _jobs(folder):
                 raise Lost("the job ended before it could be disturbed")
-            _signal(folder, signal.SIGSTOP)
+            _send_signal(folder, signal.SIGSTOP)
             yield process
         finally:
             process.kill()
-            _signal(folder, signal.SIGKILL)
+            _send_signal(folder, signal.SIGKILL)
 
 
-def _signal(folder: Path, number: int) -> None:
+def _send_signal(folder: Path, number: int) -> None:
+    """Send a signal to the training processes of a folder."""
     for job in _jobs(folder):
         os.kill(job, number)
 
 
 def _output_of(process: subprocess.Popen) -> str:
-    """Wait for a Snakemake, and return its output."""
+    """Wait for a Snakemake, and return its output; raise Lost after LIMIT_S."""
     try:
         return process.communicate(timeout=LIMIT_S)[0]
     except subprocess.TimeoutExpired:
@@ -156,8 +169,8 @@ def _jobs(folder: Path) -> list[int]:
     return found
 
 
-def _refused(workflow: Workflow, folder: Path) -> str:
-    """Start a second Snakemake, and return its message about the lock."""
+def _start_second(workflow: Workflow, folder: Path) -> str:
+    """Start a second Snakemake, which is refused, and return its message about the lock."""
     output = workflow.snakemake(folder, status=1)
     lines = [line for line in output.splitlines() if "cannot be locked" in line]
     if not lines:
@@ -165,19 +178,19 @@ def _refused(workflow: Workflow, folder: Path) -> str:
     return lines[0].strip()
 
 
-def killed(workflow: Workflow, random: Random, folder: Path) -> str:
+def kill_snakemake(workflow: Workflow, random: Random, folder: Path) -> str:
     """Kill Snakemake alone: its job continues, and the lock refuses a second Snakemake.
 
-    Unlocked, that one starts the job again while the first still runs.
+    After --unlock, that one starts the job again while the first is still running.
     """
     with _running(workflow, random, folder) as process:
         process.kill()
         process.wait()
         if not _jobs(folder):
             raise Lost("the job ended with its Snakemake")
-        message = _refused(workflow, folder)
+        message = _start_second(workflow, folder)
         workflow.snakemake(folder, "--unlock")
-        _signal(folder, signal.SIGCONT)
+        _send_signal(folder, signal.SIGCONT)
         workflow.snakemake(folder, "--rerun-incomplete")
         until = time.monotonic() + LIMIT_S
         while _jobs(folder) and time.monotonic() < until:
@@ -186,7 +199,7 @@ def killed(workflow: Workflow, random: Random, folder: Path) -> str:
     return message
 
 
-def killed_with_its_job(workflow: Workflow, random: Random, folder: Path) -> str:
+def kill_snakemake_and_job(workflow: Workflow, random: Random, folder: Path) -> str:
     """Kill Snakemake and its job, as when a machine fails."""
     with _running(workflow, random, folder):
         pass
@@ -201,11 +214,11 @@ def killed_with_its_job(workflow: Workflow, random: Random, folder: Path) -> str
     return ""
 
 
-def started_twice(workflow: Workflow, random: Random, folder: Path) -> str:
+def start_twice(workflow: Workflow, random: Random, folder: Path) -> str:
     """Start a second Snakemake: it is refused, and the first one succeeds."""
     with _running(workflow, random, folder) as first:
-        message = _refused(workflow, folder)
-        _signal(folder, signal.SIGCONT)
+        message = _start_second(workflow, folder)
+        _send_signal(folder, signal.SIGCONT)
         output = _output_of(first)
         if first.returncode:
             raise Lost(
@@ -215,7 +228,7 @@ def started_twice(workflow: Workflow, random: Random, folder: Path) -> str:
     return message
 
 
-def seed_added(workflow: Workflow, random: Random, folder: Path) -> str:
+def add_failing_seed(workflow: Workflow, random: Random, folder: Path) -> str:
     """Add a seed whose training fails.
 
     Snakemake deletes the outputs of the finished seeds before the job, and again when the job fails
@@ -241,9 +254,9 @@ def seed_added(workflow: Workflow, random: Random, folder: Path) -> str:
     return message
 
 
-WORKFLOW = {
-    "kill -9 of Snakemake, its job continues": killed,
-    "kill -9 of Snakemake and its job": killed_with_its_job,
-    "two Snakemakes on one directory": started_twice,
-    "a seed added, whose training fails": seed_added,
+WORKFLOW_FAULTS: dict[str, Callable[[Workflow, Random, Path], str]] = {
+    "kill -9 of Snakemake, its job continues": kill_snakemake,
+    "kill -9 of Snakemake and its job": kill_snakemake_and_job,
+    "two Snakemakes on one directory": start_twice,
+    "a seed added, whose training fails": add_failing_seed,
 }

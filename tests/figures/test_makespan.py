@@ -1,21 +1,21 @@
-"""The makespan figure is drawn from the plan's CSV alone."""
+"""The makespan figure is drawn from makespan.csv alone."""
 
 from lora import files
 from lora.figures import makespan
 from lora.planning.plan import MAKESPAN_COLUMNS
 
 
-def test_the_figure_is_drawn_and_is_the_same_bytes_twice(tmp_path):
+def test_the_figure_has_the_same_bytes_twice(tmp_path):
     rows = [
         dict(device=device, known="estimate, not measured", devices=count, seconds=seconds / count)
         for device, seconds in (("H100", 36000.0), ("CPU", 360000.0))
         for count in (1, 2, 4)
     ]
     files.write_csv(tmp_path / "makespan.csv", MAKESPAN_COLUMNS, rows)
-    drawn = []
+    svgs = []
     for name in ("first", "second"):
         makespan.draw(tmp_path / "makespan.csv", tmp_path / name)
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000
-        drawn.append((tmp_path / f"{name}.svg").read_bytes())
-    assert drawn[0] == drawn[1]
-    assert b"<!-- H100, estimate, not measured -->" in drawn[0]
+        svgs.append((tmp_path / f"{name}.svg").read_bytes())
+    assert svgs[0] == svgs[1]
+    assert b"<!-- H100, estimate, not measured -->" in svgs[0]

@@ -1,1 +1,1 @@
-"""Stand-ins and small inputs that several tests share."""
+"""Local servers and small inputs that several tests use."""

@@ -14,8 +14,8 @@ def changed(**changes) -> dict:
     config = copy.deepcopy(DEFAULT)
     for path, value in changes.items():
         *parents, last = path.split("__")
-        place = config
+        section = config
         for parent in parents:
-            place = place[parent]
-        place[last] = value
+            section = section[parent]
+        section[last] = value
     return config

@@ -1,4 +1,4 @@
-"""Shared by tests."""
+"""Packed models and their counterparts in transformers and peft."""
 
 import numpy as np
 import peft
@@ -14,6 +14,7 @@ MODULES = dict(q="query", k="key", v="value", o="attention.output.dense")
 
 
 def member(seed=0, weights="qv", rank=4, num_labels=3, **changes) -> methods.AdapterSpec:
+    """Return a LoRA run with the hyperparameters of protocol `course`, alpha 6."""
     rows = hparam_rows.read_hparam_rows()
     hparams = hparam_rows.resolve(
         rows, Cell("m", "sst2", "lora", weights, rank, "course"), {"alpha": 6, **changes}
@@ -22,6 +23,7 @@ def member(seed=0, weights="qv", rank=4, num_labels=3, **changes) -> methods.Ada
 
 
 def packed(model_dir, *members) -> packed_model.PackedModel:
+    """Return a packed model in float64 whose B matrices are random."""
     model = packed_model.PackedModel(pretrained.load_base(model_dir, torch.float64), list(members))
     torch.manual_seed(1)
     with torch.no_grad():
@@ -33,7 +35,7 @@ def packed(model_dir, *members) -> packed_model.PackedModel:
 
 
 def padded(ids, types, lengths, pad):
-    """The same sentences as a padded batch for transformers."""
+    """Return the sequences as a padded batch for transformers."""
     longest, starts = lengths.max(), np.cumsum(lengths) - lengths
     out = dict(
         input_ids=np.full((len(lengths), longest), pad),
@@ -50,9 +52,7 @@ def padded(ids, types, lengths, pad):
 
 
 def peft_twin(model_dir, model, run, tmp_path):
-    """The run as peft sees it: its exported adapter loaded onto transformers' own classification
-    model.
-    """
+    """Export the adapter of a run and load it with peft onto transformers' classifier."""
     member = model.specs[run]
     tensors = model.parameters_of(run)
     family = model.base.config.model_type
@@ -73,7 +73,7 @@ def peft_twin(model_dir, model, run, tmp_path):
 
 
 def peft_model(model_dir, weights="qv", num_labels=3, dtype=torch.float64, **options):
-    """A PeftModel as peft makes it, all that trains filled with noise."""
+    """Return a PeftModel whose trained parameters are random."""
     base = transformers.AutoModelForSequenceClassification.from_pretrained(
         model_dir, num_labels=num_labels, dtype=dtype, attn_implementation="eager"
     )
@@ -89,3 +89,9 @@ def peft_model(model_dir, weights="qv", num_labels=3, dtype=torch.float64, **opt
             if value.requires_grad:
                 value.normal_(0, 0.3)
     return model.eval()
+
+
+def saved_adapter(folder, model_dir, **options):
+    """Let peft save an adapter of a model; return its folder."""
+    peft_model(model_dir, **options).save_pretrained(folder)
+    return folder

@@ -1,4 +1,4 @@
-"""Clients of the hub's stand-in: `lora fetch` in its own process, and what it left behind.
+"""Run `lora fetch` in its own process against the local hub server, and check its files.
 
 The client libraries read the environment when they are imported. Requests to other hosts go to a
 proxy that does not answer. The clients do not wait between retries.
@@ -21,7 +21,7 @@ NO_WAITS = (
 
 
 def environment(server: Hub, home: Path, **changes: str) -> dict[str, str]:
-    """The environment with the stand-in as the hub and a dead proxy for all other hosts."""
+    """Return an environment with the local server as the hub and no other hosts."""
     kept = {
         key: value
         for key, value in os.environ.items()
@@ -63,8 +63,8 @@ def run_fetch(
 
 
 def fetched(server: Hub, home: Path, name: str, out: Path, **changes: str) -> dict:
-    status, said = run_fetch(server, home, name, out, **changes)
-    assert status == 0, said
+    status, log_text = run_fetch(server, home, name, out, **changes)
+    assert status == 0, log_text
     return fetch.verify(out)
 
 

@@ -1,4 +1,4 @@
-"""A local stand-in for the Hugging Face hub: the HTTP API its clients use, with faults on demand.
+"""A local server with the HTTP API of the Hugging Face hub, and faults on demand.
 
 Clients see what the hub sends: commits in every path, listings in pages, small files with their git
 hash, large files by a redirect to another host with their SHA-256, ranges, and error codes in

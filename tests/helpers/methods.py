@@ -1,4 +1,4 @@
-"""Shared by tests."""
+"""Methods with their weight types, and hyperparameters for small trainings."""
 
 from helpers.training import OVERRIDES
 from lora.experiment import hparam_rows

@@ -9,8 +9,9 @@ VOCABULARY = 60
 
 
 def make_model(family: str, folder: Path, **changes) -> Path:
-    """A two-layer model folder as `save_pretrained` writes it; wide initial weights, so that every
-    part matters.
+    """Write a two-layer model with `save_pretrained`.
+
+    Its initial weights have a large spread, so that every part changes the outputs.
     """
     import torch
     import transformers
@@ -40,9 +41,7 @@ def make_model(family: str, folder: Path, **changes) -> Path:
 
 
 def sentences(count: int, seed: int, longest: int = 20, types: bool = True):
-    """Random token rows of unequal length: (ids, types, lengths), as `data.Tokens.gather` gives
-    them.
-    """
+    """Return random sequences of unequal length: (ids, types, lengths), as `Tokens.gather` does."""
     random = np.random.default_rng(seed)
     lengths = random.integers(3, longest + 1, count)
     ids = random.integers(5, VOCABULARY, lengths.sum()).astype(np.int32)
@@ -54,7 +53,7 @@ WORDS = [f"word{number}" for number in range(VOCABULARY - 5)]
 
 
 def make_tokenizer(folder: Path) -> None:
-    """A word-level tokenizer.json with BERT's special tokens, for a model of VOCABULARY tokens."""
+    """Write a word-level tokenizer.json with BERT's special tokens and VOCABULARY tokens."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     vocabulary = {
@@ -72,8 +71,9 @@ def make_tokenizer(folder: Path) -> None:
 
 
 def make_glue(folder: Path, train: int = 40, dev: int = 24) -> Path:
-    """A folder with SST-2 and STS-B in the official layout: the label is whether word0 is there, or
-    how many word0.
+    """Write SST-2 and STS-B in the official layout.
+
+    The label of SST-2 is whether word0 occurs, that of STS-B how often.
     """
     random = np.random.default_rng(3)
     for name, count in (("train", train), ("dev", dev)):

@@ -23,7 +23,7 @@ import torch
 from helpers.models import make_glue, make_model, make_tokenizer
 from lora.__main__ import main
 
-COMMON = {  # options of every training that does not give its own
+COMMON = {  # defaults for options that a training does not set
     "--device": "cpu",
     "--precision": "fp32",
     "--max-tokens": "20",
@@ -54,7 +54,7 @@ TRAININGS = {  # name -> options of `lora train`; {model} and {runs} are folders
 
 
 def processor() -> str:
-    """What decides the last bits of a sum: the CPU, its instructions and the version of torch."""
+    """Return CPU, instruction set and torch version, which decide the last bits of a sum."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

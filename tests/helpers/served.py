@@ -1,4 +1,4 @@
-"""Repositories for the hub's stand-in: a small GLUE with made rows, and a tiny RoBERTa.
+"""Repositories for the local hub server: a small synthetic GLUE, and a tiny RoBERTa.
 
 Names, configurations, splits, columns and label names are those of nyu-mll/glue, file names those
 of FacebookAI/roberta-base. Some rows are difficult to read. They are written with pyarrow alone, so

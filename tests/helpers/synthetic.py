@@ -9,8 +9,9 @@ import yaml
 import lora
 from lora import files
 from lora.columns import METRICS_COLUMNS
-from lora.experiment import grid
-from lora.experiment.cell import BASE_METHODS
+from lora.experiment.cell import BASE_METHODS, Cell
+from lora.experiment.grid import Grid
+from lora.experiment.grid import load as load_grid
 from lora.tables.cells import TableData, make
 from lora.tables.collect import collect
 
@@ -36,13 +37,13 @@ BELOW = dict(
 )
 
 
-def load(**changes) -> grid.Grid:
+def load(**changes) -> Grid:
     """Return the default grid, with the config file `config` and then `changes` on top."""
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
     name = changes.pop("config", None)
     if name:
         config |= yaml.safe_load((ROOT / "config" / name).read_text(encoding="utf-8"))
-    return grid.load(config | (dict(subspace=None) if "tables" in changes else {}) | changes)
+    return load_grid(config | (dict(subspace=None) if "tables" in changes else {}) | changes)
 
 
 def table(models, tasks, weights=("qv",), ranks=(8,), **more) -> dict:
@@ -59,12 +60,12 @@ def table(models, tasks, weights=("qv",), ranks=(8,), **more) -> dict:
     )
 
 
-def paper_grid(seeds=(0, 1), epochs: int = 3, tables=("table2",), **changes) -> grid.Grid:
+def paper_grid(seeds=(0, 1), epochs: int = 3, tables=("table2",), **changes) -> Grid:
     """Return the grid of config/paper.yaml, all of the paper's RoBERTa rows, with short runs."""
-    whole = load(config="paper.yaml").config.as_dict()["tables"]
-    kept = {name: table if name in tables else None for name, table in whole.items()} | changes.pop(
-        "changed", {}
-    )
+    all_tables = load(config="paper.yaml").config.as_dict()["tables"]
+    kept = {
+        name: table if name in tables else None for name, table in all_tables.items()
+    } | changes.pop("changed", {})
     return load(
         config="paper.yaml",
         seeds=list(seeds),
@@ -74,7 +75,7 @@ def paper_grid(seeds=(0, 1), epochs: int = 3, tables=("table2",), **changes) -> 
     )
 
 
-def parameters(cell) -> int:
+def parameters(cell: Cell) -> int:
     """Return the number of trained parameters without the head, by formula.
 
     With width D, inner width I and rank r: LoRA has 2 D r per matrix, an adapter 2 D r + r + D,
@@ -121,27 +122,29 @@ def epochs(
     return rows
 
 
-def write_run(asked, cell, seed: int, runs_dir: Path, rows: list[dict], **changes) -> Path:
+def write_run(
+    grid: Grid, cell: Cell, seed: int, runs_dir: Path, rows: list[dict], **changes
+) -> Path:
     """Write a run folder as training does; `changes` replace keys of its run.json."""
     folder = Path(runs_dir) / cell.path / f"seed{seed}"
-    start = asked.start_of(cell)
+    start = grid.start_of(cell)
     record = dict(
-        settings=asked.settings(cell, seed),
+        settings=grid.settings(cell, seed),
         digest=f"{1000 * cell.rank + seed:064x}",
         results_version=lora.RESULTS_VERSION,
         status=rows[-1]["status"],
         parameters=dict(trainable=parameters(cell), head=1000, frozen=10**6),
         data=dict(
-            source=asked.sources[asked.tasks[cell.task].dataset].identity,
+            source=grid.sources[grid.tasks[cell.task].dataset].identity,
             tokens_sha256="ab" * 32,
             train_examples=3000,
             eval_examples=EVAL_EXAMPLES.get(cell.task, 600),
             train_tokens=90000,
         ),
-        base=dict(source=asked.sources[cell.model].identity, family="bert", base_sha256="cd" * 32),
-        start=start and dict(source=f"{start.path}/seed{asked.seeds[0]}", sha256="ef" * 32),
+        base=dict(source=grid.sources[cell.model].identity, family="bert", base_sha256="cd" * 32),
+        start=start and dict(source=f"{start.path}/seed{grid.seeds[0]}", sha256="ef" * 32),
         best=dict(epoch=1, metric="accuracy", value=0.9),
-        speed=dict(wall_s=61.5, examples_per_s=410.0, pack=len(asked.seeds)),
+        speed=dict(wall_s=61.5, examples_per_s=410.0, pack=len(grid.seeds)),
         versions=dict(python="3.11.9", torch="2.13.0", transformers="5.23.0", lora="0.1.0"),
         device="CPU",
         precision="fp32",
@@ -154,17 +157,17 @@ def write_run(asked, cell, seed: int, runs_dir: Path, rows: list[dict], **change
 
 
 def make_runs(
-    asked, runs_dir: Path, level: dict | None = None, missing=(), failed=(), precision="fp32"
+    grid: Grid, runs_dir: Path, level: dict | None = None, missing=(), failed=(), precision="fp32"
 ) -> None:
     """Write every run of a grid.
 
     `missing` and `failed` are (task, weights, rank, seed); `precision` is of frozen models.
     """
-    for cell in asked.cells:
+    for cell in grid.cells:
         task, count, hparams = (
-            asked.tasks[cell.task],
-            asked.hparams(cell).epochs,
-            asked.hparams(cell),
+            grid.tasks[cell.task],
+            grid.hparams(cell).epochs,
+            grid.hparams(cell),
         )
         start = (
             (LEVELS | (level or {})).get(cell.task, 0.8)
@@ -176,7 +179,7 @@ def make_runs(
         )
         if hparams.head == "frozen":
             start -= 0.1 / max(cell.rank, 1)
-        for seed in asked.seeds:
+        for seed in grid.seeds:
             key = (cell.task, cell.weights, cell.rank, seed)
             if key in missing:
                 continue
@@ -207,10 +210,10 @@ def make_runs(
             if key in failed:
                 rows = epochs(values.tolist(), task.metric, failed=True)
             own = cell.method in BASE_METHODS
-            write_run(asked, cell, seed, runs_dir, rows, precision="fp32" if own else precision)
+            write_run(grid, cell, seed, runs_dir, rows, precision="fp32" if own else precision)
 
 
-def make_table(asked: grid.Grid, folder: Path, name: str = "table2") -> TableData:
+def make_table(grid: Grid, folder: Path, name: str = "table2") -> TableData:
     """Collect the runs in FOLDER/runs and make a table of them."""
-    collect(asked, folder / "runs", folder / "runs.csv")
-    return make(asked, folder / "runs.csv", name)
+    collect(grid, folder / "runs", folder / "runs.csv")
+    return make(grid, folder / "runs.csv", name)

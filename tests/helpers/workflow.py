@@ -1,4 +1,4 @@
-"""Shared by tests."""
+"""Snakemake runs of the workflow, and a small grid over local files."""
 
 import os
 import subprocess
@@ -11,6 +11,7 @@ from helpers.models import ROOT, make_glue, make_model, make_tokenizer
 
 
 def snakemake(*arguments, cwd=ROOT, env=None, check=True, cores=("--cores", "2")):
+    """Run Snakemake; return its output, or (exit code, output) with check=False."""
     command = [
         sys.executable,
         "-m",
@@ -29,12 +30,14 @@ def snakemake(*arguments, cwd=ROOT, env=None, check=True, cores=("--cores", "2")
 
 
 def trained(output: str) -> int:
+    """Return the number of training jobs in Snakemake's output."""
     return output.count("rule train:")
 
 
 def small_config(folder: Path) -> dict:
-    """A config over local folders only: a tiny model and two tasks in the official TSV layout, made
-    in `folder`.
+    """Return a config over local folders: a tiny model and two tasks, made in `folder`.
+
+    The tasks have GLUE's official TSV layout.
     """
     make_tokenizer(make_model("bert", folder / "tiny"))
     make_glue(folder / "glue")
@@ -61,11 +64,13 @@ def small_config(folder: Path) -> dict:
 
 
 def write_config(folder: Path, config: dict, **changes) -> Path:
+    """Write config.yaml with `changes` into a folder."""
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config | changes))
     return path
 
 
 def run_files(folder: Path) -> dict[str, bytes]:
+    """Return the content of every metrics.csv by its path."""
     found = sorted((folder / "results/runs").rglob("metrics.csv"))
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}

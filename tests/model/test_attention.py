@@ -28,7 +28,7 @@ def case(first_only=False):
 
 
 @pytest.mark.parametrize("first_only", [False, True])
-def test_each_sentence_attends_as_torch_has_it(first_only):
+def test_attention_of_each_sequence_equals_torchs(first_only):
     query, key, value, groups, real = case(first_only)
     for keys in (
         None,
@@ -41,7 +41,7 @@ def test_each_sentence_attends_as_torch_has_it(first_only):
 
 
 @pytest.mark.parametrize("first_only", [False, True])
-def test_with_dropout_each_sentence_attends_over_what_is_left(first_only):
+def test_attention_with_dropout_equals_the_masked_formula(first_only):
     """Values and gradients against autograd through the formula, with the same masks."""
     query, key, value, groups, real = case(first_only)
     own = torch.randint(-(2**31), 2**31, (len(key),), dtype=torch.int32)
@@ -72,15 +72,15 @@ def test_with_dropout_each_sentence_attends_over_what_is_left(first_only):
 
 
 @pytest.mark.parametrize("frozen", [(0,), (1,), (2,), (0, 1)])
-def test_what_needs_no_gradient_gets_none(frozen):
+def test_frozen_inputs_get_no_gradient(frozen):
     query, key, value, groups, _ = case()
     inputs = [
-        rows.detach().requires_grad_(place not in frozen)
-        for place, rows in enumerate((query, key, value))
+        rows.detach().requires_grad_(index not in frozen)
+        for index, rows in enumerate((query, key, value))
     ]
     own = torch.arange(len(key), dtype=torch.int32)
     attention.attend(*inputs, groups, own, 0.3).sum().backward()
-    assert [rows.grad is None for rows in inputs] == [place in frozen for place in range(3)]
+    assert [rows.grad is None for rows in inputs] == [index in frozen for index in range(3)]
 
 
 def test_dropout_keeps_the_mean():
@@ -88,7 +88,7 @@ def test_dropout_keeps_the_mean():
     rows = 1600 * 16
     query, key = torch.randn(2, rows, E, dtype=torch.float64)
     groups = [attention.Group(1600, 16, torch.zeros(1600, 1, 16, dtype=torch.float64))]
-    places = np.repeat(np.arange(1600), 16), np.tile(np.arange(16), 1600)
-    keys = dropout.mix(torch.from_numpy(dropout.token_numbers(0, 0, *places)))
+    positions = np.repeat(np.arange(1600), 16), np.tile(np.arange(16), 1600)
+    keys = dropout.mix(torch.from_numpy(dropout.token_numbers(0, 0, *positions)))
     left = attention.attend(query, key, torch.ones(rows, E, dtype=torch.float64), groups, keys, 0.3)
     assert abs(left.mean().item() - 1) < 0.01 and left.std() > 0.1

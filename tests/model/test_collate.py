@@ -7,7 +7,7 @@ from helpers.models import sentences
 from lora.model import collate
 
 
-def test_rows_of_attention_and_back():
+def test_token_rows_map_to_attention_rows_and_back():
     config = transformers.BertConfig(num_attention_heads=2, num_hidden_layers=1)
     parts = [
         collate.RunSequences(run, *sentences(5, run, longest=40), seed=run, step=0)

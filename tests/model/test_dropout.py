@@ -57,7 +57,7 @@ def test_masks_of_other_seeds_steps_and_sites_are_unrelated():
         assert abs(agree - 0.5) < 5 * 0.5 / np.sqrt(first.numel())
 
 
-def test_mask_of_an_element_does_not_depend_on_its_surroundings():
+def test_mask_of_an_element_is_independent_of_other_elements():
     """The mask of a token depends neither on other tokens nor on the number of columns."""
     keys = token_keys(5, 2, np.arange(6), np.zeros(6, int))
     wide = mask(keys, 33, 0.3, torch.float32)
@@ -78,13 +78,13 @@ def keys_of(*shape):
     )
 
 
-def test_the_gradient_of_drop():
+def test_gradient_of_drop_is_the_mask():
     x = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: dropout.drop(x, 0.3, keys_of(5)), x)
 
 
 @pytest.mark.parametrize("rate", [0, 0.3])
-def test_the_end_of_a_sublayer_is_torchs(rate):
+def test_residual_dropout_and_layer_norm_equal_torchs(rate):
     """The value is that of the separate operations, the gradient the numerical one."""
     torch.manual_seed(0)
     x, residual = (torch.randn(5, 6, dtype=torch.float64, requires_grad=True) for _ in range(2))
@@ -101,7 +101,7 @@ def test_the_end_of_a_sublayer_is_torchs(rate):
     )
 
 
-def test_a_norm_that_trains_gets_its_gradient():
+def test_a_trained_layer_norm_gets_its_gradient():
     norm = torch.nn.LayerNorm(6, dtype=torch.float64)
     x, residual = torch.randn(2, 5, 6, dtype=torch.float64)
     dropout.drop_add_norm(x, residual, 0.3, keys_of(5), norm).sum().backward()

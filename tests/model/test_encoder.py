@@ -53,7 +53,7 @@ def test_only_adapter_and_head_train(model_dir):
 
 
 def test_sentences_never_attend_to_each_other(model_dir):
-    """Changing one sentence moves its own logits and no other's bit."""
+    """Changing one sequence changes its own logits only, bit for bit."""
     model = packed(model_dir, member())
     ids, types, lengths = sentences(4, 5, types=False)
     other = ids.copy()
@@ -65,7 +65,7 @@ def test_sentences_never_attend_to_each_other(model_dir):
 
 
 def test_merge_and_unmerge(model_dir):
-    """The merged base needs no adapter; unmerging restores its bits."""
+    """The merged base needs no adapter; unmerging restores it bit for bit."""
     model = packed(model_dir, member(0, "qkvo", 4))
     step = model.batch([collate.RunSequences(0, *sentences(5, 1, types=False))])
     before = {name: value.clone() for name, value in model.base.state_dict().items()}

@@ -54,7 +54,7 @@ def test_delta_is_zero_at_start_and_rank_zero_adds_nothing():
 
 
 def test_segments_use_their_own_pair():
-    """Rows of run 1 alone, with run 0 absent, get run 1's delta."""
+    """Rows of run 1 get the delta of run 1, also if run 0 has no rows."""
     linear, pair = make_pair(2, 3)
     x = torch.randn(5, 4)
     a_RI, b_OR = pair.pair(1)
@@ -63,7 +63,7 @@ def test_segments_use_their_own_pair():
 
 
 @pytest.mark.parametrize("own_input", [False, True])
-def test_the_gradient_written_by_hand_is_the_gradient(own_input):
+def test_handwritten_gradient_equals_the_numerical_one(own_input):
     """Two runs of different ranks, a third not adapted; with and without LoRA dropout's input."""
     linear, pair = make_pair(2, 3, 0, dtype=torch.float64)
     segments = [(1, slice(0, 4)), (0, slice(4, 6)), (2, slice(6, 9))]

@@ -11,7 +11,7 @@ from lora.model import packed_model
 @pytest.mark.parametrize(
     "layers, width, heads, wanted", [(12, 768, 12, 294_912), (24, 1024, 16, 786_432)]
 )
-def test_counts_are_the_papers(layers, width, heads, wanted):
+def test_parameter_counts_are_the_papers(layers, width, heads, wanted):
     """RoBERTa-base, r=8 on q and v: 294,912 (0.3M in the paper); large: 786,432 (0.8M)."""
     config = transformers.RobertaConfig(
         hidden_size=width,

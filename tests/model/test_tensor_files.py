@@ -8,7 +8,7 @@ import torch
 from lora.model import tensor_files
 
 
-def test_tensors_come_back(tmp_path):
+def test_tensors_are_saved_and_loaded_unchanged(tmp_path):
     tensors = {"a": torch.randn(3, 4).T, "b": torch.arange(3)}
     tensor_files.save_tensors(tmp_path / "x.safetensors", tensors)
     found = safetensors.torch.load_file(tmp_path / "x.safetensors")

@@ -1,13 +1,14 @@
-"""Start a real Slurm of one node for tests: munged, MariaDB, slurmdbd, slurmctld and slurmd.
+"""Start a real Slurm cluster of one node for tests.
 
     eval "$(python tests/slurm/cluster.py up /tmp/cluster)"; sinfo; squeue; sacct
     python tests/slurm/cluster.py down /tmp/cluster
 
-All files are in the given folder: configuration, sockets, state, database and logs. It uses
-loopback, free ports, no service manager and nothing in /etc. Every process, also of jobs, has
-SLURM_CONF=<folder>/slurm.conf in its environment, by which `down` finds it. The node has two GPUs,
-which are links to /dev/null, and more cores and memory than the machine: nothing is confined. A
-requeued job waits cred_expire seconds before it starts again, 120 in a usual cluster. Needs
+The daemons are munged, MariaDB, slurmdbd, slurmctld and slurmd. All files are in the given folder:
+configuration, sockets, state, database and logs. The cluster uses loopback and free ports, but no
+service manager and nothing in /etc. Every process, also of jobs, has
+SLURM_CONF=<folder>/slurm.conf in its environment, by which `down` finds it. The node has two fake
+GPUs, which are links to /dev/null, and more cores and memory than the machine: nothing is confined.
+A requeued job waits cred_expire seconds before it starts again, 120 in a usual cluster. Needs
 Debian's slurm-wlm, slurmdbd, mariadb-server and munge. Tested as root.
 """
 
@@ -21,13 +22,14 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 LIMIT_S = 120  # far more than a daemon takes to start or stop
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
-ALWAYS = ("munged", "slurmctld", "slurmd")
-ACCOUNTING = ("mariadbd", "slurmdbd")
-CLUSTER = """
+DAEMONS = ("munged", "slurmctld", "slurmd")
+ACCOUNTING_DAEMONS = ("mariadbd", "slurmdbd")
+SLURM_CONF = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={slurmctld}
@@ -61,7 +63,7 @@ NodeName={host} NodeAddr=127.0.0.1 CPUs=16 RealMemory=32000 Gres=gpu:2 State=UNK
 PartitionName=work Nodes={host} Default=YES MaxTime=60 PriorityTier=1
 PartitionName=urgent Nodes={host} MaxTime=60 PriorityTier=2 PreemptMode=OFF
 """
-ACCOUNTED = """
+SLURM_CONF_ACCOUNTING = """
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort={slurmdbd}
@@ -69,7 +71,7 @@ AccountingStoragePass={folder}/munge.socket
 AccountingStoreFlags=job_comment
 AccountingStorageTRES=gres/gpu
 """
-DATABASE = """
+SLURMDBD_CONF = """
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket
 DbdHost=localhost
@@ -87,42 +89,51 @@ StorageLoc=slurm
 
 
 def missing_programs(accounting: bool = True) -> list[str]:
-    """Return the programs that are not installed."""
-    wanted = (
-        *ALWAYS,
-        "sbatch",
-        *((*ACCOUNTING, "mariadb-install-db", "sacctmgr") if accounting else ()),
-    )
-    return [name for name in wanted if not shutil.which(name, path=SEARCH_PATH)]
+    """Return the programs that the cluster needs and that are not installed."""
+    programs = [*DAEMONS, "sbatch"]
+    if accounting:
+        programs += [*ACCOUNTING_DAEMONS, "mariadb-install-db", "sacctmgr"]
+    return [name for name in programs if not shutil.which(name, path=SEARCH_PATH)]
 
 
 def pick_ports(count: int) -> list[int]:
     """Return free ports on loopback."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
 
 
 class Cluster:
-    """The cluster in a folder; its commands need `environment` to find it."""
+    """A cluster in a folder.
+
+    Attributes:
+        folder: Folder with all files of the cluster.
+        accounting: Whether it has slurmdbd and a database.
+        setting: The environment variable that marks its processes, as NAME=VALUE.
+        environment: Environment in which Slurm's commands use this cluster.
+    """
 
     def __init__(self, folder: Path, accounting: bool = True):
         self.folder, self.accounting = Path(folder).resolve(), accounting
         self._daemons: list[subprocess.Popen] = []
-        self.mark = f"SLURM_CONF={self.folder}/slurm.conf"
+        self.setting = f"SLURM_CONF={self.folder}/slurm.conf"
         self.environment = os.environ | dict(
-            [self.mark.split("=", 1)], PATH=f"{self.folder}/bin:{SEARCH_PATH}"
+            SLURM_CONF=f"{self.folder}/slurm.conf", PATH=f"{self.folder}/bin:{SEARCH_PATH}"
         )
 
     def up(self) -> "Cluster":
-        """Start the cluster; takes some seconds. One left in the folder is stopped first."""
+        """Start the cluster, in some seconds. A cluster that is left in the folder is stopped.
+
+        Raises:
+            FileNotFoundError: If a program is not installed.
+        """
         self.down()
-        absent = missing_programs(self.accounting)
-        if absent:
+        missing = missing_programs(self.accounting)
+        if missing:
             raise FileNotFoundError(
-                f"not installed: {', '.join(absent)}; tests/slurm/install.sh installs them"
+                f"not installed: {', '.join(missing)}; tests/slurm/install.sh installs them"
             )
         self._configure()
         self.start(
@@ -137,41 +148,38 @@ class Cluster:
         )
         self.wait_for("munge", f"--socket={self.folder}/munge.socket", "-n")
         if self.accounting:
-            self._database_up()
+            self._start_accounting()
         self.start("slurmctld")
         self.start("slurmd")
         self.wait_for("sinfo", "--noheader", "--states=idle", "--format=%T", answer="idle")
         return self
 
     def _configure(self) -> None:
+        """Write the configuration, the key, the fake GPUs and a wrapper of srun."""
         for name in ("state", "spool", "bin"):
             (self.folder / name).mkdir(parents=True)
         names = ("slurmctld", "slurmd", "slurmdbd", "mariadbd")
-        facts = dict(zip(names, pick_ports(len(names)), strict=True))
-        facts |= dict(
-            folder=self.folder, user=getpass.getuser(), host=socket.gethostname().partition(".")[0]
-        )
-        self.database_port = facts["mariadbd"]
-        self._write("slurm.conf", (CLUSTER + ACCOUNTED * self.accounting).format(**facts))
-        self._write("slurmdbd.conf", DATABASE.format(**facts))
+        ports = dict(zip(names, pick_ports(len(names)), strict=True))
+        self.database_port = ports["mariadbd"]
+        host = socket.gethostname().partition(".")[0]
+        values = ports | dict(folder=self.folder, user=getpass.getuser(), host=host)
+        slurm_conf = SLURM_CONF + (SLURM_CONF_ACCOUNTING if self.accounting else "")
+        self._write("slurm.conf", slurm_conf.format(**values))
+        self._write("slurmdbd.conf", SLURMDBD_CONF.format(**values))
         for number in range(2):
             (self.folder / f"nvidia{number}").symlink_to("/dev/null")
-        self._write(
-            "gres.conf", f"NodeName={facts['host']} Name=gpu File={self.folder}/nvidia[0-1]\n"
-        )
+        self._write("gres.conf", f"NodeName={host} Name=gpu File={self.folder}/nvidia[0-1]\n")
         self._write("munge.key", secrets.token_hex(64))
-        # The plugin's jobstep takes SLURM_CONF from the environment in which it calls srun.
-        self._write(
-            "bin/srun",
-            f'#!/bin/sh\n{self.mark} exec {shutil.which("srun", path=SEARCH_PATH)} "$@"\n',
-            0o700,
-        )
+        # The jobstep plugin removes SLURM_CONF from the environment in which it calls srun.
+        srun = shutil.which("srun", path=SEARCH_PATH)
+        self._write("bin/srun", f'#!/bin/sh\n{self.setting} exec {srun} "$@"\n', 0o700)
 
     def _write(self, name: str, text: str, mode: int = 0o600) -> None:
         (self.folder / name).write_text(text)
         (self.folder / name).chmod(mode)
 
-    def _database_up(self) -> None:
+    def _start_accounting(self) -> None:
+        """Start MariaDB with an empty database, and slurmdbd."""
         data = self.folder / "database"
         self.query(
             "mariadb-install-db",
@@ -205,7 +213,12 @@ class Cluster:
         self.wait_for("sacctmgr", "--immediate", "add", "cluster", "test", answer="test")
 
     def start(self, name: str, *arguments: str) -> None:
-        """Start a daemon without waiting for it; its output goes to <folder>/<name>.log."""
+        """Start a daemon without waiting for it; its output goes to <folder>/<name>.log.
+
+        Args:
+            name: Name of the program.
+            arguments: Arguments that keep it in the foreground; by default -D.
+        """
         arguments = arguments or ("-D",)
         with open(self.folder / f"{name}.log", "ab") as log:
             process = subprocess.Popen(
@@ -222,12 +235,12 @@ class Cluster:
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         """Kill a daemon, and wait until it has ended."""
-        found = int((self.folder / f"{name}.started").read_text())
-        os.kill(found, number)
-        _wait(lambda: found not in self.processes(), f"{name} does not end")
+        process = int((self.folder / f"{name}.started").read_text())
+        os.kill(process, number)
+        _wait_until(lambda: process not in self.processes(), lambda: f"{name} does not end")
 
     def query(self, *command: str) -> str:
-        """Return the output of a command. If it fails, as without a controller, it is repeated."""
+        """Return the output of a command, which is repeated while it fails."""
         return self.wait_for(*command)
 
     def wait_for(self, *command: str, answer: str = "") -> str:
@@ -236,14 +249,14 @@ class Cluster:
         Raises:
             TimeoutError: After LIMIT_S.
         """
-        output = []
+        output = []  # standard output, standard output and error
 
-        def answered() -> bool:
+        def succeeds() -> bool:
             done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
             output[:] = [done.stdout, done.stdout + done.stderr]
             return done.returncode == 0 and answer in output[1]
 
-        _wait(answered, lambda: f"{' '.join(command)}: {output[1]}\n{self.logs()}")
+        _wait_until(succeeds, lambda: f"{' '.join(command)}: {output[1]}\n{self.logs()}")
         return output[0]
 
     def logs(self) -> str:
@@ -255,11 +268,11 @@ class Cluster:
 
     def processes(self) -> list[int]:
         """Return the processes of the cluster and its jobs, without this one and its parent."""
-        above, found = {os.getpid(), os.getppid()}, []
+        own, found = {os.getpid(), os.getppid()}, []
         for path in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):  # the process has ended
                 environment = (path / "environ").read_bytes().split(b"\0")
-                if self.mark.encode() in environment and int(path.name) not in above:
+                if self.setting.encode() in environment and int(path.name) not in own:
                     found.append(int(path.name))
         return found
 
@@ -272,28 +285,32 @@ class Cluster:
             until = time.monotonic() + 5
             while self.processes() and time.monotonic() < until:
                 time.sleep(0.1)
-        _wait(lambda: not self.processes(), lambda: f"processes {self.processes()} do not end")
+        _wait_until(
+            lambda: not self.processes(), lambda: f"processes {self.processes()} do not end"
+        )
         while self._daemons:
             self._daemons.pop().wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _wait(done, why) -> None:
+def _wait_until(condition: Callable[[], bool], message: Callable[[], str]) -> None:
+    """Wait until a condition is true; raise TimeoutError with the message after LIMIT_S."""
     until = time.monotonic() + LIMIT_S
-    while not done():
+    while not condition():
         if time.monotonic() > until:
-            raise TimeoutError(why() if callable(why) else why)
+            raise TimeoutError(message())
         time.sleep(0.2)
 
 
 def main() -> int:
+    """Start or stop a cluster."""
     if len(sys.argv) < 3 or sys.argv[1] not in ("up", "down"):
         print("cluster.py up|down FOLDER [--no-accounting]", file=sys.stderr)
         return 2
     cluster = Cluster(Path(sys.argv[2]), accounting="--no-accounting" not in sys.argv[3:])
     if sys.argv[1] == "up":
         cluster.up()
-        print(f"export {cluster.mark} PATH={cluster.environment['PATH']}")
+        print(f"export {cluster.setting} PATH={cluster.environment['PATH']}")
     else:
         cluster.down()
     return 0

@@ -3,7 +3,7 @@
     python tests/slurm/demo.py results/demo
 
 compares rows and adapters with those in the given folder, which were trained without Slurm, and
-prints the jobs from sacct. It exits with 1 if a byte differs, and with 0 if Slurm is not installed.
+prints the jobs from sacct. The exit status is 1 if a byte differs, and 0 if Slurm is not installed.
 """
 
 import shutil
@@ -22,7 +22,7 @@ if __name__ == "__main__":
 
 from helpers.models import ROOT
 from slurm.cluster import Cluster, missing_programs
-from slurm.grid import PROFILE, SOON, outputs
+from slurm.grid import FAST_POLLING, PROFILE, outputs
 
 TABLE = dict(
     models=["minilm"], tasks=["product-sentiment"], method="lora", weights=["q"], ranks=[1, 8]
@@ -30,37 +30,38 @@ TABLE = dict(
 
 
 def main() -> int:
+    """Compare the demo on Slurm with the demo without it; return the exit status."""
     if missing_programs():
         print(
             f"the demo on Slurm: skipped, not installed: {', '.join(missing_programs())} "
             "(tests/slurm/install.sh)"
         )
         return 0
-    made, folder = Path(sys.argv[1]).resolve(), Path(tempfile.mkdtemp(prefix="slurm-demo-"))
+    demo_dir, folder = Path(sys.argv[1]).resolve(), Path(tempfile.mkdtemp(prefix="slurm-demo-"))
     cluster = Cluster(folder / "cluster")
     try:
-        for part in ("sources", "tokens"):
-            shutil.copytree(made / part, folder / "results" / part)
-        changes = dict(
+        for name in ("sources", "tokens"):
+            shutil.copytree(demo_dir / name, folder / "results" / name)
+        config = yaml.safe_load((ROOT / "config/demo.yaml").read_text(encoding="utf-8"))
+        config |= dict(
             results="results", device="auto", subspace=None, tables=dict(table2=None, table6=TABLE)
         )
-        demo = yaml.safe_load((ROOT / "config/demo.yaml").read_text(encoding="utf-8"))
-        (folder / "cut.yaml").write_text(yaml.safe_dump(demo | changes))
+        config_path = folder / "config.yaml"
+        config_path.write_text(yaml.safe_dump(config))
         cluster.up()
         command = [
-            sys.executable,
-            "-m",
-            "snakemake",
-            "-s",
-            str(ROOT / "Snakefile"),
-            "--directory",
-            str(folder),
+            *(sys.executable, "-m", "snakemake"),
+            *("-s", str(ROOT / "Snakefile")),
+            *("--directory", str(folder)),
+            *("--configfile", str(config_path)),
+            *("--profile", str(PROFILE)),
+            *FAST_POLLING,
+            "--quiet",
         ]
-        command += ["--configfile", str(folder / "cut.yaml"), "--profile", str(PROFILE), *SOON]
-        subprocess.run([*command, "--quiet"], cwd=ROOT, env=cluster.environment, check=True)
+        subprocess.run(command, cwd=ROOT, env=cluster.environment, check=True)
         columns = "JobID,Comment%65,State,AllocTRES%45,Elapsed"
         print(cluster.query("sacct", "-X", f"--format={columns}"))
-        found, expected = outputs(folder / "results"), outputs(made)
+        found, expected = outputs(folder / "results"), outputs(demo_dir)
         equal = [name for name, content in found.items() if expected.get(name) == content]
         print(
             f"the demo on Slurm: {len(equal)} of {len(found)} files are equal to those of the demo "

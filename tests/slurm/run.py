@@ -1,10 +1,9 @@
-"""Disturb grids on a real Slurm in every way of `disturb`, and print a table of the results.
+"""Make every disturbance of `disturb` on a real Slurm, and print a table of the results.
 
     python tests/slurm/run.py
 
-prints a Markdown table. It exits with 1 if anything was lost: if a grid did not end, or its rows
-and adapters were not those of the undisturbed grid without Slurm. It starts and stops its own
-cluster.
+It starts a cluster, and stops it at the end. The exit status is 1 if anything was lost: if a grid
+does not end, or its rows and adapters differ from those of an undisturbed grid without Slurm.
 """
 
 import argparse
@@ -25,28 +24,30 @@ if __name__ == "__main__":
 
 from faults import run
 from slurm.cluster import Cluster
-from slurm.disturb import DISTURBANCES
+from slurm.disturb import DISTURBANCES, Disturbance
 from slurm.grid import Grid
 
 
-def planned(times: int, *words: str) -> list[run.Fault]:
-    """Return the disturbances with one of these texts in their names."""
+def plan_disturbances(times: int, *texts: str) -> list[run.Fault]:
+    """Return the disturbances whose names contain one of these texts, each `times` times."""
     return [
-        run.Fault(name, partial(_one, does=does, name=name), times)
-        for name, does in DISTURBANCES.items()
-        if any(word in name for word in words)
+        run.Fault(name, partial(_disturb, disturbance=disturbance, name=name), times)
+        for name, disturbance in DISTURBANCES.items()
+        if any(text in name for text in texts)
     ]
 
 
-def _one(grid: Grid, random: Random, does, name: str) -> str:
-    folder = grid.new(re.sub(r"\W+", "-", f"{name}-{time.monotonic_ns()}"))
+def _disturb(grid: Grid, random: Random, disturbance: Disturbance, name: str) -> str:
+    """Make a disturbance in a new folder, and print how long it took."""
+    folder = grid.new_folder(re.sub(r"\W+", "-", f"{name}-{time.monotonic_ns()}"))
     started = time.monotonic()
-    output = does(grid, random, folder)
+    message = disturbance(grid, random, folder)
     print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
-    return output
+    return message
 
 
 def main() -> int:
+    """Make the disturbances of the command line; return 1 if anything was lost, otherwise 0."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -62,10 +63,9 @@ def main() -> int:
     cluster = Cluster(folder / "cluster")
     try:
         cluster.up()
-        faults = planned(arguments.times, arguments.only)
-        done = run.disturb(
+        faults = run.inject_all(
             Grid(folder, cluster),
-            faults,
+            plan_disturbances(arguments.times, arguments.only),
             0,
             arguments.workers,
             lambda line: print(line, file=sys.stderr),
@@ -73,10 +73,10 @@ def main() -> int:
     finally:
         cluster.down()
         shutil.rmtree(folder, ignore_errors=True)
-    kills = sum(fault.done for fault in done if "kill -9" in fault.name)
-    print(run.table(done, kills))
+    kills = sum(fault.count for fault in faults if "kill -9" in fault.name)
+    print(run.format_table(faults, kills))
     print(f"\n{time.monotonic() - started:.0f} s")
-    return int(any(fault.lost for fault in done))
+    return int(any(fault.lost for fault in faults))
 
 
 if __name__ == "__main__":

@@ -5,28 +5,22 @@ import json
 
 import pytest
 from helpers.synthetic import epochs, load, table, write_run
+from helpers.tables import small
 
 from lora import files
 from lora.errors import ConfigError
-from lora.experiment import grid
 from lora.tables.collect import collect
 
 
-def small(seeds=(0, 1, 2)) -> grid.Grid:
-    return load(
-        seeds=list(seeds), tables=dict(table2=table(["roberta-base"], ["sst2"]), table6=None)
-    )
-
-
 def test_all_mismatches_are_listed_at_once(tmp_path):
-    asked = small()
-    other = load(seeds=[0, 1, 2], tables=asked.config.tables, overrides=dict(learning_rate=1e-3))
-    cell = asked.cells[0]
+    grid = small()
+    other = load(seeds=[0, 1, 2], tables=grid.config.tables, overrides=dict(learning_rate=1e-3))
+    cell = grid.cells[0]
     write_run(other, cell, 0, tmp_path / "runs", epochs([0.9] * 3))
-    write_run(asked, cell, 1, tmp_path / "runs", epochs([0.9] * 3), results_version=99)
-    write_run(asked, cell, 2, tmp_path / "runs", epochs([0.9] * 2))
+    write_run(grid, cell, 1, tmp_path / "runs", epochs([0.9] * 3), results_version=99)
+    write_run(grid, cell, 2, tmp_path / "runs", epochs([0.9] * 2))
     with pytest.raises(ConfigError) as caught:
-        collect(asked, tmp_path / "runs", tmp_path / "runs.csv")
+        collect(grid, tmp_path / "runs", tmp_path / "runs.csv")
     first, second, third = caught.value.problems
     assert "seed0: hparams.learning_rate is 0.001 in run.json, but 0.0005 in the config" in first
     assert "seed1: results_version is 99 in run.json" in second
@@ -39,19 +33,19 @@ def test_all_mismatches_are_listed_at_once(tmp_path):
 
 def test_another_precision_than_the_configs_is_refused(tmp_path):
     """With auto any is accepted; a run.json without the key is fp32."""
-    asked = small()
-    write_run(asked, asked.cells[0], 1, tmp_path / "runs", epochs([0.9] * 3))
+    grid = small()
+    write_run(grid, grid.cells[0], 1, tmp_path / "runs", epochs([0.9] * 3))
     without_key(
-        write_run(asked, asked.cells[0], 2, tmp_path / "runs", epochs([0.9] * 3)) / "run.json",
+        write_run(grid, grid.cells[0], 2, tmp_path / "runs", epochs([0.9] * 3)) / "run.json",
         "precision",
     )
-    collect(asked, tmp_path / "runs", tmp_path / "runs.csv")
-    write_run(asked, asked.cells[0], 0, tmp_path / "runs", epochs([0.9] * 3), precision="bf16")
+    collect(grid, tmp_path / "runs", tmp_path / "runs.csv")
+    write_run(grid, grid.cells[0], 0, tmp_path / "runs", epochs([0.9] * 3), precision="bf16")
     for precision, other, wrong in (("fp32", "bf16", (0,)), ("bf16", "fp32", (1, 2))):
-        explicit = load(seeds=[0, 1, 2], tables=asked.config.tables, precision=precision)
+        explicit = load(seeds=[0, 1, 2], tables=grid.config.tables, precision=precision)
         with pytest.raises(ConfigError) as caught:
             collect(explicit, tmp_path / "runs", tmp_path / "runs.csv")
-        name = f"{asked.cells[0].path}/seed"
+        name = f"{grid.cells[0].path}/seed"
         found = f"precision is {other!r} in run.json, but {precision!r} in the config"
         assert caught.value.problems == [f"{name}{seed}: {found}" for seed in wrong]
 
@@ -59,24 +53,22 @@ def test_another_precision_than_the_configs_is_refused(tmp_path):
 def test_runs_with_other_data_model_or_versions_are_not_averaged(tmp_path):
     """One seed of a cell has another precision, start or library; one rank other data or another
     model. Builds of one torch version are equal."""
-    asked = load(
+    grid = load(
         seeds=[0, 1, 2],
         tables=dict(table2=None, table6=table(["roberta-base"], ["mnli"], ranks=(1, 8))),
     )
-    one, eight = asked.cells
+    one, eight = grid.cells
     versions = dict(python="3.11.7", torch="2.13.0+cpu", transformers="5.23.0", lora="1.0")
 
     def found(cell, seed, **changes):
-        for each in asked.cells:
-            for number in asked.seeds:
+        for each in grid.cells:
+            for number in grid.seeds:
                 with_versions = dict(versions=versions) | (
                     changes if (each, number) == (cell, seed) else {}
                 )
-                write_run(
-                    asked, each, number, tmp_path / "runs", epochs([0.9] * 3), **with_versions
-                )
+                write_run(grid, each, number, tmp_path / "runs", epochs([0.9] * 3), **with_versions)
         try:
-            collect(asked, tmp_path / "runs", tmp_path / "runs.csv")
+            collect(grid, tmp_path / "runs", tmp_path / "runs.csv")
         except ConfigError as caught:
             return caught.problems
         return []
@@ -106,24 +98,24 @@ def test_runs_with_other_data_model_or_versions_are_not_averaged(tmp_path):
     assert problem.startswith("roberta-base: base.base_sha256 is ") and "efefefefefef in" in problem
 
 
-def without_key(path, *place) -> None:
-    """Take a key out of a run.json."""
+def without_key(path, *keys) -> None:
+    """Remove a key from a run.json."""
     record = json.loads(path.read_text(encoding="utf-8"))
-    *parents, last = place
+    *parents, last = keys
     functools.reduce(dict.get, parents, record).pop(last)
     files.write_json(path, record)
 
 
 def test_metrics_without_a_record_and_statuses_that_disagree_are_refused(tmp_path):
-    asked = small()
-    cell = asked.cells[0]
-    (write_run(asked, cell, 0, tmp_path / "runs", epochs([0.9] * 3)) / "run.json").unlink()
-    write_run(asked, cell, 1, tmp_path / "runs", epochs([0.9] * 3), status="non_finite")
+    grid = small()
+    cell = grid.cells[0]
+    (write_run(grid, cell, 0, tmp_path / "runs", epochs([0.9] * 3)) / "run.json").unlink()
+    write_run(grid, cell, 1, tmp_path / "runs", epochs([0.9] * 3), status="non_finite")
     broken = epochs([0.9] * 3)
     broken[1]["epoch"] = 7
-    write_run(asked, cell, 2, tmp_path / "runs", broken)
+    write_run(grid, cell, 2, tmp_path / "runs", broken)
     with pytest.raises(ConfigError) as caught:
-        collect(asked, tmp_path / "runs", tmp_path / "runs.csv")
+        collect(grid, tmp_path / "runs", tmp_path / "runs.csv")
     assert all(
         word in problem
         for word, problem in zip(("run.json", "status", "7"), caught.value.problems, strict=True)
@@ -133,19 +125,19 @@ def test_metrics_without_a_record_and_statuses_that_disagree_are_refused(tmp_pat
 
 def test_a_run_of_another_method_or_protocol_in_a_cells_folder_is_refused(tmp_path):
     """Path and run.json differ: both are named, and nothing is collected."""
-    asked = small([0, 1])
-    cell = asked.cells[0]
+    grid = small([0, 1])
+    cell = grid.cells[0]
     for seed, change in ((0, dict(method="bitfit")), (1, dict(protocol="paper"))):
         write_run(
-            asked,
+            grid,
             cell,
             seed,
             tmp_path / "runs",
             epochs([0.9] * 3),
-            settings=asked.settings(cell, seed) | change,
+            settings=grid.settings(cell, seed) | change,
         )
     with pytest.raises(ConfigError) as caught:
-        collect(asked, tmp_path / "runs", tmp_path / "runs.csv")
+        collect(grid, tmp_path / "runs", tmp_path / "runs.csv")
     first, second = caught.value.problems
     assert "method is 'bitfit' in run.json, but 'lora' in the config" in first
     assert "protocol is 'paper' in run.json, but 'course' in the config" in second

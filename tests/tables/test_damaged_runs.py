@@ -27,15 +27,15 @@ HEADER = ",".join(METRICS_COLUMNS)
 
 
 def replaced(old: str, new: str):
-    def spoil(text: str) -> str:
+    def damage(text: str) -> str:
         assert old in text
         return text.replace(old, new, 1)
 
-    return spoil
+    return damage
 
 
 @pytest.mark.parametrize(
-    "spoil, message",
+    "damage, message",
     [
         (
             lambda text: text + text.splitlines()[-1] + "\n",
@@ -62,9 +62,9 @@ def replaced(old: str, new: str):
         (lambda text: f"{HEADER}\n", "ends with status 'missing'"),
     ],
 )
-def test_a_changed_metrics_file_is_refused(tmp_path, spoil, message):
+def test_a_changed_metrics_file_is_refused(tmp_path, damage, message):
     path = runs(tmp_path / "runs")[1] / "metrics.csv"
-    path.write_text(spoil(path.read_text()))
+    path.write_text(damage(path.read_text()))
     with pytest.raises(ConfigError, match=re.escape(message)):
         collect.collect(GRID, tmp_path / "runs", tmp_path / "runs.csv")
     assert not (tmp_path / "runs.csv").exists()

@@ -26,7 +26,7 @@ def test_spreads_are_written_as_the_paper_writes_them(value, expected):
     "value, expected",
     [(0.26, "+0.3"), (-1.24, "−1.2"), (-0.04, "0.0"), (0.0, "0.0"), (float("nan"), "–")],
 )
-def test_differences_have_a_sign_unless_nothing_is_left(value, expected):
+def test_differences_have_a_sign_unless_they_round_to_zero(value, expected):
     assert labels.difference(value) == expected
 
 
@@ -47,11 +47,11 @@ def test_differences_have_a_sign_unless_nothing_is_left(value, expected):
         ),
     ],
 )
-def test_methods_are_named_in_words_with_their_size(method, weights, rank, name):
+def test_method_names_include_their_size(method, weights, rank, name):
     assert labels.method_name(dict(method=method, weights=weights, rank=rank)) == name
 
 
-def test_every_method_has_its_words():
+def test_every_method_has_a_name():
     assert set(labels.METHODS) == set(labels.SYMBOLS) == set(METHODS)
 
 

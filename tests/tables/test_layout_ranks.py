@@ -16,12 +16,12 @@ def lines_of(page) -> dict[str, list[tuple[str, ...]]]:
 @pytest.fixture
 def budget(tmp_path):
     """Table 5 of config/paper.yaml, one seed: 84 to 90 per cent, and a last epoch one lower."""
-    asked = paper_grid(seeds=(0,), epochs=2, tables=("table5",))
-    for place, cell in enumerate(asked.cells):
+    grid = paper_grid(seeds=(0,), epochs=2, tables=("table5",))
+    for index, cell in enumerate(grid.cells):
         write_run(
-            asked, cell, 0, tmp_path / "runs", epochs([0.84 + place / 100, 0.83 + place / 100])
+            grid, cell, 0, tmp_path / "runs", epochs([0.84 + index / 100, 0.83 + index / 100])
         )
-    return make_table(asked, tmp_path, "table5")
+    return make_table(grid, tmp_path, "table5")
 
 
 def test_weight_types_are_columns_with_their_ranks(budget):
@@ -35,7 +35,7 @@ def test_weight_types_are_columns_with_their_ranks(budget):
         "# trainable",
         *["147,456"] * 7,
         "",
-    )  # 2 x 12 layers x 768 x 8, whoever shares it
+    )  # 2 x 12 layers x 768 x 8, for any number of weight types
     assert ours[2] == (
         "MNLI, best epoch, median [range]",
         *(f"{value}.0" for value in range(84, 91)),
@@ -65,7 +65,7 @@ def test_weight_types_are_columns_with_their_ranks(budget):
     assert len({cell["row"] for cell in budget.cells}) == 1
 
 
-def test_gpt3_is_a_reference_whose_shape_alone_is_compared(budget):
+def test_gpt3_values_are_compared_by_shape_only(budget):
     """The paper's Table 5, MultiNLI: 91.0 90.8 91.0 91.3 91.3 91.3 91.7, mean 91.2."""
     _, (level, shape) = lines_of(budget.page).values()
     assert level == (
@@ -104,14 +104,14 @@ def test_gpt3_is_a_reference_whose_shape_alone_is_compared(budget):
 
 
 def test_a_line_of_table5_with_a_missing_value_has_no_shape(tmp_path):
-    asked = load(
+    grid = load(
         seeds=[0],
         tables=dict(
             table2=None, table5=table(["roberta-base"], ["mnli"], ("q", "qv"), (8, 4)), table6=None
         ),
     )
-    make_runs(asked, tmp_path / "runs", missing=[("mnli", "qv", 4, 0)])
-    page = make_table(asked, tmp_path, "table5").page
+    make_runs(grid, tmp_path / "runs", missing=[("mnli", "qv", 4, 0)])
+    page = make_table(grid, tmp_path, "table5").page
     sections = lines_of(page)
     eight, four = [section for title, section in sections.items() if "ours" in title]
     assert eight[0] == ("rank r of each", "8", "4", "") and four[0] == (
@@ -128,21 +128,21 @@ def test_a_line_of_table5_with_a_missing_value_has_no_shape(tmp_path):
     assert "–" not in four[3]
     (reference,) = [
         section for section in page.sections if "GPT-3" in section.title
-    ]  # of the paper's budget, no other
+    ]  # for the paper's budget only
     assert reference.lines[0].cells[:3] == ("MNLI", "91.0±.1", "91.3±.1")
 
 
 @pytest.fixture
 def heads(tmp_path):
-    """Table 6 under a protocol and the same with a frozen head, on MNLI."""
+    """Table 6 on MNLI in a protocol and in its variant with a frozen head."""
     six = table(["roberta-base"], ["mnli"], ("qv", "q"), (1, 8), protocols=["course", "frozen"])
     own = dict(frozen=dict(base="course", head="frozen"))
-    asked = load(seeds=[0, 1], protocols=own, tables=dict(table2=None, table6=six))
-    for cell in asked.cells:
-        for seed in asked.seeds:
+    grid = load(seeds=[0, 1], protocols=own, tables=dict(table2=None, table6=six))
+    for cell in grid.cells:
+        for seed in grid.seeds:
             value = 0.86 if cell.protocol == "course" else {1: 0.70, 8: 0.80}[cell.rank]
-            write_run(asked, cell, seed, tmp_path / "runs", epochs([0.5, value + seed / 100, 0.6]))
-    return make_table(asked, tmp_path, "table6")
+            write_run(grid, cell, seed, tmp_path / "runs", epochs([0.5, value + seed / 100, 0.6]))
+    return make_table(grid, tmp_path, "table6")
 
 
 def test_table6_has_sections_for_each_protocol(heads):
@@ -188,13 +188,13 @@ def test_a_published_value_is_listed_for_each_protocol_it_is_compared_with(heads
         )
 
 
-def test_another_methods_sizes_are_a_table6_too(tmp_path):
-    """Bottlenecks across, beside LoRA's ranks; full fine-tuning has none."""
+def test_table6_of_another_method_has_its_bottleneck_sizes(tmp_path):
+    """Columns are bottleneck sizes and LoRA's ranks; full fine-tuning has none."""
     baselines = [dict(method="adapter_pfeiffer", ranks=[16, 8]), dict(method="ft")]
     six = table(["minilm"], ["product-sentiment"], ("q",), (1, 8), baselines=baselines)
-    asked = load(config="demo.yaml", tables=dict(table2=None, table6=six))
-    make_runs(asked, tmp_path / "runs")
-    result = make_table(asked, tmp_path, "table6")
+    grid = load(config="demo.yaml", tables=dict(table2=None, table6=six))
+    make_runs(grid, tmp_path / "runs")
+    result = make_table(grid, tmp_path, "table6")
     assert result.page.columns == (
         "Weight type",
         "no r",

@@ -1,4 +1,4 @@
-"""Footnotes of tables: what they say, and that no note on a published value is lost."""
+"""Footnotes of tables: their text, and every note on a published value is kept."""
 
 from helpers.synthetic import load, make_table, table
 
@@ -53,11 +53,11 @@ def test_a_note_of_most_rows_has_its_own_footnote(paper_table2):
         assert (explained[start] if start else part) in page, part
 
 
-def test_a_start_unlike_the_papers_is_noted(tmp_path):
-    asked = load(
+def test_a_start_that_differs_from_the_papers_has_a_footnote(tmp_path):
+    grid = load(
         seeds=[0], tables=dict(table2=table(["roberta-base"], ["mrpc", "sst2"]), table6=None)
     )
-    notes = make_table(asked, tmp_path).page.footnotes
+    notes = make_table(grid, tmp_path).page.footnotes
     assert (
         "Start: MRPC of LoRA under course from the pre-trained model, unlike the paper's." in notes
     )

@@ -104,7 +104,7 @@ def test_published_averages_recompute():
     assert by_hand == [86.35, 85.15, 84.39, 85.35, 87.24]
 
 
-def test_published_rows_say_what_they_are():
+def test_published_rows_have_statistic_and_source():
     assert {row["statistic"] for row in PUBLISHED} == {"median", "single", "unknown"}
     assert {row["selection"] for row in PUBLISHED} == {"best", "unknown"}
     assert all(
@@ -139,7 +139,7 @@ def test_every_published_value_of_roberta_matches_exactly_one_cell(paper_table2)
         assert sum(is_of(value, cell) for cell in paper_table2.cells) == (not is_other), value
 
 
-def test_the_sizes_that_match_are_the_printed_ones(paper_table2):
+def test_sizes_of_matching_cells_give_the_printed_parameter_counts(paper_table2):
     """The bottlenecks are inferred from the printed counts: ours differ by less than 1/15."""
     for value in paper_table2.published:
         found = [cell for cell in paper_table2.cells if is_of(value, cell)]
@@ -151,14 +151,14 @@ def test_the_sizes_that_match_are_the_printed_ones(paper_table2):
         ), value
 
 
-def test_the_daggers_rows_are_compared_under_their_protocol_only(tmp_path):
+def test_dagger_rows_are_compared_in_their_protocol_only(tmp_path):
     """LoRA is compared with all protocols but the dagger's; LoRA† with that one only."""
     protocols = ["paper", "scripts", "paper-houlsby", "short"]
     two = table(["roberta-large"], ["sst2"], protocols=protocols)
     own = dict(short=dict(base="paper-houlsby", epochs=1))
-    asked = load(seeds=[0], protocols=own, tables=dict(table2=two, table6=None))
+    grid = load(seeds=[0], protocols=own, tables=dict(table2=two, table6=None))
     met = {}
-    for value in make_table(asked, tmp_path).published:
+    for value in make_table(grid, tmp_path).published:
         if value["method"] == "lora":
             met.setdefault(value["protocol"], []).append((value["ours_protocol"], value["value"]))
     assert met == {
@@ -167,16 +167,16 @@ def test_the_daggers_rows_are_compared_under_their_protocol_only(tmp_path):
     }
     assert {
         value["relation"]
-        for value in make_table(asked, tmp_path).published
+        for value in make_table(grid, tmp_path).published
         if value["method"] != "lora"
     } == {"context"}
 
 
-def test_the_course_is_compared_with_the_paper_and_the_page_says_so(tmp_path):
+def test_course_runs_are_compared_with_the_paper_with_a_note(tmp_path):
     """The default protocol is the course's; the paper's value is compared, with a note."""
-    asked = load(seeds=[0], tables=dict(table2=table(["roberta-base"], ["sst2"]), table6=None))
-    write_run(asked, asked.cells[0], 0, tmp_path / "runs", epochs([0.93, 0.94, 0.935]))
-    result = make_table(asked, tmp_path)
+    grid = load(seeds=[0], tables=dict(table2=table(["roberta-base"], ["sst2"]), table6=None))
+    write_run(grid, grid.cells[0], 0, tmp_path / "runs", epochs([0.93, 0.94, 0.935]))
+    result = make_table(grid, tmp_path)
     (note,) = [note for note in result.page.footnotes if note.startswith("Differences are")]
     assert result.cells[0]["difference"] == pytest.approx(-1.1)
     assert "The protocols differ: ours course, published the paper's" in note
@@ -185,14 +185,14 @@ def test_the_course_is_compared_with_the_paper_and_the_page_says_so(tmp_path):
 def test_a_value_of_unknown_statistic_is_compared_with_our_median(tmp_path):
     """FT* on SST-2 is 94.8; the median of ours, 94, 95.1 and 99, is 95.1."""
     baselines = [dict(method="ft")]
-    asked = load(
+    grid = load(
         seeds=[0, 1, 2],
         tables=dict(table2=table(["roberta-base"], ["sst2"], baselines=baselines), table6=None),
     )
-    for seed, value in zip(asked.seeds, (0.94, 0.951, 0.99), strict=True):
-        for cell in asked.cells:
-            write_run(asked, cell, seed, tmp_path / "runs", epochs([0.5, value, 0.6]))
-    result = make_table(asked, tmp_path)
+    for seed, value in zip(grid.seeds, (0.94, 0.951, 0.99), strict=True):
+        for cell in grid.cells:
+            write_run(grid, cell, seed, tmp_path / "runs", epochs([0.5, value, 0.6]))
+    result = make_table(grid, tmp_path)
     (ft,) = [cell for cell in result.cells if cell["method"] == "ft"]
     assert (ft["published"], ft["published_statistic"], ft["difference"]) == (
         94.8,
@@ -206,15 +206,15 @@ def test_a_value_of_unknown_statistic_is_compared_with_our_median(tmp_path):
 
 
 def test_failed_and_missing_runs_of_baselines_are_counted(tmp_path):
-    asked = paper_grid(seeds=(0, 1, 2))
-    every = [("rte", "all", 0, seed) for seed in asked.seeds]
+    grid = paper_grid(seeds=(0, 1, 2))
+    every = [("rte", "all", 0, seed) for seed in grid.seeds]
     make_runs(
-        asked,
+        grid,
         tmp_path / "runs",
         missing=[*every, ("cola", "both", 64, 2)],
         failed=[("sst2", "ffn8", 48, 1)],
     )
-    result = make_table(asked, tmp_path)
+    result = make_table(grid, tmp_path)
     cells = {
         (cell["method"], cell["weights"], cell["rank"], cell["model"], cell["column"]): cell
         for cell in result.cells
@@ -234,7 +234,7 @@ def test_failed_and_missing_runs_of_baselines_are_counted(tmp_path):
         )
         assert math.isnan(cells["ft", "all", 0, model, "average"]["best_median"])
         assert counted("lora", "qv", 8, model, "average") == (3, 0, 0)
-    assert result.page.partial == f"7 of {len(asked.cells) * 3} runs are missing"
+    assert result.page.partial == f"7 of {len(grid.cells) * 3} runs are missing"
     text = "\n".join(
         " ".join(line.cells) for section in result.page.sections for line in section.lines
     )
@@ -242,7 +242,7 @@ def test_failed_and_missing_runs_of_baselines_are_counted(tmp_path):
 
 
 def test_mnli_values_are_compared_by_evaluation_set(paper_table2):
-    """Matched 87.5 and mismatched 86.9 of the same row; overall meets nothing."""
+    """Matched 87.5 and mismatched 86.9 of the same row; overall has no published value."""
     base = [
         cell
         for cell in paper_table2.cells

@@ -88,19 +88,19 @@ def test_a_page_without_details_has_no_second_table(convert):
     assert text.count("</table>") == (1 if convert is render.to_html else 0)
 
 
-def test_html_needs_nothing_from_elsewhere():
+def test_html_loads_no_other_files():
     text = render.to_html(made())
     assert not re.search(r"(src|href)=|@import|url\(", text)
     assert "prefers-color-scheme: dark" in text and 'lang="en"' in text and "<caption>" in text
 
 
-def test_html_tells_ours_from_theirs():
+def test_html_marks_our_values_and_published_values():
     text = render.to_html(made())
     assert '<tr class="published">' in text and '<tr class="ours">' in text
 
 
 @pytest.mark.parametrize("convert", [render.to_html, render.to_markdown, render.to_latex])
-def test_a_partial_table_says_so(convert):
+def test_a_partial_table_is_marked(convert):
     assert "PARTIAL" not in convert(made())
     text = convert(made(partial="1 of 3 runs are missing"))
     assert "PARTIAL" in text and "1 of 3 runs" in text
@@ -156,14 +156,14 @@ def test_latex_rows_have_as_many_cells_as_columns():
     assert text.count(r"\begin{") == text.count(r"\end{")
 
 
-def test_a_latex_table_longer_than_a_page_goes_on_in_further_floats():
+def test_a_latex_table_longer_than_a_page_is_split_into_floats():
     """Every line once and in order, no float longer than allowed, and each with its header."""
     sections = tuple(
         Section(
-            f"Section {place}",
-            tuple(Line("ours", (f"line {place}.{number}", "1", "2")) for number in range(length)),
+            f"Section {index}",
+            tuple(Line("ours", (f"line {index}.{number}", "1", "2")) for number in range(length)),
         )
-        for place, length in enumerate((3, 30, 9, 95, 1))
+        for index, length in enumerate((3, 30, 9, 95, 1))
     )
     text = render.to_latex(made(sections=sections))
     floats = text.split(r"\begin{table}")[1:]
@@ -194,7 +194,7 @@ def test_latex_compiles(tmp_path):
     assert done.returncode == 0, done.stdout[-2000:]
 
 
-def test_a_listing_reads_back():
+def test_latex_listing_has_the_original_text():
     listing = Listing(
         "Runs", "Caption", ("name", "n"), (False, True), ((NASTY, "3"),), "Config", "a: <b>\n"
     )

@@ -13,23 +13,23 @@ from lora.tables.cells import write
 from lora.tables.collect import collect
 
 
-def made(asked, folder):
-    collect(asked, folder / "runs", folder / "runs.csv")
-    return selection.make(asked, folder / "runs.csv")
+def made(grid, folder):
+    collect(grid, folder / "runs", folder / "runs.csv")
+    return selection.make(grid, folder / "runs.csv")
 
 
 def one_cell(seeds=(0, 1, 2), tasks=("sst2",)):
     return load(seeds=list(seeds), tables=dict(table2=table(["roberta-base"], tasks), table6=None))
 
 
-def test_the_difference_is_taken_within_each_run(tmp_path):
+def test_difference_is_computed_within_each_run(tmp_path):
     """Best 90, 92 and 95, last 88, 92 and 91: differences 2, 0 and 4, mean 2, std 2."""
-    asked = one_cell()
+    grid = one_cell()
     for seed, values in zip(
-        asked.seeds, ([0.80, 0.90, 0.88], [0.90, 0.91, 0.92], [0.95, 0.94, 0.91]), strict=True
+        grid.seeds, ([0.80, 0.90, 0.88], [0.90, 0.91, 0.92], [0.95, 0.94, 0.91]), strict=True
     ):
-        write_run(asked, asked.cells[0], seed, tmp_path / "runs", epochs(values))
-    (_, row), page = made(asked, tmp_path)
+        write_run(grid, grid.cells[0], seed, tmp_path / "runs", epochs(values))
+    (_, row), page = made(grid, tmp_path)
     assert (row["difference_mean"], row["difference_std"], row["n"]) == (2, 2, 3)
     assert row["best_mean"] == pytest.approx(np.mean([90, 92, 95]), abs=1e-6)
     assert row["last_mean"] == pytest.approx(np.mean([88, 92, 91]), abs=1e-6)
@@ -45,22 +45,20 @@ def test_the_difference_is_taken_within_each_run(tmp_path):
     )
 
 
-def test_spreads_of_best_and_last_do_not_make_that_of_the_difference(tmp_path):
+def test_spread_of_the_difference_is_computed_from_run_differences(tmp_path):
     """Runs differ, but all lose exactly one: the difference has no spread, best and last have."""
-    asked = one_cell()
-    for seed, value in zip(asked.seeds, (0.70, 0.80, 0.90), strict=True):
-        write_run(
-            asked, asked.cells[0], seed, tmp_path / "runs", epochs([0.5, value, value - 0.01])
-        )
-    (_, row), _ = made(asked, tmp_path)
+    grid = one_cell()
+    for seed, value in zip(grid.seeds, (0.70, 0.80, 0.90), strict=True):
+        write_run(grid, grid.cells[0], seed, tmp_path / "runs", epochs([0.5, value, value - 0.01]))
+    (_, row), _ = made(grid, tmp_path)
     assert (row["difference_mean"], row["difference_std"]) == pytest.approx((1, 0))
 
 
-def test_failed_and_missing_runs_are_in_no_value_and_one_run_has_no_spread(tmp_path):
-    asked = one_cell()
-    write_run(asked, asked.cells[0], 0, tmp_path / "runs", epochs([0.80, 0.90, 0.87]))
-    write_run(asked, asked.cells[0], 1, tmp_path / "runs", epochs([0.99, 0.99], failed=True))
-    (_, row), page = made(asked, tmp_path)
+def test_failed_and_missing_runs_are_excluded_and_one_run_has_no_spread(tmp_path):
+    grid = one_cell()
+    write_run(grid, grid.cells[0], 0, tmp_path / "runs", epochs([0.80, 0.90, 0.87]))
+    write_run(grid, grid.cells[0], 1, tmp_path / "runs", epochs([0.99, 0.99], failed=True))
+    (_, row), page = made(grid, tmp_path)
     assert [row[key] for key in ("n", "n_expected", "n_failed", "n_missing")] == [1, 3, 1, 1]
     assert row["difference_mean"] == 3 and math.isnan(row["difference_std"])
     assert (
@@ -69,14 +67,14 @@ def test_failed_and_missing_runs_are_in_no_value_and_one_run_has_no_spread(tmp_p
     )
 
 
-def test_an_average_counts_each_cell_once_and_says_how_many(tmp_path):
+def test_an_average_counts_each_cell_once_and_gives_their_number(tmp_path):
     """SST-2 loses 1 in three runs, MRPC 4 in one; QQP has no run. By cells 2.5, by runs 1.75."""
-    asked = one_cell(tasks=("sst2", "mrpc", "qqp"))
-    sst2, mrpc, _ = asked.cells
-    for seed in asked.seeds:
-        write_run(asked, sst2, seed, tmp_path / "runs", epochs([0.5, 0.9, 0.89]))
-    write_run(asked, mrpc, 0, tmp_path / "runs", epochs([0.9, 0.8, 0.86]))
-    (average, *cells), page = made(asked, tmp_path)
+    grid = one_cell(tasks=("sst2", "mrpc", "qqp"))
+    sst2, mrpc, _ = grid.cells
+    for seed in grid.seeds:
+        write_run(grid, sst2, seed, tmp_path / "runs", epochs([0.5, 0.9, 0.89]))
+    write_run(grid, mrpc, 0, tmp_path / "runs", epochs([0.9, 0.8, 0.86]))
+    (average, *cells), page = made(grid, tmp_path)
     assert average["difference_mean"] == pytest.approx(2.5) and len(cells) == 3
     assert (average["cells"], average["n"], average["n_expected"]) == (2, 4, 9) and math.isnan(
         average["difference_std"]
@@ -85,11 +83,11 @@ def test_an_average_counts_each_cell_once_and_says_how_many(tmp_path):
 
 
 def test_every_cell_of_every_table_has_one_line(tmp_path):
-    asked = paper_grid(seeds=(0, 1), epochs=4, tables=("table2", "table5", "table6"))
-    make_runs(asked, tmp_path / "runs")
-    rows, page = made(asked, tmp_path)
+    grid = paper_grid(seeds=(0, 1), epochs=4, tables=("table2", "table5", "table6"))
+    make_runs(grid, tmp_path / "runs")
+    rows, page = made(grid, tmp_path)
     cells = [tuple(row[key] for key in CELL_COLUMNS) for row in rows if row["task"] != "average"]
-    wanted = [tuple(getattr(cell, key) for key in CELL_COLUMNS) for cell in asked.table_cells]
+    wanted = [tuple(getattr(cell, key) for key in CELL_COLUMNS) for cell in grid.table_cells]
     assert len(cells) == len(set(cells)) and set(cells) == set(wanted)
     assert all(row["difference_mean"] >= 0 for row in rows)
     assert rows[0]["cells"] == len(wanted) and rows[0]["n"] == 2 * len(wanted)
@@ -100,15 +98,15 @@ def test_every_cell_of_every_table_has_one_line(tmp_path):
     )
 
 
-def test_it_is_written_as_the_other_tables_are(tmp_path):
-    asked = load(config="demo.yaml")
-    make_runs(asked, tmp_path / "runs")
-    collect(asked, tmp_path / "runs", tmp_path / "runs.csv")
-    write(asked, tmp_path / "runs.csv", "selection", tmp_path / "out")
+def test_selection_is_written_like_the_other_tables(tmp_path):
+    grid = load(config="demo.yaml")
+    make_runs(grid, tmp_path / "runs")
+    collect(grid, tmp_path / "runs", tmp_path / "runs.csv")
+    write(grid, tmp_path / "runs.csv", "selection", tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         f"selection.{end}" for end in ("csv", "html", "md", "tex")
     ]
     rows = files.read_csv(tmp_path / "out/selection.csv", SELECTION_COLUMNS)
-    assert len([row for row in rows if row["task"] != "average"]) == len(asked.table_cells)
+    assert len([row for row in rows if row["task"] != "average"]) == len(grid.table_cells)
     page = (tmp_path / "out/selection.md").read_text(encoding="utf-8")
     assert "The difference is never negative." in " ".join(page.split())

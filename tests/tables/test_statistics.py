@@ -28,13 +28,6 @@ def test_an_undefined_value_makes_every_statistic_undefined():
     assert all(math.isnan(value) for value in found.values())
 
 
-def test_groups_keep_the_order_of_their_first_row():
-    rows = [dict(a=2, b="x", i=0), dict(a=1, b="x", i=1), dict(a=2, b="x", i=2)]
-    groups = statistics.group_by(rows, "a", "b")
-    assert list(groups) == [(2, "x"), (1, "x")]
-    assert [row["i"] for row in groups[2, "x"]] == [0, 2]
-
-
 def test_runs_are_read_by_cell_with_their_best_and_last_epoch(tmp_path):
     """Seed 0: the earliest of equals is best. Seed 1: undefined in every epoch. Seed 2: missing."""
     grid = load(seeds=[0, 1, 2], tables=dict(table2=table(["roberta-base"], ["sst2"]), table6=None))

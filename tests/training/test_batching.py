@@ -1,5 +1,6 @@
-"""Cutting steps into passes: nothing lost, memory predicted, and running out of it changes no
-result.
+"""Micro-batches: complete, within the token budget, and without effect on results.
+
+Also the predicted memory, against what autograd saves, and recovery from out-of-memory errors.
 """
 
 import types
@@ -14,128 +15,129 @@ from lora.data.tokens import Tokens
 from lora.experiment.cell import BASE_METHODS, Cell
 from lora.files import read_csv
 from lora.model import attention, collate, memory, methods, packed_model, pretrained
-from lora.training import batching, loop
-from lora.training import device as machine
+from lora.training import batching, device, loop
 
 
-def made_run(lengths) -> types.SimpleNamespace:
+def make_run(lengths: list[int]) -> types.SimpleNamespace:
+    """Return a stand-in for a run whose training examples have these lengths in tokens."""
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    nothing = np.zeros(offsets[-1], np.int32)
-    train_set = Tokens(
-        nothing, offsets, nothing.astype(np.uint8), np.zeros(len(lengths), np.float32)
-    )
+    ids = np.zeros(offsets[-1], np.int32)
+    train_set = Tokens(ids, offsets, ids.astype(np.uint8), np.zeros(len(lengths), np.float32))
     return types.SimpleNamespace(tokens=dict(train=train_set))
 
 
-def test_a_pass_holds_whole_steps_until_it_is_full():
-    runs = [made_run([5, 5]), made_run([4, 4]), made_run([9, 9])]
-    found = batching.split_step([(run, np.arange(2)) for run in runs], batching.TokenBudget(20))
-    assert [[runs.index(piece.run) for piece in one] for one in found] == [[0, 1], [2]]
-    assert [sum(piece.tokens for piece in one) for one in found] == [18, 18]
-
-
-def test_a_step_too_large_is_cut_into_micro_batches_and_nothing_is_lost():
-    run = made_run([7, 3, 9, 9, 2])
-    found = [
-        piece
-        for one in batching.split_step([(run, np.array([4, 2, 0, 1, 3]))], batching.TokenBudget(12))
-        for piece in one
+def test_micro_batch_takes_complete_steps_up_to_the_token_budget():
+    runs = [make_run([5, 5]), make_run([4, 4]), make_run([9, 9])]
+    steps = [(run, np.arange(2)) for run in runs]
+    micro_batches = batching.split_step(steps, batching.TokenBudget(20))
+    assert [[runs.index(piece.run) for piece in pieces] for pieces in micro_batches] == [
+        [0, 1],
+        [2],
     ]
-    assert np.concatenate([piece.indices for piece in found]).tolist() == [4, 2, 0, 1, 3]
-    assert [piece.first for piece in found] == [0, 2, 4] and all(
-        piece.tokens <= 12 for piece in found
-    )
-    assert {piece.step_size for piece in found} == {5}
+    assert [sum(piece.tokens for piece in pieces) for pieces in micro_batches] == [18, 18]
 
 
-def test_running_out_of_memory_splits_the_pack_and_changes_no_bit(
+def test_step_above_the_token_budget_is_split_in_order():
+    """Every example is in one micro-batch, and each knows the size of its step."""
+    run = make_run([7, 3, 9, 9, 2])
+    steps = [(run, np.array([4, 2, 0, 1, 3]))]
+    micro_batches = batching.split_step(steps, batching.TokenBudget(12))
+    pieces = [piece for micro_batch in micro_batches for piece in micro_batch]
+    assert np.concatenate([piece.indices for piece in pieces]).tolist() == [4, 2, 0, 1, 3]
+    assert [piece.first for piece in pieces] == [0, 2, 4]
+    assert all(piece.tokens <= 12 for piece in pieces)
+    assert {piece.step_size for piece in pieces} == {5}
+
+
+def test_out_of_memory_splits_the_pack_and_changes_no_bit(
     bert_dir, tokens_dir, tmp_path, monkeypatch, caplog
 ):
-    """The device refuses passes of more than 150 tokens, whatever was planned: rows and adapters
-    are the same.
-    """
-    monkeypatch.setitem(
-        batching.EVAL_TOKENS, "cpu", 60
-    )  # a run's part of an evaluation, which is not cut further
-    whole = [make_spec(tmp_path / "whole", seed, epochs=1) for seed in (0, 1, 2)]
-    train(whole, bert_dir, tokens_dir, tmp_path / "whole-state")
-    forward, refused = packed_model.PackedModel.forward, []
+    """Every pass of more than 150 tokens fails: rows and adapters are the same."""
+    # Tokens of one run in an evaluation batch, which is not split further.
+    monkeypatch.setitem(batching.EVAL_TOKENS, "cpu", 60)
+    expected = [make_spec(tmp_path / "expected", seed, epochs=1) for seed in (0, 1, 2)]
+    train(expected, bert_dir, tokens_dir, tmp_path / "expected-state")
+    forward, failed = packed_model.PackedModel.forward, []
 
-    def small(self, step):
+    def forward_up_to_150_tokens(self, step):
         if len(step.ids_T) > 150:
-            refused.append(len(step.ids_T))
+            failed.append(len(step.ids_T))
             raise torch.OutOfMemoryError("made up")
         return forward(self, step)
 
-    monkeypatch.setattr(packed_model.PackedModel, "forward", small)
-    parts = [make_spec(tmp_path / "parts", seed, epochs=1) for seed in (0, 1, 2)]
-    train(parts, bert_dir, tokens_dir, tmp_path / "parts-state")
-    assert refused and "out of memory in a pass of" in caplog.text
-    for one, other in zip(whole, parts, strict=True):
+    monkeypatch.setattr(packed_model.PackedModel, "forward", forward_up_to_150_tokens)
+    split = [make_spec(tmp_path / "split", seed, epochs=1) for seed in (0, 1, 2)]
+    train(split, bert_dir, tokens_dir, tmp_path / "split-state")
+    assert failed and "out of memory in a pass of" in caplog.text
+    for one, other in zip(expected, split, strict=True):
         assert rows_of(one) == rows_of(other) and adapter_of(one) == adapter_of(other)
 
 
-def test_running_out_of_memory_halfway_through_a_backward_pass_counts_nothing_twice(
+def test_out_of_memory_between_micro_batches_repeats_the_step_from_the_start(
     bert_dir, tokens_dir, tmp_path, monkeypatch
 ):
-    """Gradients and losses of the passes that went well before the failing one are undone."""
-    whole, parts = make_spec(tmp_path / "a", 0, epochs=1), make_spec(tmp_path / "b", 0, epochs=1)
-    train([whole], bert_dir, tokens_dir, tmp_path / "sa", micro_batch=4)
-    add, calls = loop._forward_backward, []
+    """Gradients and losses of the micro-batches before the failing one are cleared."""
+    expected = make_spec(tmp_path / "expected", 0, epochs=1)
+    train([expected], bert_dir, tokens_dir, tmp_path / "expected-state", micro_batch=4)
+    forward_backward, calls = loop._forward_backward, []
 
-    def failing(model, pieces):
-        add(model, pieces)
+    def fail_at_second_call(model, pieces):
+        forward_backward(model, pieces)
         calls.append(pieces)
         if len(calls) == 2:
             raise RuntimeError(
                 "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"
             )
 
-    monkeypatch.setattr(loop, "_forward_backward", failing)
+    monkeypatch.setattr(loop, "_forward_backward", fail_at_second_call)
     monkeypatch.setattr(batching.TokenBudget, "shrink", lambda *_: None)
-    train([parts], bert_dir, tokens_dir, tmp_path / "sb", micro_batch=4)
-    assert rows_of(whole) == rows_of(parts)
+    repeated = make_spec(tmp_path / "repeated", 0, epochs=1)
+    train([repeated], bert_dir, tokens_dir, tmp_path / "repeated-state", micro_batch=4)
+    assert rows_of(expected) == rows_of(repeated)
 
 
-def test_one_example_that_does_not_fit_is_said(bert_dir, tokens_dir, tmp_path, monkeypatch):
-    def never(self, step):
+def test_single_example_that_does_not_fit_raises_memory_error(
+    bert_dir, tokens_dir, tmp_path, monkeypatch
+):
+    def forward(self, step):
         raise torch.OutOfMemoryError("made up")
 
-    monkeypatch.setattr(packed_model.PackedModel, "forward", never)
+    monkeypatch.setattr(packed_model.PackedModel, "forward", forward)
     with pytest.raises(
         MemoryError, match="a single example of .* tokens; free memory, pack fewer runs"
     ):
         train([make_spec(tmp_path, 0)], bert_dir, tokens_dir, tmp_path / "state")
 
 
-def test_other_errors_are_not_taken_for_memory(bert_dir, tokens_dir, tmp_path, monkeypatch):
-    def broken(self, step):
+def test_other_runtime_errors_are_raised(bert_dir, tokens_dir, tmp_path, monkeypatch):
+    """They are not taken for a lack of memory."""
+
+    def forward(self, step):
         raise RuntimeError("something else")
 
-    monkeypatch.setattr(packed_model.PackedModel, "forward", broken)
+    monkeypatch.setattr(packed_model.PackedModel, "forward", forward)
     with pytest.raises(RuntimeError, match="something else"):
         train([make_spec(tmp_path, 0)], bert_dir, tokens_dir, tmp_path / "state")
 
 
-def test_a_pack_that_cannot_fit_says_the_largest_that_would(
+def test_pack_that_does_not_fit_names_the_largest_pack_that_does(
     bert_dir, tokens_dir, tmp_path, monkeypatch
 ):
+    """With memory for the states of two and a half runs and one example."""
     base = pretrained.load_base(bert_dir)
-    count = methods.trainable_parameters(
-        base, methods.AdapterSpec(0, "qv", 4, 2, make_spec(tmp_path, 0).hparams)
-    )
-    example = machine.activation_bytes(
+    adapter = methods.AdapterSpec(0, "qv", 4, 2, make_spec(tmp_path, 0).hparams)
+    bytes_per_run = 20 * methods.trainable_parameters(base, adapter)
+    bytes_per_example = device.activation_bytes(
         base.config, np.array([20]), np.array([32]), 4, torch.float32
     )
-    monkeypatch.setattr(
-        batching, "free_bytes", lambda device: int((2.5 * 20 * count + example) / batching.SHARE)
-    )
-    wanted = [make_spec(tmp_path, seed) for seed in (0, 1, 2)]
+    free_bytes = int((2.5 * bytes_per_run + bytes_per_example) / batching.SHARE)
+    monkeypatch.setattr(batching, "free_bytes", lambda device: free_bytes)
+    specs = [make_spec(tmp_path, seed) for seed in (0, 1, 2)]
     with pytest.raises(
         ValueError, match="a pack of 3 runs needs .* the largest pack that fits has 2 of its runs"
     ):
-        train(wanted, bert_dir, tokens_dir, tmp_path / "state")
-    train(wanted[:2], bert_dir, tokens_dir, tmp_path / "state")
+        train(specs, bert_dir, tokens_dir, tmp_path / "state")
+    train(specs[:2], bert_dir, tokens_dir, tmp_path / "state")
 
 
 @pytest.mark.parametrize(
@@ -149,13 +151,13 @@ def test_a_pack_that_cannot_fit_says_the_largest_that_would(
         ("adapter_drop", "ffn1", 4),
     ],
 )
-def test_trainable_parameters_are_those_of_the_model(bert_dir, method, weights, rank, tmp_path):
+def test_trainable_parameters_equal_those_of_the_model(bert_dir, method, weights, rank, tmp_path):
     base = pretrained.load_base(bert_dir)
-    member = methods.AdapterSpec(
+    adapter = methods.AdapterSpec(
         0, weights, rank, 2, make_spec(tmp_path, 0).hparams, method, int(method == "adapter_drop")
     )
-    counts = packed_model.PackedModel(base, [member]).counts(0)
-    assert methods.trainable_parameters(base, member) == counts["trainable"] + counts["head"]
+    counts = packed_model.PackedModel(base, [adapter]).counts(0)
+    assert methods.trainable_parameters(base, adapter) == counts["trainable"] + counts["head"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -172,12 +174,10 @@ def test_trainable_parameters_are_those_of_the_model(bert_dir, method, weights, 
         ("bitfit", "bias", (30, 60)),
     ],
 )
-def test_predicted_activations_are_what_autograd_keeps(
+def test_predicted_activation_bytes_match_what_autograd_saves(
     method, weights, lengths, dropout, dtype, tmp_path
 ):
-    """The bytes that a pass saves for its gradient, counted by torch itself, are within a quarter
-    of the prediction: never more than predicted by more than a twentieth.
-    """
+    """Torch counts the bytes saved for the backward pass: 75 % to 105 % of the prediction."""
     import transformers
 
     config = transformers.BertConfig(
@@ -189,55 +189,46 @@ def test_predicted_activations_are_what_autograd_keeps(
     )
     torch.manual_seed(0)
     base = transformers.BertModel(config).to(dtype).requires_grad_(False).eval()
-    one = make_spec(tmp_path, 0, "q", 8, lora_dropout=dropout)
-    model = packed_model.PackedModel(
-        base, [methods.AdapterSpec(0, weights, 8, 2, one.hparams, method)]
-    )
+    hparams = make_spec(tmp_path, 0, "q", 8, lora_dropout=dropout).hparams
+    adapter = methods.AdapterSpec(0, weights, 8, 2, hparams, method)
+    model = packed_model.PackedModel(base, [adapter])
     random = np.random.default_rng(0)
-    count = random.integers(lengths[0], lengths[1] + 1, 16)
-    step = model.batch(
-        [
-            collate.RunSequences(
-                0, random.integers(5, 99, count.sum()), np.zeros(count.sum(), int), count, 0, 0
-            )
-        ]
-    )
+    counts = random.integers(lengths[0], lengths[1] + 1, 16)
+    ids = random.integers(5, 99, counts.sum())
+    sequences = collate.RunSequences(0, ids, np.zeros(counts.sum(), int), counts, 0, 0)
+    step = model.batch([sequences])
     frozen = {value.untyped_storage().data_ptr() for value in base.parameters()}
-    kept = {}
+    saved = {}
 
-    def note(tensor):
-        place = tensor.untyped_storage().data_ptr()
-        if tensor.dtype == dtype and place not in frozen:
-            kept[place] = (
-                tensor.untyped_storage().nbytes(),
-                tensor,
-            )  # held, so that no place is used twice
+    def save(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if tensor.dtype == dtype and storage.data_ptr() not in frozen:
+            saved[storage.data_ptr()] = (storage.nbytes(), tensor)  # keeps the address in use
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         model(step)[0].sum().backward()
-    measured = sum(size for size, _ in kept.values())
-    worked_with = 4 * count.sum() * 512 * dtype.itemsize
+    measured = sum(size for size, _ in saved.values())
+    workspace = 4 * counts.sum() * 512 * dtype.itemsize
     cell = Cell("m", "t", method, weights, 0 if method in BASE_METHODS else 4, "p")
-    lora_inputs = memory.lora_inputs(cell.method, cell.weights, one.hparams.lora_dropout)
-    predicted = (
-        machine.activation_bytes(config, count, attention.widths_of(count), lora_inputs, dtype)
-        - worked_with
+    lora_inputs = memory.lora_inputs(cell.method, cell.weights, hparams.lora_dropout)
+    predicted = device.activation_bytes(
+        config, counts, attention.widths_of(counts), lora_inputs, dtype
     )
+    predicted -= workspace
     assert 0.75 * predicted < measured < 1.05 * predicted
 
 
-def test_metrics_file_is_untouched_by_the_memory_plan(
+def test_smaller_token_budget_does_not_change_metrics(
     bert_dir, tokens_dir, tmp_path, monkeypatch, caplog
 ):
-    """Little memory: more passes, the same bits, and the prediction is told."""
-    roomy, tight = make_spec(tmp_path / "a", 0, epochs=1), make_spec(tmp_path / "b", 0, epochs=1)
-    train([roomy, make_spec(tmp_path / "a", 1, epochs=1)], bert_dir, tokens_dir, tmp_path / "sa")
+    """More passes give the same bits; the log has the predicted memory."""
+    large = [make_spec(tmp_path / "large", seed, epochs=1) for seed in (0, 1)]
+    train(large, bert_dir, tokens_dir, tmp_path / "large-state")
     monkeypatch.setattr(batching, "TRAIN_TOKENS", {"cpu": 170})
+    small = [make_spec(tmp_path / "small", seed, epochs=1) for seed in (0, 1)]
     with caplog.at_level("INFO"):
-        train(
-            [tight, make_spec(tmp_path / "b", 1, epochs=1)], bert_dir, tokens_dir, tmp_path / "sb"
-        )
+        train(small, bert_dir, tokens_dir, tmp_path / "small-state")
     assert "GiB of tensors predicted (model" in caplog.text and "passes of up to 1" in caplog.text
-    assert rows_of(roomy) == rows_of(tight)
-    assert read_csv(tight.output_dir / "metrics.csv", METRICS_COLUMNS)[0]["status"] == "ok"
+    assert rows_of(large[0]) == rows_of(small[0])
+    assert read_csv(small[0].output_dir / "metrics.csv", METRICS_COLUMNS)[0]["status"] == "ok"

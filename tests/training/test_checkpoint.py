@@ -1,4 +1,4 @@
-"""State is whole, checked and one's own, or not used."""
+"""Checkpoints: atomic, checked, keyed by digest, and locked while a job trains the run."""
 
 import json
 import logging
@@ -25,12 +25,12 @@ def saved(tmp_path):
     return tmp_path
 
 
-def test_what_is_saved_comes_back(saved):
+def test_load_returns_what_was_saved(saved):
     tensors, meta = checkpoint.load(saved, DIGEST)
     assert torch.equal(tensors["a"], torch.arange(4.0)) and meta == {"epoch": 1}
 
 
-def test_a_newer_state_replaces_the_older_but_one(saved):
+def test_save_keeps_the_last_two_checkpoints(saved):
     for epoch in (2, 3):
         checkpoint.save(saved, DIGEST, f"epoch{epoch}", {"a": torch.zeros(2)}, dict(epoch=epoch))
     assert checkpoint.load(saved, DIGEST)[1] == {"epoch": 3}
@@ -38,85 +38,90 @@ def test_a_newer_state_replaces_the_older_but_one(saved):
     assert kept == ["epoch2.safetensors", "epoch3.safetensors"]
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "gone", "json", "no json"])
-def test_a_damaged_state_falls_back_on_the_one_before(saved, caplog, damage):
+@pytest.mark.parametrize(
+    "damage", ["bit flip", "truncated", "missing", "truncated json", "missing json"]
+)
+def test_damaged_checkpoint_falls_back_to_the_previous_one(saved, caplog, damage):
     checkpoint.save(saved, DIGEST, "epoch2", {"a": torch.zeros(2)}, dict(epoch=2))
     folder = checkpoint.folder_of(saved, DIGEST)
     tensors, state = folder / "epoch2.safetensors", folder / "state.json"
-    whole = tensors.read_bytes()
-    if damage == "gone":
+    content = tensors.read_bytes()
+    if damage == "bit flip":
+        tensors.write_bytes(content[:-1] + bytes([content[-1] ^ 4]))
+    elif damage == "truncated":
+        tensors.write_bytes(content[:-5])
+    elif damage == "missing":
         tensors.unlink()
-    elif damage in ("json", "no json"):
-        state.write_text(state.read_text()[:-20]) if damage == "json" else state.unlink()
+    elif damage == "truncated json":
+        state.write_text(state.read_text()[:-20])
     else:
-        tensors.write_bytes(whole[:-5] if damage == "cut" else whole[:-1] + bytes([whole[-1] ^ 4]))
+        state.unlink()
     assert checkpoint.load(saved, DIGEST)[1] == {"epoch": 1}
     checkpoint.save(saved, DIGEST, "epoch2", {"a": torch.zeros(2)}, dict(epoch=2))
     assert checkpoint.load(saved, DIGEST)[1] == {"epoch": 2}
 
 
-def test_no_state_is_no_state(tmp_path):
+def test_load_without_a_checkpoint_returns_none(tmp_path):
     assert checkpoint.load(tmp_path, DIGEST) is None
 
 
-def test_foreign_state_is_refused(saved, caplog):
-    """A folder with our name but another run's digest inside (a copied or renamed folder) is not
-    used.
-    """
-    foreign = DIGEST[:16] + "cd" * 24
+def test_checkpoint_of_another_run_is_not_used(saved, caplog):
+    """Its folder has the right name, but another digest inside, as after a copy or a rename."""
+    other_digest = DIGEST[:16] + "cd" * 24
     with caplog.at_level(logging.WARNING):
-        assert checkpoint.load(saved, foreign) is None
+        assert checkpoint.load(saved, other_digest) is None
     assert "belongs to another run" in caplog.text
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "json", "empty", "keys"])
-def test_damaged_state_is_refused(saved, caplog, damage):
+@pytest.mark.parametrize(
+    "damage", ["bit flip", "truncated", "truncated json", "empty json", "missing keys"]
+)
+def test_damaged_checkpoint_without_a_previous_one_is_not_used(saved, caplog, damage):
     folder = checkpoint.folder_of(saved, DIGEST)
     tensors, state = folder / "epoch1.safetensors", folder / "state.json"
-    if damage == "flip":
-        whole = bytearray(tensors.read_bytes())
-        whole[-1] ^= 1
-        tensors.write_bytes(whole)
-    elif damage == "cut":
-        tensors.write_bytes(tensors.read_bytes()[:-3])
-    elif damage == "keys":
-        state.write_text(json.dumps({"digest": DIGEST}))
+    content = tensors.read_bytes()
+    if damage == "bit flip":
+        tensors.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif damage == "truncated":
+        tensors.write_bytes(content[:-3])
+    elif damage == "truncated json":
+        state.write_text(state.read_text()[:40])
+    elif damage == "empty json":
+        state.write_text("")
     else:
-        state.write_text(state.read_text()[:40] if damage == "json" else "")
+        state.write_text(json.dumps({"digest": DIGEST}))
     with caplog.at_level(logging.WARNING):
         assert checkpoint.load(saved, DIGEST) is None
     assert "not used" in caplog.text
 
 
-def test_a_save_that_fails_leaves_the_state_before(saved, monkeypatch):
-    def full(*_, **__):
+def test_failed_save_keeps_the_previous_checkpoint(saved, monkeypatch):
+    def save_file(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.safetensors.torch, "save_file", full)
+    monkeypatch.setattr(checkpoint.safetensors.torch, "save_file", save_file)
     with pytest.raises(OSError, match="No space"):
         checkpoint.save(saved, DIGEST, "epoch2", {"a": torch.zeros(2)}, dict(epoch=2))
     assert checkpoint.load(saved, DIGEST)[1] == {"epoch": 1}
 
 
-def test_the_state_before_outlives_a_damaged_one(saved):
-    """It takes the damaged one's place at once: a job that is killed while it saves the next state
-    has it still.
-    """
+def test_load_replaces_a_damaged_checkpoint_by_the_previous_one(saved):
+    """So a job that is killed during its next save still has the previous one."""
     checkpoint.save(saved, DIGEST, "epoch2", {"a": torch.zeros(2)}, dict(epoch=2))
     folder = checkpoint.folder_of(saved, DIGEST)
     (folder / "state.json").write_text("{")
     checkpoint.load(saved, DIGEST)
-    os.replace(folder / "state.json", folder / "before.json")  # as far as the next save got
+    os.replace(folder / "state.json", folder / "before.json")  # the first half of a save
     assert checkpoint.load(saved, DIGEST)[1] == {"epoch": 1}
 
 
-def test_state_that_cannot_be_read_stops_the_job(saved, monkeypatch):
-    """It may be whole: training again from nothing would write over it."""
+def test_checkpoint_that_cannot_be_read_stops_the_job(saved, monkeypatch):
+    """It may be undamaged, and a training from the start would overwrite it."""
 
-    def none_left(*_):
+    def file_sha256(*_):
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(files, "file_sha256", none_left)
+    monkeypatch.setattr(files, "file_sha256", file_sha256)
     with pytest.raises(OSError, match="Too many open files"):
         checkpoint.load(saved, DIGEST)
 
@@ -131,7 +136,8 @@ with checkpoint.held(Path(sys.argv[1]), [sys.argv[2]]):
 """
 
 
-def test_state_is_held_by_one_job_and_let_go_when_that_is_killed(tmp_path, caplog):
+def test_checkpoint_is_locked_by_one_job_until_it_is_killed(tmp_path, caplog):
+    """The next job also removes the temporary files of the killed one."""
     folder = checkpoint.folder_of(tmp_path, DIGEST)
     command = [sys.executable, "-c", HOLD, str(tmp_path), DIGEST]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as job:

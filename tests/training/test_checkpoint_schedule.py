@@ -1,4 +1,4 @@
-"""CheckpointSchedule on a clock of the test: when runs are saved, and the seconds they trained."""
+"""CheckpointSchedule on a fake clock: when runs are saved, and how long each was trained."""
 
 import math
 import types
@@ -11,16 +11,18 @@ from lora.training.checkpoint_schedule import CheckpointSchedule
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The seconds of a clock that stands still; saving takes `cost_s` of them."""
-    clock = types.SimpleNamespace(now=0.0, cost_s=0.0, saved=[], written=[])
+    """A clock that only the test and saving move; saving takes `save_s` seconds."""
+    clock = types.SimpleNamespace(now=0.0, save_s=0.0, saved=[], written=[])
 
     def save(run, state_dir, record):
-        clock.now += clock.cost_s
+        clock.now += clock.save_s
         clock.saved.append((run, record))
 
     monkeypatch.setattr(checkpoint_schedule.time, "monotonic", lambda: clock.now)
     monkeypatch.setattr(run_state, "save", save)
-    monkeypatch.setattr(run_outputs, "write_outputs", lambda *given: clock.written.append(given))
+    monkeypatch.setattr(
+        run_outputs, "write_outputs", lambda *arguments: clock.written.append(arguments)
+    )
     return clock
 
 
@@ -28,10 +30,10 @@ def make_run(done=False):
     return types.SimpleNamespace(done=done, wall_s=0.0)
 
 
-@pytest.mark.parametrize("cost_s, saves", [(0.0, 2), (0.1, 2), (0.15, 1), (100.0, 1)])
-def test_epoch_is_saved_if_saving_took_at_most_2_percent(clock, tmp_path, cost_s, saves):
+@pytest.mark.parametrize("save_s, saves", [(0.0, 2), (0.1, 2), (0.15, 1), (100.0, 1)])
+def test_epoch_is_saved_if_saving_took_at_most_2_percent(clock, tmp_path, save_s, saves):
     """Epochs of 3 s: after the second one, the first save may have taken 2 % of 6 s."""
-    clock.cost_s, run = cost_s, make_run()
+    clock.save_s, run = save_s, make_run()
     schedule = CheckpointSchedule(tmp_path, math.inf)
     for _ in range(2):
         clock.now += 3
@@ -40,7 +42,7 @@ def test_epoch_is_saved_if_saving_took_at_most_2_percent(clock, tmp_path, cost_s
 
 
 def test_finished_run_is_always_saved_and_written(clock, tmp_path):
-    clock.cost_s = 1000.0
+    clock.save_s = 1000.0
     schedule, run = CheckpointSchedule(tmp_path, math.inf), make_run()
     schedule.end_epoch([run], None)
     run.done = True
@@ -48,7 +50,8 @@ def test_finished_run_is_always_saved_and_written(clock, tmp_path):
     assert clock.saved[-1] == (run, "record") and clock.written == [(run, "record")]
 
 
-def test_all_runs_are_saved_every_so_many_seconds(clock, tmp_path):
+def test_all_runs_are_saved_at_the_interval(clock, tmp_path):
+    """Every 10 s: twice in 25 s."""
     schedule, runs = CheckpointSchedule(tmp_path, 10.0), [make_run(), make_run()]
     schedule.unfinished = runs
     for _ in range(25):
@@ -57,14 +60,14 @@ def test_all_runs_are_saved_every_so_many_seconds(clock, tmp_path):
     assert [run for run, _ in clock.saved] == runs * 2
 
 
-def test_seconds_are_those_of_the_runs_in_training(clock, tmp_path):
-    """A run that left the pack has no more of them; saving counts."""
+def test_training_time_counts_for_unfinished_runs_only(clock, tmp_path):
+    """The time of saving counts too."""
     schedule, first, second = CheckpointSchedule(tmp_path, math.inf), make_run(), make_run()
     schedule.unfinished = [first, second]
     clock.now += 5
     schedule.save_all()
     schedule.unfinished = [second]
-    clock.now, clock.cost_s = clock.now + 2, 0.5
+    clock.now, clock.save_s = clock.now + 2, 0.5
     schedule.save_all()
     schedule.save_all()
     assert (first.wall_s, second.wall_s) == (5.0, 7.5)

@@ -1,4 +1,4 @@
-"""Device, precision and free memory: what is picked, and what is read from the system."""
+"""Choice of device and precision, and free memory."""
 
 import logging
 
@@ -8,8 +8,8 @@ import torch
 from lora.training import device
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
-def test_cuda_without_a_gpu_is_refused_and_auto_says_cpu(caplog):
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_without_a_gpu_cuda_is_refused_and_auto_picks_the_cpu(caplog):
     with pytest.raises(ValueError, match="sees no GPU"):
         device.pick_device("cuda")
     with caplog.at_level(logging.INFO):
@@ -18,22 +18,20 @@ def test_cuda_without_a_gpu_is_refused_and_auto_says_cpu(caplog):
 
 
 def test_auto_precision_is_the_faster_one(monkeypatch):
+    """An explicit precision is used in any case."""
     cpu = torch.device("cpu")
     monkeypatch.setattr(device, "_bf16_speedup", lambda: 3.0)
-    assert (
-        device.pick_precision("auto", cpu) == "bf16"
-        and device.pick_precision("fp32", cpu) == "fp32"
-    )
+    assert device.pick_precision("auto", cpu) == "bf16"
+    assert device.pick_precision("fp32", cpu) == "fp32"
     monkeypatch.setattr(device, "_bf16_speedup", lambda: 1.2)
-    assert (
-        device.pick_precision("auto", cpu) == "fp32"
-        and device.pick_precision("bf16", cpu) == "bf16"
-    )
+    assert device.pick_precision("auto", cpu) == "fp32"
+    assert device.pick_precision("bf16", cpu) == "bf16"
     with pytest.raises(ValueError, match="precision is 'fp16'; allowed: auto, bf16, fp32"):
         device.pick_precision("fp16", cpu)
 
 
-def test_free_memory_respects_the_control_group(monkeypatch):
+def test_free_memory_is_limited_by_the_control_group(monkeypatch):
+    """Without a limit it is MemAvailable of the machine."""
     files = {
         "/proc/meminfo": ["MemTotal: 9 kB", "MemAvailable:    2048 kB"],
         "/sys/fs/cgroup/memory.max": ["1500000"],

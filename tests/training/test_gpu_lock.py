@@ -1,4 +1,4 @@
-"""Locks of GPUs: real processes and real locks over devices that exist only by name."""
+"""Locks of GPUs: real processes and real locks for GPUs that a fake nvidia-smi lists."""
 
 import os
 import shutil
@@ -14,11 +14,11 @@ from helpers.models import ROOT
 
 from lora.training import gpu_lock
 
-PAIR = """GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-aaaa0000-1111)
+TWO_GPUS = """GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-aaaa0000-1111)
 GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-bbbb0000-2222)
 """
-ONE = PAIR.splitlines(keepends=True)[0]
-MIXED = """GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-cccc0000-3333)
+ONE_GPU = TWO_GPUS.splitlines(keepends=True)[0]
+MIG_AND_GPU = """GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-cccc0000-3333)
   MIG 3g.20gb     Device  0: (UUID: MIG-dddd0000-4444)
   MIG 3g.20gb     Device  1: (UUID: MIG-eeee0000-5555)
 GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-ffff0000-6666)
@@ -50,7 +50,7 @@ marker.unlink()
 
 
 @pytest.fixture
-def public():
+def public_dir():
     """A folder that every user may write to, as /tmp is."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o1777)
@@ -58,28 +58,28 @@ def public():
 
 
 @pytest.fixture
-def machine(public, monkeypatch):
-    """Return a function that puts an nvidia-smi with the given output first on PATH.
+def fake_gpus(public_dir, monkeypatch):
+    """A function that puts an nvidia-smi with the given output first on PATH.
 
     It returns the folder for the locks.
     """
     for name in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PATH", f"{public}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{public_dir}:{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
-    def lists(text: str) -> Path:
-        script = public / "nvidia-smi"
-        script.write_text(f"#!/bin/sh\ncat <<'END'\n{text}END\n")
+    def install(listing: str) -> Path:
+        script = public_dir / "nvidia-smi"
+        script.write_text(f"#!/bin/sh\ncat <<'END'\n{listing}END\n")
         script.chmod(0o755)
-        return public / "locks"
+        return public_dir / "locks"
 
-    return lists
+    return install
 
 
 @pytest.fixture
-def job():
-    """Return a function that starts a process which locks a device; all are killed at the end."""
+def start_job():
+    """A function that starts a process which locks a device; all are killed at the end."""
     started = []
 
     def start(code: str, folder: Path, *arguments, user: int = 0, **environ) -> subprocess.Popen:
@@ -107,59 +107,56 @@ def device_of(process: subprocess.Popen) -> str:
     return line.split()[1]
 
 
-def claimed(folder: Path, wanted: str = "auto", **environ) -> str | None:
+def lock_and_release(folder: Path, device: str = "auto", **environ) -> str | None:
     """Lock a device in this process and environment, release it, and return it."""
-    for descriptor in gpu_lock.lock_free_gpu(wanted, environ, folder):
+    for descriptor in gpu_lock.lock_free_gpu(device, environ, folder):
         os.close(descriptor)
     return environ.get("CUDA_VISIBLE_DEVICES")
 
 
-def test_five_jobs_never_share_one_of_two_devices(machine, job, tmp_path):
-    folder = machine(PAIR)
+def test_five_jobs_never_share_one_of_two_devices(fake_gpus, start_job, tmp_path):
+    folder = fake_gpus(TWO_GPUS)
     (tmp_path / "markers").mkdir()
-    jobs = [job(WORK, folder, tmp_path / "markers") for _ in range(5)]
-    outputs = [one.communicate()[0] for one in jobs]
-    assert [one.returncode for one in jobs] == [0] * 5, outputs
-    assert {line for text in outputs for line in text.splitlines() if line.startswith("holds")} <= {
-        "holds GPU-aaaa0000-1111",
-        "holds GPU-bbbb0000-2222",
-    }
+    jobs = [start_job(WORK, folder, tmp_path / "markers") for _ in range(5)]
+    outputs = [job.communicate()[0] for job in jobs]
+    assert [job.returncode for job in jobs] == [0] * 5, outputs
+    lines = [line for text in outputs for line in text.splitlines()]
+    held = {line for line in lines if line.startswith("holds")}
+    assert held <= {"holds GPU-aaaa0000-1111", "holds GPU-bbbb0000-2222"}
 
 
-def test_parallel_jobs_get_different_devices_and_sigkill_frees_one(machine, job):
+def test_parallel_jobs_get_different_devices_and_sigkill_frees_one(fake_gpus, start_job):
     """The third job logs the holders, waits, and takes the device of the killed one."""
-    folder = machine(PAIR)
-    first, second = job(HOLD, folder), job(HOLD, folder)
+    folder = fake_gpus(TWO_GPUS)
+    first, second = start_job(HOLD, folder), start_job(HOLD, folder)
     held = {device_of(first): first, device_of(second): second}
     assert set(held) == {"GPU-aaaa0000-1111", "GPU-bbbb0000-2222"}
-    third = job(HOLD, folder)
+    third = start_job(HOLD, folder)
     message = third.stdout.readline()
-    assert (
-        message.startswith("waiting for a GPU: other trainings hold all 2")
-        and "--resources gpu=2" in message
-    )
+    assert message.startswith("waiting for a GPU: other trainings hold all 2")
+    assert "--resources gpu=2" in message
     assert all(f"{name} by process {process.pid}" in message for name, process in held.items())
     held["GPU-bbbb0000-2222"].kill()
     assert device_of(third) == "GPU-bbbb0000-2222"
 
 
-def test_a_waiting_job_stops_on_sigterm(machine, job):
-    folder = machine(ONE)
-    device_of(job(HOLD, folder))
-    waiting = job(HOLD, folder)
+def test_waiting_job_stops_on_sigterm(fake_gpus, start_job):
+    folder = fake_gpus(ONE_GPU)
+    device_of(start_job(HOLD, folder))
+    waiting = start_job(HOLD, folder)
     assert waiting.stdout.readline().startswith("waiting")
     waiting.send_signal(signal.SIGTERM)
     assert waiting.wait() == 1  # Interrupted, which the command line turns into 128 + 15
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become other users")
-def test_the_lock_of_another_user_is_respected_both_ways(machine, job):
-    """A lock file made with a strict umask; the other user waits for it and can't delete it."""
-    folder = machine(ONE)
+def test_job_waits_for_the_lock_of_another_user(fake_gpus, start_job):
+    """Also for root's lock, and one made with a strict umask, which the job can't delete."""
+    folder = fake_gpus(ONE_GPU)
     for first, second in ((0, 65534), (65534, 65533)):
-        holder = job("import os\nos.umask(0o077)\n" + HOLD, folder, user=first)
+        holder = start_job("import os\nos.umask(0o077)\n" + HOLD, folder, user=first)
         assert device_of(holder) == "GPU-aaaa0000-1111"
-        waiting = job(HOLD, folder, user=second)
+        waiting = start_job(HOLD, folder, user=second)
         assert f"by process {holder.pid}" in waiting.stdout.readline()
         removed = subprocess.run(
             ["rm", *map(str, folder.iterdir())], user=second, capture_output=True
@@ -171,57 +168,54 @@ def test_the_lock_of_another_user_is_respected_both_ways(machine, job):
         shutil.rmtree(folder)
 
 
-def test_the_pool_is_what_the_user_made_visible(machine, job):
-    """Two of four devices: the third job waits although others are free.
+def test_only_visible_devices_are_used(fake_gpus, start_job):
+    """Two of four devices are visible: the third job waits although others are free.
 
-    A device has one lock, whether it is given by number or by UUID.
+    A device has the same lock by number and by UUID.
     """
-    folder = machine(
-        PAIR + PAIR.replace("GPU 0", "GPU 2").replace("GPU 1", "GPU 3").replace("GPU-", "GPU-more")
+    folder = fake_gpus(
+        TWO_GPUS
+        + TWO_GPUS.replace("GPU 0", "GPU 2").replace("GPU 1", "GPU 3").replace("GPU-", "GPU-more")
     )
-    pool = dict(CUDA_VISIBLE_DEVICES="1,3")
-    assert [device_of(job(HOLD, folder, **pool)) for _ in range(2)] == ["1", "3"]
-    waiting = job(HOLD, folder, **pool)
+    visible = dict(CUDA_VISIBLE_DEVICES="1,3")
+    assert [device_of(start_job(HOLD, folder, **visible)) for _ in range(2)] == ["1", "3"]
+    waiting = start_job(HOLD, folder, **visible)
     assert "hold all 2 (1 by process" in waiting.stdout.readline()
-    assert claimed(folder, CUDA_VISIBLE_DEVICES="GPU-bbbb,GPU-aaaa") == "GPU-aaaa"
-    assert claimed(folder) == "GPU-aaaa0000-1111"
+    assert lock_and_release(folder, CUDA_VISIBLE_DEVICES="GPU-bbbb,GPU-aaaa") == "GPU-aaaa"
+    assert lock_and_release(folder) == "GPU-aaaa0000-1111"
 
 
-def test_mig_instances_are_devices(machine, job):
-    folder = machine(MIXED)
-    got = [device_of(job(HOLD, folder)) for _ in range(3)]
-    assert got == ["MIG-dddd0000-4444", "MIG-eeee0000-5555", "GPU-ffff0000-6666"]
-    assert claimed(folder, CUDA_VISIBLE_DEVICES="MIG-GPU-9999/1/0") == "MIG-GPU-9999/1/0"
+def test_mig_instance_is_a_device(fake_gpus, start_job):
+    """A GPU that is split into instances is not one itself."""
+    folder = fake_gpus(MIG_AND_GPU)
+    devices = [device_of(start_job(HOLD, folder)) for _ in range(3)]
+    assert devices == ["MIG-dddd0000-4444", "MIG-eeee0000-5555", "GPU-ffff0000-6666"]
+    assert lock_and_release(folder, CUDA_VISIBLE_DEVICES="MIG-GPU-9999/1/0") == "MIG-GPU-9999/1/0"
 
 
-def test_a_device_from_slurm_is_used_as_it_is(machine, job):
-    """One device: no lock. Several: one for each job, independent of other allocations."""
-    folder = machine(PAIR)
-    assert (
-        claimed(folder, SLURM_JOB_ID="7", CUDA_VISIBLE_DEVICES="0") == "0" and not folder.exists()
-    )
-    several = dict(CUDA_VISIBLE_DEVICES="0,1")
-    assert [device_of(job(HOLD, folder, SLURM_JOB_ID="7", **several)) for _ in range(2)] == [
-        "0",
-        "1",
-    ]
-    assert device_of(job(HOLD, folder, SLURM_JOB_ID="8", **several)) == "0"
+def test_single_device_from_slurm_is_not_locked(fake_gpus, start_job):
+    """Of several, each job locks one. Allocations have separate locks."""
+    folder = fake_gpus(TWO_GPUS)
+    assert lock_and_release(folder, SLURM_JOB_ID="7", CUDA_VISIBLE_DEVICES="0") == "0"
+    assert not folder.exists()
+    two = dict(CUDA_VISIBLE_DEVICES="0,1")
+    devices = [device_of(start_job(HOLD, folder, SLURM_JOB_ID="7", **two)) for _ in range(2)]
+    assert devices == ["0", "1"]
+    assert device_of(start_job(HOLD, folder, SLURM_JOB_ID="8", **two)) == "0"
 
 
-def test_cpu_and_hidden_gpus_lock_nothing(machine, caplog):
-    folder = machine(PAIR)
-    assert claimed(folder, "cpu") is None
+def test_cpu_and_hidden_gpus_are_not_locked(fake_gpus, caplog):
+    folder = fake_gpus(TWO_GPUS)
+    assert lock_and_release(folder, "cpu") is None
     for hidden in ("", "-1", "NoDevFiles"):
-        assert claimed(folder, CUDA_VISIBLE_DEVICES=hidden) == hidden
-    assert (
-        claimed(folder, CUDA_VISIBLE_DEVICES="2") == "2"
-        and "names GPU 2, this machine has 2" in caplog.text
-    )
+        assert lock_and_release(folder, CUDA_VISIBLE_DEVICES=hidden) == hidden
+    assert lock_and_release(folder, CUDA_VISIBLE_DEVICES="2") == "2"
+    assert "names GPU 2, this machine has 2" in caplog.text
     assert not folder.exists()
 
 
-def test_without_nvidia_smi_the_device_files_are_counted(machine, tmp_path, monkeypatch):
-    machine("No devices were found\n")
+def test_device_files_are_counted_without_nvidia_smi(fake_gpus, tmp_path, monkeypatch):
+    fake_gpus("No devices were found\n")
     monkeypatch.setattr(
         gpu_lock.Path, "glob", lambda *_: map(Path, ("/dev/nvidia0", "/dev/nvidia1"))
     )
@@ -230,21 +224,21 @@ def test_without_nvidia_smi_the_device_files_are_counted(machine, tmp_path, monk
     assert gpu_lock.list_gpus() == [["0"], ["1"]]
 
 
-def test_the_lock_of_a_deleted_file_protects_nothing(machine, job):
-    """The next job makes a new lock file, and a third job waits for that one."""
-    folder = machine(ONE)
-    device_of(job(HOLD, folder))
+def test_deleted_lock_file_is_replaced_by_the_next_job(fake_gpus, start_job):
+    """A third job waits for the new file."""
+    folder = fake_gpus(ONE_GPU)
+    device_of(start_job(HOLD, folder))
     (lock,) = folder.iterdir()
     lock.unlink()
-    second = job(HOLD, folder)
+    second = start_job(HOLD, folder)
     device_of(second)
-    assert f"by process {second.pid}" in job(HOLD, folder).stdout.readline()
+    assert f"by process {second.pid}" in start_job(HOLD, folder).stdout.readline()
 
 
-def test_a_folder_that_cannot_hold_locks_is_reported(machine, tmp_path):
-    folder = machine(PAIR)
+def test_folder_that_cannot_contain_locks_is_reported(fake_gpus, tmp_path):
+    folder = fake_gpus(TWO_GPUS)
     folder.symlink_to(tmp_path)
     with pytest.raises(
         OSError, match=r"locks cannot hold GPU locks .*Ask its owner to remove it\."
     ):
-        claimed(folder)
+        lock_and_release(folder)

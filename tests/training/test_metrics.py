@@ -1,4 +1,4 @@
-"""Metrics against a worked example, scikit-learn, scipy and `evaluate` itself."""
+"""Metrics against worked examples, scikit-learn, scipy and `evaluate`."""
 
 import math
 import os
@@ -13,12 +13,13 @@ from sklearn import metrics as sk
 from lora.training.metrics import CLASSIFICATION, DIGITS, REGRESSION, evaluate_predictions
 
 
-def one_hot(classes, num_labels):
+def one_hot(classes: list[int], num_labels: int) -> np.ndarray:
+    """Return logits whose argmax is the given classes, shape [n, num_labels], float32."""
     return np.eye(num_labels, dtype=np.float32)[classes]
 
 
-def test_worked_example_of_two_classes():
-    # even n; class 1: 2 true positives, 1 false positive, 2 false negatives, 3 true negatives
+def test_two_classes_equal_a_worked_example():
+    # class 1: 2 true positives, 1 false positive, 2 false negatives, 3 true negatives
     labels, predictions = [1, 1, 1, 1, 0, 0, 0, 0], [1, 1, 0, 0, 1, 0, 0, 0]
     got = evaluate_predictions(2, one_hot(predictions, 2), np.array(labels, dtype=np.float32))
     assert got["accuracy"] == 5 / 8
@@ -29,7 +30,8 @@ def test_worked_example_of_two_classes():
     assert all(math.isnan(got[name]) for name in REGRESSION)
 
 
-def test_worked_example_of_three_classes_with_one_never_predicted():
+def test_three_classes_equal_a_worked_example():
+    """One class is never predicted."""
     labels, predictions = [0, 0, 1, 1, 2, 2], [0, 1, 1, 1, 0, 1]
     got = evaluate_predictions(3, one_hot(predictions, 3), np.array(labels))
     assert got["accuracy"] == 3 / 6
@@ -40,7 +42,7 @@ def test_worked_example_of_three_classes_with_one_never_predicted():
 
 
 @pytest.mark.parametrize("num_labels", [2, 3, 5])
-def test_rates_are_scikit_learns(num_labels):
+def test_classification_metrics_equal_scikit_learn(num_labels):
     random = np.random.default_rng(7)
     logits, labels = random.normal(size=(200, num_labels)), random.integers(num_labels, size=200)
     got, predictions = evaluate_predictions(num_labels, logits, labels), logits.argmax(1)
@@ -53,36 +55,34 @@ def test_rates_are_scikit_learns(num_labels):
         assert got[name] == pytest.approx(function(labels, predictions, average=average), abs=1e-15)
 
 
-def test_correlations_are_scipys_with_ties_and_an_even_count():
+def test_correlations_with_ties_equal_a_worked_example():
     labels = np.array([5.0, 3.8, 3.8, 2.0, 0.0, 2.0, 4.4, 1.1])
     predictions = np.array([4.0, 4.0, 3.0, 2.5, -1.0, 2.5, 5.5, 2.5])
     got = evaluate_predictions(
         1, predictions[:, None].astype(np.float32), labels.astype(np.float32)
     )
-    # by hand: ranks with ties averaged, then Pearson's formula on them
+    # Spearman: ranks with ties averaged (scipy), then Pearson's formula
     ranks = stats.rankdata(predictions), stats.rankdata(labels)
-    centred = [rank - rank.mean() for rank in ranks]
-    by_hand = (centred[0] @ centred[1]) / math.sqrt(
-        (centred[0] @ centred[0]) * (centred[1] @ centred[1])
-    )
-    assert got["spearman"] == pytest.approx(by_hand, abs=10**-DIGITS)  # rounded to so many digits
+    x, y = (rank - rank.mean() for rank in ranks)
+    spearman = (x @ y) / math.sqrt((x @ x) * (y @ y))
+    assert got["spearman"] == pytest.approx(spearman, abs=10**-DIGITS)  # rounded to DIGITS
     assert got["pearson"] == pytest.approx(np.corrcoef(predictions, labels)[0, 1], abs=1e-7)
     assert all(math.isnan(got[name]) for name in CLASSIFICATION)
 
 
-def test_constant_predictions_are_zero_or_nan_by_convention_and_silent():
+def test_constant_predictions_give_zero_or_nan_without_warnings():
+    """Matthews is 0 by convention; correlations are NaN. Warnings are errors in these tests."""
     got = evaluate_predictions(2, one_hot([0, 0, 0, 0], 2), np.array([0, 1, 1, 0]))
     assert (got["accuracy"], got["f1"], got["precision"], got["matthews"]) == (0.5, 0, 0, 0)
     for predictions, labels in [([2, 2, 2], [1, 2, 3]), ([1, 2, 3], [2, 2, 2]), ([1], [1])]:
         got = evaluate_predictions(1, np.array(predictions, dtype=float)[:, None], np.array(labels))
         assert math.isnan(got["pearson"]) and math.isnan(got["spearman"])
-    almost = 1e6 + np.array([[0.0], [1e-10], [2e-10]])
-    assert set(evaluate_predictions(1, almost, np.array([1.0, 2.0, 3.0]))) == set(
-        CLASSIFICATION + REGRESSION
-    )
+    almost_constant = 1e6 + np.array([[0.0], [1e-10], [2e-10]])
+    got = evaluate_predictions(1, almost_constant, np.array([1.0, 2.0, 3.0]))
+    assert set(got) == set(CLASSIFICATION + REGRESSION)
 
 
-def test_logits_that_are_not_finite_give_no_figure():
+def test_metrics_of_logits_that_are_not_finite_are_nan():
     got = evaluate_predictions(2, np.array([[0.0, np.nan], [1.0, 0.0]]), np.array([0, 1]))
     assert all(math.isnan(value) for value in got.values())
 
@@ -97,12 +97,13 @@ def test_logits_that_are_not_finite_give_no_figure():
         (1, np.zeros((2, 1)), np.array([0, np.inf]), "not finite"),
     ],
 )
-def test_what_does_not_fit_is_refused(num_labels, logits, labels, message):
+def test_wrong_shapes_and_labels_are_refused(num_labels, logits, labels, message):
     with pytest.raises(ValueError, match=message):
         evaluate_predictions(num_labels, logits, labels)
 
 
-def test_it_is_evaluates_own_metric_class_and_needs_neither_torch_nor_network(tmp_path):
+def test_metrics_subclass_evaluate_and_need_no_torch_and_no_network(tmp_path):
+    """The subprocess has an empty cache and no hub, and turns warnings into errors."""
     program = (
         "import sys, numpy as np; from lora.training import metrics\n"
         "heavy = {'torch', 'pandas', 'scipy', 'sklearn', 'datasets', 'evaluate'}\n"

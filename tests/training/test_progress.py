@@ -10,6 +10,8 @@ from lora.training.progress import Progress
 
 
 class Stream(io.StringIO):
+    """A stream that is a terminal or not."""
+
     def __init__(self, terminal: bool):
         super().__init__()
         self.terminal = terminal
@@ -20,7 +22,7 @@ class Stream(io.StringIO):
 
 @pytest.fixture
 def elapsed(monkeypatch) -> list[float]:
-    """Seconds on the clock of the log lines, to be set by the test."""
+    """The time in seconds on a fake clock; the test sets item 0."""
     seconds = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: seconds[0])
     return seconds
@@ -29,11 +31,11 @@ def elapsed(monkeypatch) -> list[float]:
 @pytest.mark.parametrize(
     "seconds, text", [(0, "0:00:00"), (59.6, "0:01:00"), (3725, "1:02:05"), (360000, "100:00:00")]
 )
-def test_clock(seconds, text):
+def test_clock_shows_hours_minutes_and_seconds(seconds, text):
     assert progress.clock(seconds) == text
 
 
-def test_a_terminal_shows_epoch_step_rate_and_time_left(monkeypatch):
+def test_bar_shows_epoch_step_rate_and_time_left(monkeypatch):
     monkeypatch.setattr(progress, "BAR_EVERY_S", 0.0)
     stream = Stream(terminal=True)
     bar = Progress("SST-2, 2 runs", 100, stream)
@@ -45,7 +47,8 @@ def test_a_terminal_shows_epoch_step_rate_and_time_left(monkeypatch):
     assert stream.getvalue().rpartition("\r")[0].rpartition("\r")[2].isspace()
 
 
-def test_without_a_terminal_only_the_log_has_lines(elapsed, caplog):
+def test_without_a_terminal_progress_is_in_the_log_only(elapsed, caplog):
+    """At most one line a minute."""
     stream = Stream(terminal=False)
     bar = Progress("SST-2", 1000, stream)
     with caplog.at_level(logging.INFO):

@@ -11,7 +11,7 @@ from lora import files, run_record
 from lora.columns import METRICS_COLUMNS
 
 
-def test_run_json_is_complete_and_has_no_paths(bert_dir, tokens_dir, tmp_path):
+def test_run_json_has_all_fields_and_no_paths(bert_dir, tokens_dir, tmp_path):
     spec = make_spec(tmp_path, 0)
     train([spec], bert_dir, tokens_dir, tmp_path / "state")
     path = spec.output_dir / "run.json"
@@ -27,7 +27,7 @@ def test_run_json_is_complete_and_has_no_paths(bert_dir, tokens_dir, tmp_path):
     assert (record.best.epoch, record.best.value) == (best["epoch"], best["accuracy"])
 
 
-def test_counts_are_those_of_the_saved_tensors(bert_dir, tokens_dir, tmp_path):
+def test_parameter_counts_equal_the_saved_tensors(bert_dir, tokens_dir, tmp_path):
     spec = make_spec(tmp_path, 0, "both", 4, "adapter_houlsby", epochs=1)
     train([spec], bert_dir, tokens_dir, tmp_path / "state")
     counts = json.loads((spec.output_dir / "run.json").read_text())["parameters"]
@@ -39,8 +39,8 @@ def test_counts_are_those_of_the_saved_tensors(bert_dir, tokens_dir, tmp_path):
     )
 
 
-def test_deleted_outputs_come_back_under_new_names(bert_dir, tokens_dir, tmp_path):
-    """Protocol and model are not part of the digest: a renamed run is written, not trained."""
+def test_outputs_of_a_renamed_run_are_restored(bert_dir, tokens_dir, tmp_path):
+    """The protocol is not part of the digest: the run is written again, not trained again."""
     spec = make_spec(tmp_path, 0, epochs=1)
     train([spec], bert_dir, tokens_dir, tmp_path / "state")
     before, path = rows_of(spec) + adapter_of(spec), spec.output_dir / "run.json"
@@ -49,6 +49,7 @@ def test_deleted_outputs_come_back_under_new_names(bert_dir, tokens_dir, tmp_pat
     renamed = dataclasses.replace(spec, cell=dataclasses.replace(spec.cell, protocol="mine"))
     train([renamed], bert_dir, tokens_dir, tmp_path / "state")
     assert rows_of(spec) + adapter_of(spec) == before
-    again = json.loads(path.read_text())
-    assert again["settings"] == record["settings"] | dict(protocol="mine")
-    assert again["finished"] == record["finished"] and again["digest"] == record["digest"]
+    restored = json.loads(path.read_text())
+    assert restored["settings"] == record["settings"] | dict(protocol="mine")
+    assert restored["finished"] == record["finished"]
+    assert restored["digest"] == record["digest"]

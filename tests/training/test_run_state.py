@@ -1,10 +1,11 @@
-"""RunState: the digest, the best epoch, and checkpoints that give the same state back."""
+"""RunState: digest, best epoch, and checkpoints."""
 
 import copy
 import dataclasses
 import hashlib
 import json
 import math
+from typing import TypeVar
 
 import pytest
 import torch
@@ -18,16 +19,17 @@ from lora.training import checkpoint, run_state
 from lora.training.optim import Optimizer
 from lora.training.run_state import RunState
 
+T = TypeVar("T")
 HASHES = ("tokens", "base", "fp32", "start")
 NAN = math.nan
 
 
-def changed(value, **changes):
-    """Return a copy of a frozen object with other values, which need not be allowed."""
-    value = copy.copy(value)
-    for name, new in changes.items():
-        object.__setattr__(value, name, new)
-    return value
+def changed(original: T, **changes: object) -> T:
+    """Return a copy of a frozen object with other values, without validating them."""
+    result = copy.copy(original)
+    for name, value in changes.items():
+        object.__setattr__(result, name, value)
+    return result
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def spec(tmp_path):
 
 @pytest.fixture
 def run(spec):
-    """A run with one tensor that trains and one that does not, at step 7 of its second epoch."""
+    """A run at step 7, in its second epoch, with one tensor that is trained and one that is not."""
     parameters = {"0.q.a": torch.arange(6.0).view(2, 3), "head.out.bias": torch.ones(2)}
     run = RunState(spec, FACTS, "fp32", "ab" * 32, parameters=parameters)
     run.optimizer = Optimizer(parameters, {"0.q.a": torch.zeros(2, 3)})
@@ -51,7 +53,7 @@ def run(spec):
 
 
 def test_digest_is_the_hash_of_sorted_json(spec):
-    """The text is written out here: any other key, order or number format moves every digest."""
+    """The text is written out here: any other key, order or number format changes all digests."""
     hparams = json.dumps(spec.hparams.as_dict() | dict(start="start"), sort_keys=True)
     text = (
         f'{{"base": "base", "eval_splits": ["validation"], "hparams": {hparams}, '
@@ -62,7 +64,7 @@ def test_digest_is_the_hash_of_sorted_json(spec):
     assert run_state.digest_of(spec, *HASHES) == hashlib.sha256(text.encode()).hexdigest()
 
 
-def test_digest_changes_with_everything_that_decides_numbers(spec):
+def test_digest_depends_on_everything_that_affects_results(spec):
     digests = [
         run_state.digest_of(spec, *HASHES),
         run_state.digest_of(changed(spec, seed=1), *HASHES),
@@ -70,7 +72,7 @@ def test_digest_changes_with_everything_that_decides_numbers(spec):
     for key, value in dict(rank=5, weights="q", method="ft").items():
         other = changed(spec, cell=changed(spec.cell, **{key: value}))
         digests.append(run_state.digest_of(other, *HASHES))
-    for name in set(HPARAM_NAMES) - {"start"}:  # the hash of the start counts, not its path
+    for name in set(HPARAM_NAMES) - {"start"}:  # hashed by the files in the folder, not its path
         other = changed(spec, hparams=changed(spec.hparams, **{name: -1}))
         digests.append(run_state.digest_of(other, *HASHES))
     for index in range(len(HASHES)):
@@ -88,8 +90,8 @@ def test_digest_does_not_depend_on_names_and_paths(spec, tmp_path):
         spec,
         cell=cell,
         hparams=dataclasses.replace(spec.hparams, start="some/folder"),
-        tokens_dir=tmp_path / "elsewhere",
-        output_dir=tmp_path / "there",
+        tokens_dir=tmp_path / "other-tokens",
+        output_dir=tmp_path / "other-output",
         start_dirs=(tmp_path,),
     )
     assert run_state.digest_of(other, *HASHES) == run_state.digest_of(spec, *HASHES)
@@ -102,11 +104,11 @@ def test_digest_does_not_depend_on_names_and_paths(spec, tmp_path):
         ([0.7, 0.5, 0.6], 1),
         ([NAN, 0.5, NAN], 2),
         ([0.5, NAN, 0.4], 1),
-        ([NAN, NAN, NAN], 3),  # nothing to choose by: the latest
+        ([NAN, NAN, NAN], 3),  # no number to compare: the last epoch
     ],
 )
 def test_tensors_of_the_best_epoch_are_kept(run, values, best):
-    """The highest metric, the earliest of equals; NaN is never better."""
+    """The best epoch has the highest metric, and is the earliest of equals; NaN is never better."""
     run.rows, run.best, run.best_epoch, run.epoch = [], {}, 0, 0
     for epoch, value in enumerate(values, start=1):
         run.parameters["0.q.a"].fill_(epoch)
@@ -120,28 +122,30 @@ def test_failed_epoch_ends_the_run_and_is_never_the_best(run):
     assert run.done and run.best_epoch == 1 and run.epoch == 2 < run.spec.hparams.epochs
 
 
-def test_resume_gives_the_saved_state_to_the_bit(run, spec, tmp_path):
+def test_resumed_state_equals_the_saved_state_to_the_bit(run, spec, tmp_path):
     run_state.save(run, tmp_path, None)
-    again = RunState(spec, FACTS, "fp32", run.digest)
-    again.parameters = {name: torch.zeros_like(value) for name, value in run.parameters.items()}
-    again.optimizer = Optimizer(again.parameters, {"0.q.a": torch.zeros(2, 3)})
-    run_state.resume(again, tmp_path)
+    resumed = RunState(spec, FACTS, "fp32", run.digest)
+    resumed.parameters = {name: torch.zeros_like(value) for name, value in run.parameters.items()}
+    resumed.optimizer = Optimizer(resumed.parameters, {"0.q.a": torch.zeros(2, 3)})
+    run_state.resume(resumed, tmp_path)
     for name in ("step", "epoch", "wall_s", "best_epoch"):
-        assert getattr(again, name) == getattr(run, name), name
-    (row,), (saved,) = again.rows, run.rows
+        assert getattr(resumed, name) == getattr(run, name), name
+    (row,), (saved_row,) = resumed.rows, run.rows
+    # as text, because NaN is not equal to itself
     assert {key: str(value) for key, value in row.items()} == {
-        key: str(value) for key, value in saved.items()
+        key: str(value) for key, value in saved_row.items()
     }
-    assert torch.equal(again.loss, run.loss)
+    assert torch.equal(resumed.loss, run.loss)
     for name, value in run.parameters.items():
-        assert torch.equal(again.parameters[name], value), name
-    assert torch.equal(again.best["0.q.a"], run.best["0.q.a"])
+        assert torch.equal(resumed.parameters[name], value), name
+    assert torch.equal(resumed.best["0.q.a"], run.best["0.q.a"])
     for name, moment in run.optimizer.moments["0.q.a"].items():
-        assert torch.equal(again.optimizer.moments["0.q.a"][name], moment), name
+        assert torch.equal(resumed.optimizer.moments["0.q.a"][name], moment), name
 
 
 @pytest.mark.parametrize("loss", [NAN, math.inf])
-def test_loss_that_json_has_no_number_for_is_saved(run, tmp_path, loss):
+def test_loss_that_is_not_finite_is_saved(run, tmp_path, loss):
+    """JSON has no number for it."""
     run.loss.fill_(loss)
     run_state.save(run, tmp_path, None)
     run.loss = None
@@ -149,7 +153,7 @@ def test_loss_that_json_has_no_number_for_is_saved(run, tmp_path, loss):
     assert str(float(run.loss)) == str(loss)
 
 
-def test_finished_checkpoint_has_outputs_only(run, tmp_path):
+def test_checkpoint_of_a_finished_run_has_only_the_best_tensors(run, tmp_path):
     assert run_state.load_finished(run, tmp_path) is None
     run_state.save(run, tmp_path, None)
     assert run_state.load_finished(run, tmp_path) is None
@@ -159,7 +163,7 @@ def test_finished_checkpoint_has_outputs_only(run, tmp_path):
     assert set(tensors) == {"best/0.q.a"} and meta["done"]
 
 
-def test_begin_epoch_does_not_restart_an_epoch(run):
+def test_begin_epoch_does_not_restart_a_begun_epoch(run):
     run.begin_epoch(torch.device("cpu"))
     order = run.order
     run.begin_epoch(torch.device("cpu"))

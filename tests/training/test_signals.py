@@ -1,16 +1,22 @@
-"""Stop or kill a training at any step: it resumes to the same bits as an undisturbed run."""
+"""Trainings that are stopped or killed at any step resume to the bits of an uninterrupted run."""
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+import yaml
+from helpers.models import ROOT
 from helpers.training import adapter_of, make_spec, rows_of, train
 
+from lora.__main__ import main
 from lora.errors import Interrupted
+from lora.experiment.run_spec import RunSpec
 from lora.training import checkpoint_schedule, evaluation, loop, run_state, signals
 
 STEPS = 3 * 6  # three epochs of 42 examples in steps of 8
@@ -18,119 +24,121 @@ STEPS = 3 * 6  # three epochs of 42 examples in steps of 8
 
 @pytest.fixture(scope="module")
 def expected(bert_dir, tokens_dir, tmp_path_factory):
-    """Rows and adapters of two undisturbed runs of different length."""
-    folder = tmp_path_factory.mktemp("whole")
-    specs = [make_spec(folder, 0), make_spec(folder, 1, "qkvo", 2, epochs=2)]
+    """Rows and adapters of two uninterrupted runs of different length."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    specs = make_specs(folder)
     train(specs, bert_dir, tokens_dir, folder / "state")
-    return [(rows_of(one), adapter_of(one)) for one in specs]
+    return [(rows_of(spec), adapter_of(spec)) for spec in specs]
 
 
-def after(count: int, action):
-    """Return an optimizer step that calls `action` after `count` steps."""
-    step, done = loop._optimizer_step, []
-
-    def stepped(*arguments):
-        examples = step(*arguments)
-        done.append(1)
-        if len(done) == count:
-            action()
-        return examples
-
-    return stepped
+def make_specs(folder: Path) -> list[RunSpec]:
+    """Return two runs, of three and of two epochs."""
+    return [make_spec(folder, 0), make_spec(folder, 1, "qkvo", 2, epochs=2)]
 
 
 @pytest.mark.parametrize("number", signals.SIGNALS)
 @pytest.mark.parametrize("count", [1, 5, 6, 12, 14])
-def test_a_stopped_training_resumes_to_the_same_bits(
+def test_stopped_training_resumes_to_the_same_bits(
     bert_dir, tokens_dir, tmp_path, monkeypatch, expected, count, number
 ):
-    """Within and at the end of an epoch; the runs resume separately or together."""
+    """The signal comes after `count` steps, in or at the end of an epoch.
+
+    The runs are resumed one after the other or together.
+    """
     before = signal.getsignal(number)
-    specs = [make_spec(tmp_path, 0), make_spec(tmp_path, 1, "qkvo", 2, epochs=2)]
-    with monkeypatch.context() as patched:
-        patched.setattr(loop, "_optimizer_step", after(count, lambda: os.kill(os.getpid(), number)))
-        with pytest.raises(Interrupted, match="run the same command again"):
-            train(specs, bert_dir, tokens_dir, tmp_path / "state")
+    specs = make_specs(tmp_path)
+    optimizer_step, calls = loop._optimizer_step, []
+
+    def step_and_send_signal(*arguments):
+        examples = optimizer_step(*arguments)
+        calls.append(arguments)
+        if len(calls) == count:
+            os.kill(os.getpid(), number)
+        return examples
+
+    monkeypatch.setattr(loop, "_optimizer_step", step_and_send_signal)
+    with pytest.raises(Interrupted, match="run the same command again"):
+        train(specs, bert_dir, tokens_dir, tmp_path / "state")
+    monkeypatch.setattr(loop, "_optimizer_step", optimizer_step)
     assert signal.getsignal(number) == before
-    monkeypatch.setattr(loop, "_optimizer_step", after(10**6, None))
     if count % 2:
         train(specs[1:], bert_dir, tokens_dir, tmp_path / "state")
     train(specs, bert_dir, tokens_dir, tmp_path / "state")
-    assert [(rows_of(one), adapter_of(one)) for one in specs] == expected
+    assert [(rows_of(spec), adapter_of(spec)) for spec in specs] == expected
 
 
-def test_a_stop_in_an_evaluation_keeps_the_steps_of_the_epoch(
+def test_stop_in_an_evaluation_keeps_the_steps_of_the_epoch(
     bert_dir, tokens_dir, tmp_path, monkeypatch, expected
 ):
-    """A signal during the evaluation: the epoch's steps are not repeated."""
-    specs, steps, sent = [make_spec(tmp_path, 0)], [], []
-    predict = evaluation.predict
+    """The resumed run evaluates the epoch without repeating its steps."""
+    spec, steps, sent = make_spec(tmp_path, 0), [], []
+    predict, optimizer_step = evaluation.predict, loop._optimizer_step
 
-    def slow(*arguments):
+    def predict_and_send_signal(*arguments):
         if len(steps) == 6 and not sent:
-            sent.append(1)
+            sent.append(signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGTERM)
         return predict(*arguments)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(evaluation, "predict", slow)
-        patched.setattr(
-            loop,
-            "_optimizer_step",
-            lambda *arguments, step=loop._optimizer_step: steps.append(1) or step(*arguments),
-        )
-        with pytest.raises(Interrupted):
-            train(specs, bert_dir, tokens_dir, tmp_path / "state")
-        steps.clear()
-        train(specs, bert_dir, tokens_dir, tmp_path / "state")
+    def count_step(*arguments):
+        steps.append(arguments)
+        return optimizer_step(*arguments)
+
+    monkeypatch.setattr(evaluation, "predict", predict_and_send_signal)
+    monkeypatch.setattr(loop, "_optimizer_step", count_step)
+    with pytest.raises(Interrupted):
+        train([spec], bert_dir, tokens_dir, tmp_path / "state")
+    steps.clear()
+    train([spec], bert_dir, tokens_dir, tmp_path / "state")
     assert len(steps) == STEPS - 6
-    assert (rows_of(specs[0]), adapter_of(specs[0])) == expected[0]
+    assert (rows_of(spec), adapter_of(spec)) == expected[0]
 
 
-def test_state_is_saved_at_intervals(bert_dir, tokens_dir, tmp_path, monkeypatch):
-    """Every second of a fake clock that moves 0.4 s at each reading."""
-    saved, now = [], iter(range(10**6))
-    monkeypatch.setattr(checkpoint_schedule.time, "monotonic", lambda: 0.4 * next(now))
-    monkeypatch.setattr(
-        run_state,
-        "save",
-        lambda run, *rest, save=run_state.save: saved.append(run.step) or save(run, *rest),
-    )
-    train(
-        [make_spec(tmp_path, 0)], bert_dir, tokens_dir, tmp_path / "state", checkpoint_every_s=1.0
-    )
-    assert 18 in saved and len(set(saved)) > 6
+def test_checkpoint_is_saved_at_intervals(bert_dir, tokens_dir, tmp_path, monkeypatch):
+    """Every second of a fake clock that advances 0.4 s at each reading."""
+    saved_steps, readings, save = [], itertools.count(), run_state.save
+
+    def record_save(run, *rest):
+        saved_steps.append(run.step)
+        save(run, *rest)
+
+    monkeypatch.setattr(checkpoint_schedule.time, "monotonic", lambda: 0.4 * next(readings))
+    monkeypatch.setattr(run_state, "save", record_save)
+    spec = make_spec(tmp_path, 0)
+    train([spec], bert_dir, tokens_dir, tmp_path / "state", checkpoint_every_s=1.0)
+    assert 18 in saved_steps and len(set(saved_steps)) > 6
 
 
 @pytest.mark.parametrize(
-    "cost_s, epochs", [(0.0, [6, 12, 18]), (0.1, [6, 12, 18]), (0.15, [6, 18]), (100.0, [6, 18])]
+    "save_s, expected_steps",
+    [(0.0, [6, 12, 18]), (0.1, [6, 12, 18]), (0.15, [6, 18]), (100.0, [6, 18])],
 )
-def test_state_is_saved_at_the_end_of_an_epoch_if_that_is_cheap(
-    bert_dir, tokens_dir, tmp_path, monkeypatch, cost_s, epochs
+def test_checkpoint_is_saved_after_an_epoch_if_saving_is_cheap(
+    bert_dir, tokens_dir, tmp_path, monkeypatch, save_s, expected_steps
 ):
     """On a fake clock an epoch takes 3 s.
 
     The second epoch is not saved if saving the first took more than 2 % of 6 s plus its own time. A
     finished run is always saved.
     """
-    saved, now = [], [0.0]
+    saved_steps, now = [], [0.0]
+    optimizer_step, save = loop._optimizer_step, run_state.save
 
-    def step(*arguments, step=loop._optimizer_step):
+    def timed_step(*arguments):
         now[0] += 0.5
-        return step(*arguments)
+        return optimizer_step(*arguments)
 
-    def save(run, *rest, save=run_state.save):
-        now[0] += cost_s
-        saved.append(run.step)
+    def timed_save(run, *rest):
+        now[0] += save_s
+        saved_steps.append(run.step)
         save(run, *rest)
 
     monkeypatch.setattr(checkpoint_schedule.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(loop, "_optimizer_step", step)
-    monkeypatch.setattr(run_state, "save", save)
-    train(
-        [make_spec(tmp_path, 0)], bert_dir, tokens_dir, tmp_path / "state", checkpoint_every_s=1e9
-    )
-    assert saved == epochs
+    monkeypatch.setattr(loop, "_optimizer_step", timed_step)
+    monkeypatch.setattr(run_state, "save", timed_save)
+    spec = make_spec(tmp_path, 0)
+    train([spec], bert_dir, tokens_dir, tmp_path / "state", checkpoint_every_s=1e9)
+    assert saved_steps == expected_steps
 
 
 JOB = """
@@ -154,18 +162,10 @@ train(specs, model_dir, tokens_dir, folder / "state", checkpoint_every_s=0.05)
 """
 
 
-def test_a_training_killed_at_any_time_resumes_to_the_same_bits(
-    bert_dir, tokens_dir, tmp_path, expected
-):
-    """kill -9 several times, each a little later after a state is saved."""
-    from helpers.models import ROOT
-
-    command = [
-        sys.executable,
-        "-c",
-        JOB.format(tests=str(ROOT / "tests"), root=str(ROOT)),
-        *map(str, (tmp_path, bert_dir, tokens_dir)),
-    ]
+def test_killed_training_resumes_to_the_same_bits(bert_dir, tokens_dir, tmp_path, expected):
+    """Three times kill -9, each a little later after a checkpoint was saved."""
+    program = JOB.format(tests=str(ROOT / "tests"), root=str(ROOT))
+    command = [sys.executable, "-c", program, *map(str, (tmp_path, bert_dir, tokens_dir))]
     kills = 0
     for attempt in range(40):
         job = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -186,34 +186,22 @@ def test_a_training_killed_at_any_time_resumes_to_the_same_bits(
             break
         assert job.returncode == -signal.SIGKILL, errors
     assert kills >= 2
-    specs = [make_spec(tmp_path, 0), make_spec(tmp_path, 1, "qkvo", 2, epochs=2)]
-    assert [(rows_of(one), adapter_of(one)) for one in specs] == expected
+    assert [(rows_of(spec), adapter_of(spec)) for spec in make_specs(tmp_path)] == expected
 
 
-def test_the_command_reports_the_signal_and_exits_with_128_plus_its_number(
+def test_stopped_command_reports_the_signal_and_exits_with_128_plus_its_number(
     monkeypatch, capsys, tmp_path
 ):
-    from lora.__main__ import main
-
-    def stopped(*_):
+    def collect(*_):
         raise Interrupted(signal.SIGTERM)
 
-    monkeypatch.setattr("lora.tables.collect.collect", stopped)
+    monkeypatch.setattr("lora.tables.collect.collect", collect)
+    config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     arguments = [
         "collect",
-        "--config",
-        json.dumps(_default()),
-        "--runs-dir",
-        str(tmp_path),
-        "--output",
-        str(tmp_path / "out"),
+        *("--config", json.dumps(config)),
+        *("--runs-dir", str(tmp_path)),
+        *("--output", str(tmp_path / "out")),
     ]
     assert main(arguments) == 128 + signal.SIGTERM
     assert "stopped by SIGTERM" in capsys.readouterr().err
-
-
-def _default() -> dict:
-    import yaml
-    from helpers.models import ROOT
-
-    return yaml.safe_load((ROOT / "config/config.yaml").read_text())

@@ -1,14 +1,12 @@
-"""The benchmark: lengths are those it says, operations are those torch counts, and the ways and
-their report work.
-"""
+"""Benchmarks: sentence lengths, operation counts, the ways of training, and the report."""
 
+import baselines
 import numpy as np
 import pytest
 import report
 import run
 import shapes
 import torch
-import ways
 from torch.utils.flop_counter import FlopCounterMode
 
 TINY = shapes.Shape("roberta", 2, 32, 4, 48, 100, 140, 1)
@@ -16,7 +14,7 @@ TINY = shapes.Shape("roberta", 2, 32, 4, 48, 100, 140, 1)
 
 @pytest.mark.parametrize("count", [64, 320, 3200])
 @pytest.mark.parametrize("name", shapes.LENGTHS)
-def test_lengths_are_like_those_measured(name, count):
+def test_drawn_lengths_have_the_measured_statistics(name, count):
     facts = shapes.LENGTHS[name]
     lengths = shapes.draw_lengths(facts, count)
     assert lengths.mean() == pytest.approx(facts.mean, rel=0.03)
@@ -26,12 +24,10 @@ def test_lengths_are_like_those_measured(name, count):
     assert facts.median is None or np.median(lengths) == pytest.approx(facts.median, abs=1)
 
 
-def test_flops_are_those_torch_counts(tmp_path):
-    """Of the course's way, which computes the whole last layer: forward and backward, without
-    padding.
-    """
+def test_flops_equal_the_count_of_torch(tmp_path):
+    """Forward and backward pass of `course` without padding; it computes all of the last layer."""
     shapes.write_model(tmp_path / "tiny", TINY)
-    model = ways.course_model(dict(model_dir=tmp_path / "tiny", classes=3, rank=5)).train()
+    model = baselines.course_model(dict(model_dir=tmp_path / "tiny", classes=3, rank=5)).train()
     ids = torch.randint(5, TINY.vocabulary, (4, 11))
     with FlopCounterMode(display=False) as counter:
         model(input_ids=ids, labels=torch.tensor([0, 1, 2, 0])).loss.backward()
@@ -40,17 +36,18 @@ def test_flops_are_those_torch_counts(tmp_path):
 
 
 def test_flops_of_roberta_base():
-    """2 x 84.9 M weights forward and again backward, less the first layer's inputs and what no head
-    reads.
+    """About 2 x 84.9 M weights in the forward pass and the same in the backward pass.
+
+    The inputs of the first layer and activations that the head does not read are not counted.
     """
-    found = shapes.training_flops(shapes.MODELS["roberta-base"], [40] * 10, 8) / 400
-    assert found == pytest.approx(320e6, rel=0.01)
+    per_token = shapes.training_flops(shapes.MODELS["roberta-base"], [40] * 10, 8) / 400
+    assert per_token == pytest.approx(320e6, rel=0.01)
 
 
-def test_grouped_batches_are_of_like_length_and_hold_every_example():
+def test_grouped_batches_have_similar_lengths_and_all_examples():
     lengths = shapes.draw_lengths(shapes.LENGTHS["sst2"], 320).tolist()
     torch.manual_seed(0)
-    order = ways.grouped_order(lengths, 20)
+    order = baselines.grouped_order(lengths, 20)
     batches = np.array(lengths)[order].reshape(20, shapes.EXAMPLES_PER_STEP)
     assert sorted(order) == list(range(320))
     assert (batches.max(axis=1) * shapes.EXAMPLES_PER_STEP).sum() < 1.2 * sum(lengths)
@@ -62,19 +59,16 @@ def test_batches_are_padded_and_masked():
         dict(input_ids=torch.tensor([7, 8, 9]), labels=1),
         dict(input_ids=torch.tensor([6]), labels=0),
     ]
-    batch = ways.collate(examples, pad_id=1)
+    batch = baselines.collate(examples, pad_id=1)
     assert batch["input_ids"].tolist() == [[7, 8, 9], [6, 1, 1]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]] and batch[
-        "labels"
-    ].tolist() == [1, 0]
-    assert ways.collate(examples, 1, 128)["input_ids"].shape == (2, 128)
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert batch["labels"].tolist() == [1, 0]
+    assert baselines.collate(examples, 1, 128)["input_ids"].shape == (2, 128)
 
 
 @pytest.mark.slow
 def test_ours_and_peft_are_measured(tmp_path, monkeypatch):
-    """The driver's own way through: a process each, three tiny steps, two of them timed; every
-    column is filled.
-    """
+    """Two processes of three small steps, of which two are timed; no column is missing."""
     monkeypatch.setattr(run, "CACHE", tmp_path)
     monkeypatch.setitem(run.MODELS, "tiny", TINY)
     shapes.write_model(tmp_path / "tiny", TINY)
@@ -91,7 +85,8 @@ def test_ours_and_peft_are_measured(tmp_path, monkeypatch):
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 2 + len(rows)
 
 
-def test_a_way_that_fails_is_said_to_have_failed(tmp_path, monkeypatch):
+def test_failed_measurement_has_a_status(tmp_path, monkeypatch):
+    """The status has the last line of the output, the exit status or the time limit."""
     (tmp_path / "ways.py").write_text("import sys\nprint('begin')\nsys.exit('no such | model')")
     monkeypatch.setattr(run, "HERE", tmp_path)
     assert run.call(dict(way="ours", threads=1)) == dict(status="failed: no such | model")
@@ -102,7 +97,8 @@ def test_a_way_that_fails_is_said_to_have_failed(tmp_path, monkeypatch):
     assert run.call(dict(way="ours", threads=1)) == dict(status="failed: no answer in 0.2 s")
 
 
-def made(way, repeat, train_s, **changes) -> dict:
+def make_row(way: str, repeat: int, train_s: float, **changes: object) -> dict:
+    """Return a measurement of 160 examples in 10 timed steps."""
     row = dict(
         table="ways",
         model="demo",
@@ -127,34 +123,31 @@ def made(way, repeat, train_s, **changes) -> dict:
     )
 
 
-def test_report_takes_ratios_within_a_repeat():
-    """Times 10, 20, 40 s against 1, 4, 5 s: ratios 10, 5, 8, whose median is 8; medians alone would
-    say 20 / 4 = 5.
+def test_report_shows_the_median_of_ratios_within_a_repeat():
+    """Times 10, 20, 40 s and 1, 4, 5 s have the ratios 10, 5, 8, with median 8.
+
+    The ratio of the medians would be 20 / 4 = 5.
     """
-    rows = [made("course", repeat, seconds) for repeat, seconds in enumerate([10, 20, 40])]
-    rows += [made("ours", repeat, seconds) for repeat, seconds in enumerate([1, 4, 5])]
-    rows += [made("peft", 0, 0, status="failed: out of | memory"), made("peft", 1, 8)]
-    rows += [made("ours_pack5", 0, 0, status="failed: it broke")]
+    rows = [make_row("course", repeat, seconds) for repeat, seconds in enumerate([10, 20, 40])]
+    rows += [make_row("ours", repeat, seconds) for repeat, seconds in enumerate([1, 4, 5])]
+    rows += [make_row("peft", 0, 0, status="failed: out of | memory"), make_row("peft", 1, 8)]
+    rows += [make_row("ours_pack5", 0, 0, status="failed: it broke")]
     text = report.markdown(rows, ["Device: none"])
     lines = {
         line.split(":")[0].lstrip("| "): line for line in text.splitlines() if line.startswith("|")
     }
     assert "| 8.00 (4.00-16.0) | 100 | 8.00x | - | fp32 | 4.00 % | 2.00 | 1.50 |" in lines["course"]
-    assert (
-        "(1 of 2 failed: out of / memory) | 20.0 |" in lines["peft"]
-        and "| 2.00x |" in lines["peft"]
-    )
+    assert "(1 of 2 failed: out of / memory) | 20.0 |" in lines["peft"]
+    assert "| 2.00x |" in lines["peft"]
     assert "| failed: it broke | - |" in lines["ours_pack5"] and "peft_grouped" not in lines
     assert len({line.count("|") for line in text.splitlines() if line.startswith("| ours")}) == 1
 
 
-def test_report_of_scaling_is_against_one_run():
+def test_scaling_table_is_relative_to_one_run():
     rows = [
-        made("ours", 0, 1.0, table="scaling"),
-        made("ours", 0, 2.0, table="scaling", pack=5, examples=800),
+        make_row("ours", 0, 1.0, table="scaling"),
+        make_row("ours", 0, 2.0, table="scaling", pack=5, examples=800),
     ]
     text = report.markdown(rows, [])
-    assert (
-        "| 1, r=8 | 100 | 1.00 | 160 | 1.00x |" in text
-        and "| 5, r=8 | 200 | 2.00 | 400 | 2.50x |" in text
-    )
+    assert "| 1, r=8 | 100 | 1.00 | 160 | 1.00x |" in text
+    assert "| 5, r=8 | 200 | 2.00 | 400 | 2.50x |" in text

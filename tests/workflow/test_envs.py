@@ -1,5 +1,6 @@
-"""The software of the nodes: conda files and the image's recipe install what pyproject.toml pins,
-as far as no conda channel and no container engine can tell.
+"""Conda files and the Dockerfile install the pins of pyproject.toml.
+
+Checked without a conda channel or a container engine.
 """
 
 import os
@@ -25,10 +26,8 @@ MATCH_SPEC = re.compile(
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "envs").glob("*.yaml")), ids=lambda path: path.name)
-def test_conda_files_are_as_conda_reads_them(path):
-    """Its known keys alone, channels that cannot bring the vendor's default ones, MatchSpecs, then
-    pip's list, with pip.
-    """
+def test_conda_files_are_valid(path):
+    """Known keys, conda-forge without the default channels, MatchSpecs, then pip's list."""
     env = yaml.safe_load(path.read_text())
     assert set(env) <= {"name", "channels", "dependencies", "variables", "prefix"}
     assert env["channels"] == ["conda-forge", "nodefaults"]
@@ -42,7 +41,7 @@ def test_conda_files_are_as_conda_reads_them(path):
     assert f"FROM python:{python}-slim" in RECIPE
 
 
-def test_the_recipe_is_clean():
+def test_dockerfile_passes_hadolint():
     done = subprocess.run(
         [Path(sys.executable).parent / "hadolint", ROOT / "envs/Dockerfile"],
         capture_output=True,
@@ -53,16 +52,14 @@ def test_the_recipe_is_clean():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("index", ["", "https://example.org/cpu"])
-def test_the_recipe_installs_what_pyproject_pins(tmp_path, index):
-    """Its commands run with a pip that only notes what it is asked for, on the files that it copies
-    into the image.
-    """
+def test_dockerfile_installs_the_pins_of_pyproject(tmp_path, index):
+    """Run its commands with a fake pip that records its arguments, on the files it copies."""
     (sources,) = re.findall(r"^COPY (.*) \./$", RECIPE, re.M)
     for name in sources.split():
         shutil.copy(ROOT / name, tmp_path)
     ignored = (ROOT / "envs/Dockerfile.dockerignore").read_text().split()
     assert ignored == ["*", *(f"!{name}" for name in sources.split())]
-    (tmp_path / "pip").write_text('#!/bin/sh\necho "$@" >> asked\n')
+    (tmp_path / "pip").write_text('#!/bin/sh\necho "$@" >> pip-arguments\n')
     (tmp_path / "pip").chmod(0o755)
     *_, command = re.findall(r"^RUN ((?:.*\\\n)*.*)$", RECIPE, re.M)
     paths = dict(
@@ -72,7 +69,7 @@ def test_the_recipe_installs_what_pyproject_pins(tmp_path, index):
     assert (tmp_path / "wanted.txt").read_text().splitlines() == PROJECT["dependencies"]
     first = [f"install --no-cache-dir --no-deps --index-url {index} torch==2.13.0"] if index else []
     rest = ["install --no-cache-dir -c requirements.lock -r wanted.txt", "check"]
-    assert (tmp_path / "asked").read_text().splitlines() == first + rest
+    assert (tmp_path / "pip-arguments").read_text().splitlines() == first + rest
     assert "torch==2.13.0" in PROJECT["dependencies"]
 
 
@@ -86,9 +83,7 @@ exec bash -c "$command"
 
 @pytest.mark.slow
 def test_jobs_run_in_the_image_that_the_config_names(tmp_path):
-    """With an apptainer that notes how it is called and runs the job here: the image, the checkout
-    bound, its own Python.
-    """
+    """A fake apptainer records its arguments and runs the job: image, bind mount, own Python."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/apptainer").write_text(APPTAINER)
     (tmp_path / "bin/apptainer").chmod(0o755)
@@ -99,7 +94,7 @@ def test_jobs_run_in_the_image_that_the_config_names(tmp_path):
     )
     config = small_config(tmp_path)
     path = write_config(tmp_path, config, container=str(image))
-    asked = [
+    options = [
         "--configfile",
         path,
         "--directory",
@@ -109,21 +104,21 @@ def test_jobs_run_in_the_image_that_the_config_names(tmp_path):
         "--sdm",
         "apptainer",
     ]
-    snakemake(*asked, "--apptainer-args=--nv", env=environment)
+    snakemake(*options, "--apptainer-args=--nv", env=environment)
     words = calls.read_text().splitlines()
     assert words.count("exec") == 3 + 2  # three sources fetched, two tasks prepared
     assert words.count("--nv") == words.count(str(image)) == words.count(str(ROOT)) == 5
     assert words[words.index(str(ROOT)) - 1] == "--bind" and "export PATH" not in calls.read_text()
     calls.unlink()
-    snakemake(*asked[:-2], "--forceall", env=environment)
+    snakemake(*options[:-2], "--forceall", env=environment)
     assert not calls.exists()
     write_config(tmp_path, config)
-    code, output = snakemake(*asked, env=environment, check=False)
+    code, output = snakemake(*options, env=environment, check=False)
     assert code != 0 and "--sdm apptainer needs an image: set container" in output
 
 
 @pytest.mark.parametrize("image", ["my image.sif", "{image}.sif", "it's.sif"])
-def test_an_image_that_snakemake_cannot_name_is_refused(tmp_path, image):
+def test_image_names_with_spaces_braces_or_quotes_are_refused(tmp_path, image):
     path = write_config(tmp_path, dict(container=image))
     code, output = snakemake("-n", "--configfile", path, "--directory", tmp_path, check=False)
     assert (

@@ -1,6 +1,4 @@
-"""The workflow on other machines than one with a GPU: many GPUs, few cores, odd paths, other
-schedulers, a store.
-"""
+"""The workflow with several GPUs, few cores, other schedulers and unusual paths."""
 
 import os
 import re
@@ -17,7 +15,7 @@ from helpers.workflow import run_files, small_config, snakemake, trained, write_
 pytestmark = pytest.mark.slow
 
 BARRIER = '''
-"""Loaded by every Python that the test starts: a job waits until another one has its GPU."""
+"""Loaded by every Python of the test: each job waits until another one has its GPU."""
 import os, sys, time
 from pathlib import Path
 
@@ -50,9 +48,7 @@ def train_log(folder: Path) -> str:
 
 
 def test_two_jobs_at_a_time_take_two_gpus(one_table, tmp_path, monkeypatch):
-    """Both hold one at the same moment, or the run would never end; and each has its share of the
-    cores.
-    """
+    """Each job waits until the other has its GPU, and has its share of the cores."""
     for name in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID"):
         monkeypatch.delenv(name, raising=False)
     fakes, meeting = tmp_path / "fakes", tmp_path / "meeting"
@@ -83,11 +79,11 @@ def test_two_jobs_at_a_time_take_two_gpus(one_table, tmp_path, monkeypatch):
     assert re.search(r"GPU GPU-(0000|1111), the first free one of GPU-0000, GPU-1111\n", log)
     assert (
         " 1 CPU threads" in log and "were requested" not in log
-    )  # which say nothing of a GPU's numbers
+    )  # the CPU threads do not change the results of a GPU
 
 
-def test_training_has_the_threads_that_snakemake_gives(one_table, tmp_path):
-    """Of 3 asked for, the 2 of --cores; and says that numbers differ."""
+def test_training_uses_the_threads_that_snakemake_gives(one_table, tmp_path):
+    """3 threads are requested, --cores gives 2; the log warns that results differ."""
     path = write_config(tmp_path, one_table, threads=3)
     snakemake(
         "--configfile",
@@ -108,8 +104,8 @@ QSUB = """#!/bin/bash
 # Runs a job as Grid Engine would on another machine: later, with a record of it afterwards, and, in
 # folders that are named in LATE, over a network file system that shows what was written some
 # seconds after that.
-echo "$*" >> $SGE/asked
-id=$(grep -c . $SGE/asked)
+echo "$*" >> $SGE/submitted
+id=$(grep -c . $SGE/submitted)
 ( bash "${@: -1}" > $SGE/out.$id 2>&1; echo "exit_status  $?" > $SGE/left.$id
   [ -d "$LATE" ] && mv "$LATE" "$LATE.hidden"
   mv $SGE/left.$id $SGE/account.$id
@@ -126,7 +122,7 @@ QACCT = """#!/bin/sh
 
 @pytest.fixture
 def grid_engine(tmp_path, monkeypatch):
-    """Stand-ins for qsub, qstat and qacct; gives what was asked of qsub."""
+    """Fake qsub, qstat and qacct; return the file with the arguments of qsub."""
     folder = tmp_path / "sge"
     folder.mkdir()
     for name, text in dict(qsub=QSUB, qstat=QSTAT, qacct=QACCT).items():
@@ -134,7 +130,7 @@ def grid_engine(tmp_path, monkeypatch):
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setenv("SGE", str(folder))
-    return folder / "asked"
+    return folder / "submitted"
 
 
 def generic(*arguments, check=True):
@@ -147,17 +143,15 @@ def generic(*arguments, check=True):
     return snakemake(*arguments, *options, check=check, cores=())
 
 
-def test_any_scheduler_by_a_submit_command(one_table, tmp_path, grid_engine):
-    """Jobs go out with what they need of a node, the rest runs here; a job that fails is
-    noticed.
-    """
+def test_generic_profile_submits_jobs_to_grid_engine(one_table, tmp_path, grid_engine):
+    """Jobs are submitted with their resources; a failed job is reported."""
     path = write_config(tmp_path, one_table, threads=2)
     output = generic("--configfile", path, "--directory", tmp_path)
     assert trained(output) == 2 and len(run_files(tmp_path)) == 2
     assert (tmp_path / "results/tables/table6.html").exists()
-    asked = grid_engine.read_text().splitlines()
-    assert len(asked) == 3  # to prepare, and to train twice
-    train = next(line for line in asked if "lora-train" in line)
+    submitted = grid_engine.read_text().splitlines()
+    assert len(submitted) == 3  # one to prepare, two to train
+    train = next(line for line in submitted if "lora-train" in line)
     found = re.search(r"-pe smp (\d+) -l h_rt=(\d+),mem_free=(\d+)M,gpu=(\d+) .*\.sh$", train)
     threads, seconds, megabytes, gpus = map(int, found.groups())
     assert threads == 2 and gpus == 0 and seconds % 60 == 0 < seconds and megabytes > 0
@@ -171,32 +165,31 @@ def test_any_scheduler_by_a_submit_command(one_table, tmp_path, grid_engine):
     assert "gpu=1 " in grid_engine.read_text().splitlines()[-1]
 
 
-def test_files_that_a_network_file_system_shows_late_are_waited_for(
-    one_table, tmp_path, grid_engine, monkeypatch
-):
-    """Seconds after the scheduler says that the job has ended; with no patience it is a failure."""
+def test_jobs_wait_for_files_that_appear_late(one_table, tmp_path, grid_engine, monkeypatch):
+    """Files appear seconds after the job's end; with --latency-wait 0 the job fails."""
     monkeypatch.setenv("LATE", "results/runs")
     table = one_table["tables"]["table6"] | dict(ranks=[1])
     path = write_config(tmp_path, one_table, tables=dict(table2=None, table6=table))
-    asked = ["--configfile", path, "--directory", tmp_path, "--until", "train"]
-    code, output = generic(*asked, "--latency-wait", "0", "--retries", "0", check=False)
+    options = ["--configfile", path, "--directory", tmp_path, "--until", "train"]
+    code, output = generic(*options, "--latency-wait", "0", "--retries", "0", check=False)
     assert code != 0 and "Missing files after 0 seconds" in output
     while (tmp_path / "results/runs.hidden").exists():
         time.sleep(0.1)
     shutil.rmtree(tmp_path / "results/runs")
-    generic(*asked)
+    generic(*options)
     assert len(run_files(tmp_path)) == 1
 
 
-def test_the_generic_profile_by_a_dry_run(tmp_path):
+def test_generic_profile_makes_a_dry_run(tmp_path):
     output = generic("-n", "--directory", tmp_path)
     assert trained(output) == 18
 
 
 @pytest.mark.parametrize("absolute", [False, True], ids=["relative", "absolute"])
-def test_paths_may_hold_spaces_quotes_and_dollars(one_table, tmp_path, absolute):
-    """Checkout, working directory, sources, config file and results, each somewhere else: the whole
-    grid, no stray file.
+def test_paths_may_have_spaces_quotes_and_dollars(one_table, tmp_path, absolute):
+    """Run a grid with checkout, working directory, sources, config and results in unusual paths.
+
+    No other files are written.
     """
     odd = 'it\'s "a" $HOME; `x` &'
     checkout, work, away = (
@@ -243,7 +236,7 @@ def test_paths_may_hold_spaces_quotes_and_dollars(one_table, tmp_path, absolute)
     assert "Nothing to be done" in again.stdout + again.stderr
 
 
-def test_braces_that_snakemake_would_read_are_refused(tmp_path):
+def test_paths_with_braces_are_refused(tmp_path):
     path = write_config(tmp_path, dict(results="my {results}"))
     code, output = snakemake("-n", "--configfile", path, "--directory", tmp_path, check=False)
     assert code != 0 and "results: got 'my {results}'; allowed: a folder's path" in output

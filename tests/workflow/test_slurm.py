@@ -1,8 +1,9 @@
-"""The Slurm profile on a real Slurm of one node: equal rows, a GPU per job, no loss when disturbed.
+"""The Slurm profile on a real Slurm of one node: equal rows, one GPU per job, no lost data.
 
-The long version with every disturbance is `python tests/slurm/run.py`.
+`python tests/slurm/run.py` makes all disturbances.
 """
 
+import copy
 import os
 import re
 import signal
@@ -15,22 +16,19 @@ import yaml
 from faults import run
 from helpers.models import ROOT
 from slurm.cluster import Cluster, missing_programs
-from slurm.grid import LIMIT_S, PROFILE, SMALL, Grid, trainings
-from slurm.run import planned
+from slurm.grid import LIMIT_S, PROFILE, SMALL_JOBS, Grid, trainings
+from slurm.run import plan_disturbances
 
 from lora.planning import slurm_queue
 
 pytestmark = pytest.mark.slow
 
-ABSENT = missing_programs()
+MISSING = missing_programs()
 on_slurm = pytest.mark.skipif(
-    bool(ABSENT), reason=f"not installed: {', '.join(ABSENT)}: see tests/slurm/install.sh"
+    bool(MISSING), reason=f"not installed: {', '.join(MISSING)}: see tests/slurm/install.sh"
 )
-SHORT = (
-    "scontrol requeue",
-    "out of memory",
-    "retried",
-)  # a time limit and a lost node take minutes
+# Parts of the names of short disturbances; a time limit and a lost node take minutes.
+SHORT = ("scontrol requeue", "out of memory", "retried")
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +42,15 @@ def grid(tmp_path_factory):
 
 
 @on_slurm
-def test_a_grid_on_slurm_gives_the_rows_of_a_plain_run(grid):
-    """Two jobs at once, each with its own GPU.
+def test_grid_on_slurm_equals_grid_without_slurm(grid):
+    """Two jobs run at the same time, each with a different GPU.
 
-    Meanwhile the controller is killed and started again, and the accounting is killed until
-    Snakemake has ended. Then nothing is left to do.
+    Meanwhile the controller is killed and started again, and slurmdbd is stopped until Snakemake
+    has ended. A second Snakemake has nothing to do.
     """
-    folder = grid.new("plain")
-    with grid.started(folder, *SMALL, tables=True) as snakemake:
-        first, job = grid.first_training(folder)
+    folder = grid.new_folder("plain")
+    with grid.started(folder, *SMALL_JOBS, tables=True) as snakemake:
+        first, job = grid.stop_first_training(folder)
         until = time.monotonic() + LIMIT_S
         while not (others := set(trainings(folder)) - {first}) and time.monotonic() < until:
             time.sleep(0.1)
@@ -62,70 +60,67 @@ def test_a_grid_on_slurm_gives_the_rows_of_a_plain_run(grid):
         grid.cluster.query("squeue")
         grid.cluster.kill("slurmdbd")
         os.kill(first, signal.SIGCONT)
-        grid.end(snakemake, folder)
+        grid.wait(snakemake, folder)
         grid.cluster.start("slurmdbd")
     grid.check(folder)
-    pages = {
+    tables = {
         path.name: path.read_bytes() for path in (grid.base / "results/tables").glob("table6*")
     }
-    assert (
-        pages and {name: (folder / "results/tables" / name).read_bytes() for name in pages} == pages
-    )
+    assert tables
+    assert {name: (folder / "results/tables" / name).read_bytes() for name in tables} == tables
     logs = [path.read_text() for path in (folder / "results/logs/train").rglob("train.log")]
     devices = [re.search(r"CUDA_VISIBLE_DEVICES=(\S*)\)", log).group(1) for log in logs]
     assert sorted(devices) == ["0", "1"]
     jobs = grid.jobs(folder)
     columns = "JobID,Comment%50,State,AllocTRES%50,Elapsed"
     command = ["sacct", "-X", f"--format={columns}", f"--jobs={','.join(jobs)}"]
-    for last in jobs:  # the controller sends what it kept for the accounting
+    for number in jobs:  # the controller sends slurmdbd what it recorded meanwhile
         grid.cluster.wait_for(
-            "sacct", "-X", "--noheader", "--format=State", f"--jobs={last}", answer="COMPLETED"
+            "sacct", "-X", "--noheader", "--format=State", f"--jobs={number}", answer="COMPLETED"
         )
     listed = grid.cluster.query(*command)
     sys.stdout.write(f"{listed}devices: {devices}\n")
     assert listed.count("COMPLETED") == listed.count("gres/gpu=1") == len(jobs) == 2
-    assert "Nothing to be done" in grid.run(folder, *SMALL, tables=True)
+    assert "Nothing to be done" in grid.run(folder, *SMALL_JOBS, tables=True)
 
 
 @on_slurm
-def test_disturbances_lose_nothing(grid):
-    """Each disturbance has its own grid; all run on one cluster at the same time."""
-    done = run.disturb(
-        grid, planned(1, *SHORT), seed=0, workers=len(SHORT), report=sys.stdout.write
-    )
-    sys.stdout.write(run.table(done, 0))
-    assert [lost for fault in done for lost in fault.lost] == [] and len(done) == len(SHORT)
+def test_no_disturbance_loses_data(grid):
+    """Each disturbance has a separate grid; all run on one cluster at the same time."""
+    planned = plan_disturbances(1, *SHORT)
+    faults = run.inject_all(grid, planned, seed=0, workers=len(SHORT), report=sys.stdout.write)
+    sys.stdout.write(run.format_table(faults, 0))
+    assert [lost for fault in faults for lost in fault.lost] == []
+    assert len(faults) == len(SHORT)
 
 
 @on_slurm
-def test_a_job_that_can_never_run_is_reported(grid):
-    """Slurm refuses a job that is too large for the node, but queues one that is too long forever.
+def test_job_that_can_never_start_is_reported(grid):
+    """Slurm refuses a job that needs too much memory, but queues one with too long a time limit.
 
     `lora queue` reports that one, and cancels it.
     """
-    too_large = grid.new("too large")
+    too_large = grid.new_folder("too large")
     output = grid.run(
         too_large, "--set-resources", "train:mem_mb=64000", "--retries", "0", status=1, ranks=[2]
     )
     assert "sbatch failed" in output and "Memory specification can not be satisfied" in output
-    too_long = grid.new("too long")
+    too_long = grid.new_folder("too long")
     options = ["--set-resources", "train:mem_mb=1000", "train:runtime=120", "--retries", "0"]
     with grid.started(too_long, *options, ranks=[2]) as snakemake:
         grid.cluster.wait_for("squeue", "--format=%r", answer="PartitionTimeLimit")
-        listed, ended = (lora_queue(grid.cluster, *flags) for flags in ([], ["--cancel"]))
-        output = grid.end(snakemake, too_long, status=1)
-    for done in (listed, ended):
-        assert (
-            done.returncode == 2
-            and "1 jobs can never start" in done.stderr
-            and "MaxTime" in done.stderr
-        )
+        listed, cancelled = (lora_queue(grid.cluster, *flags) for flags in ([], ["--cancel"]))
+        output = grid.wait(snakemake, too_long, status=1)
+    for done in (listed, cancelled):
+        assert done.returncode == 2
+        assert "1 jobs can never start" in done.stderr and "MaxTime" in done.stderr
         assert "rule_train_wildcards_course_tiny_sst2_lora_qv_2: PartitionTimeLimit" in done.stdout
     assert "SLURM status is: 'CANCELLED'" in output
     assert lora_queue(grid.cluster).returncode == 0
 
 
 def lora_queue(cluster: Cluster, *options: str) -> subprocess.CompletedProcess:
+    """Run `lora queue` on a cluster."""
     command = [sys.executable, "-m", "lora", "queue", *options]
     return subprocess.run(
         command, cwd=ROOT, env=cluster.environment, capture_output=True, text=True
@@ -148,20 +143,20 @@ def lora_queue(cluster: Cluster, *options: str) -> subprocess.CompletedProcess:
         ("JobHeldAdmin", True),
     ],
 )
-def test_permanent_reasons_get_advice(reason, permanent):
+def test_reasons_that_do_not_pass_have_advice(reason, permanent):
     assert (slurm_queue.advice(reason) is not None) == permanent
 
 
 @on_slurm
-def test_without_accounting(grid, tmp_path_factory):
+def test_grid_on_slurm_without_accounting(grid, tmp_path_factory):
     """No slurmdbd and no database: squeue gives the job states."""
-    cluster = Cluster(tmp_path_factory.mktemp("bare") / "cluster", accounting=False)
+    cluster = Cluster(tmp_path_factory.mktemp("no-accounting") / "cluster", accounting=False)
     try:
-        bare = Grid.__new__(Grid)
-        bare.__dict__ |= grid.__dict__ | dict(cluster=cluster.up())
-        folder = bare.new("unaccounted")
-        bare.run(folder, *SMALL, ranks=[2])
-        bare.check(folder, ranks=[2])
+        same_grid = copy.copy(grid)
+        same_grid.cluster = cluster.up()
+        folder = same_grid.new_folder("no-accounting")
+        same_grid.run(folder, *SMALL_JOBS, ranks=[2])
+        same_grid.check(folder, ranks=[2])
         done = subprocess.run(["sacct"], env=cluster.environment, capture_output=True, text=True)
         assert "accounting storage is disabled" in done.stderr
     finally:
@@ -169,8 +164,8 @@ def test_without_accounting(grid, tmp_path_factory):
 
 
 @on_slurm
-def test_a_cluster_leaves_nothing_behind(tmp_path):
-    """Start it twice and stop it twice."""
+def test_stopped_cluster_leaves_no_processes_and_files(tmp_path):
+    """Also if it is started twice and stopped twice."""
     cluster = Cluster(tmp_path / "cluster", accounting=False)
     try:
         assert len(cluster.up().processes()) >= 3
@@ -181,34 +176,25 @@ def test_a_cluster_leaves_nothing_behind(tmp_path):
     assert cluster.processes() == [] and list(tmp_path.iterdir()) == []
 
 
-def test_queue_without_slurm(monkeypatch, tmp_path):
+def test_queue_without_slurm_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ValueError, match="no squeue here"):
         slurm_queue.report(cancel=False)
 
 
 def test_partition_and_account_come_from_a_workflow_profile(tmp_path):
-    """With the example of the profiles' README.md. Retries request more memory and time."""
+    """The example in the profiles' README.md is used. Retries request more memory and time."""
     text = (PROFILE.parent / "README.md").read_text()
-    shown = re.search(r"```yaml\n# ~/our-cluster/profile.yaml.*?\n(.*?)```", text, re.S).group(1)
-    (tmp_path / "profile.yaml").write_text(shown)
+    example = re.search(r"```yaml\n# ~/our-cluster/profile.yaml.*?\n(.*?)```", text, re.S).group(1)
+    (tmp_path / "profile.yaml").write_text(example)
     command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--profile",
-        PROFILE,
-        "--workflow-profile",
-        tmp_path,
-        "-n",
-        "--configfile",
+        *(sys.executable, "-m", "snakemake", "-n"),
+        *("--profile", PROFILE),
+        *("--workflow-profile", tmp_path),
+        *("--configfile", ROOT / "config/demo.yaml"),
+        *("--directory", tmp_path / "grid"),
     ]
-    done = subprocess.run(
-        [*command, ROOT / "config/demo.yaml", "--directory", tmp_path / "grid"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     jobs = re.findall(
         r"^rule (\w+):\n(?: +.*\n)*? +resources: (.*)", done.stdout + done.stderr, re.M
@@ -231,8 +217,8 @@ def test_partition_and_account_come_from_a_workflow_profile(tmp_path):
     assert all(requests[1][name] > requests[0][name] for name in ("mem_mb", "runtime"))
 
 
-def test_the_profile_names_no_site():
-    """No partition or account; every value has a comment."""
+def test_profile_has_no_settings_of_a_site():
+    """It has no partition and no account, and every value has a comment."""
     text = (PROFILE / "profile.yaml").read_text()
     settings = yaml.safe_load(text)
     assert not {"slurm_partition", "slurm_account"} & {*settings["default-resources"], *settings}
@@ -242,7 +228,5 @@ def test_the_profile_names_no_site():
         for line in text.splitlines()
         if line and not line.startswith("#") and not line.rstrip().endswith(":")
     ]
-    assert (
-        len(lines) >= 14
-        and [line for line in lines if "#" not in line and not line.startswith("max-status")] == []
-    )
+    assert len(lines) >= 14
+    assert [line for line in lines if "#" not in line and not line.startswith("max-status")] == []

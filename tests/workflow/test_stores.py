@@ -1,6 +1,4 @@
-"""Results in an S3 bucket, on a server of the test's own: a whole grid, and tables of it made
-elsewhere.
-"""
+"""Results in an S3 bucket on a local server: a grid, and its tables on another machine."""
 
 import importlib.util
 
@@ -42,9 +40,10 @@ def keys(client) -> set[str]:
     }
 
 
-def test_a_grid_whose_results_are_in_a_bucket(bucket, tmp_path):
-    """Starts from other runs, subspaces and tables read the bucket; what lies beside outputs stays
-    here, and a new machine makes the tables of the bucket's runs.
+def test_a_grid_writes_and_reads_its_results_in_a_bucket(bucket, tmp_path):
+    """Warm starts, subspaces and tables read the bucket; other files stay local.
+
+    Another machine makes the tables from the runs in the bucket.
     """
     client, store = bucket
     config = small_config(tmp_path)
@@ -82,11 +81,11 @@ def test_a_grid_whose_results_are_in_a_bucket(bucket, tmp_path):
     assert {one.name for one in (tmp_path / "results").iterdir()} == {"sources", "tokens", "state"}
     assert "Nothing to be done" in snakemake("--configfile", path, "--directory", tmp_path, *store)
 
-    # Neither is there on a machine that has only the config.
+    # Nor on another machine that has only the config.
     (tmp_path / "elsewhere").mkdir()
-    asked = ["--configfile", path, "--directory", tmp_path / "elsewhere", *store]
-    assert "Nothing to be done" in snakemake(*asked)
-    assert "Adding rank_curves.svg" in snakemake(*asked, "--report", tmp_path / "report.html")
+    options = ["--configfile", path, "--directory", tmp_path / "elsewhere", *store]
+    assert "Nothing to be done" in snakemake(*options)
+    assert "Adding rank_curves.svg" in snakemake(*options, "--report", tmp_path / "report.html")
     assert not (tmp_path / "elsewhere/results").exists()
 
     page = client.get_object(Bucket="bucket", Key="grid/results/tables/table6.md")["Body"].read()

@@ -1,100 +1,21 @@
-"""The workflow as users run it: dry runs, a small grid end to end, more seeds, and tables from
-existing runs.
-"""
+"""A small grid end to end: training, more seeds, changed inputs, packs and methods."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from helpers.models import ROOT, make_model, make_tokenizer
-from helpers.workflow import run_files, small_config, snakemake, trained, write_config
-
-REFERENCE = ROOT / "results/reference"
+from helpers.workflow import run_files, snakemake, trained, write_config
 
 
-@pytest.mark.parametrize("name, cells", [("config.yaml", 18), ("demo.yaml", 12)])
-def test_a_dry_run_shows_the_grid_and_downloads_nothing(tmp_path, name, cells):
-    output = snakemake("-n", "--configfile", ROOT / "config" / name, "--directory", tmp_path)
-    assert trained(output) == cells
-    assert not (tmp_path / "results").exists()
+def test_a_small_grid_end_to_end(trained_grid):
+    """Three cells (one in both tables), tables and figures.
 
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "pack, left_out, jobs",
-    [
-        ([], "table2", 75),
-        (["seed"], "table2", 15),
-        (["rank", "seed"], "table2", 3),
-        (["seed", "weights"], "table2", 5),
-        (["weights", "rank", "seed"], "table2", 1),
-        (["task", "seed"], "table6", 1),
-        (["task"], "table6", 5),
-    ],
-)
-def test_a_pack_is_a_job(tmp_path, pack, left_out, jobs):
-    """Of the default config's 75 runs of Table 6, or 15 of Table 2; the collected files are always
-    one per run.
+    A second run has nothing to do, even if the tokens file is newer.
     """
-    path = write_config(tmp_path, dict(pack=pack, tables={left_out: None}))
-    output = snakemake("-n", "--configfile", path, "--directory", tmp_path)
-    assert trained(output) == jobs
-    (collected,) = re.findall(r"rule collect:\n +input: (.*)", output)
-    assert collected.count("metrics.csv") == dict(table2=75, table6=15)[left_out]
-
-
-def test_a_pack_that_the_grid_does_not_fill_stops_before_any_job(tmp_path):
-    path = write_config(tmp_path, dict(pack=["rank", "seed"]))
-    code, output = snakemake("-n", "--configfile", path, "--directory", tmp_path, check=False)
-    assert code != 0 and "Traceback" not in output and trained(output) == 0
-    assert (
-        "no table uses course/roberta-base/sst2/lora/qv/r1" in output
-        and "use pack: [seed]" in output
-    )
-
-
-def test_lint_and_format():
-    assert "Congratulations" in snakemake("--lint")
-    subprocess.run(
-        [Path(sys.executable).parent / "snakefmt", "--check", "Snakefile", "workflow"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    )
-
-
-def test_a_wrong_config_stops_before_any_job_with_all_its_problems(tmp_path):
-    config = tmp_path / "wrong.yaml"
-    config.write_text("seeds: [1, 1]\nprotocl: demo\ntables: {table2: {tasks: [sst3]}}\n")
-    code, output = snakemake("-n", "--configfile", config, "--directory", tmp_path, check=False)
-    assert code != 0 and "Traceback" not in output
-    assert "seeds: got [1, 1]" in output and "did you mean 'protocol'" in output
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """A small config, and where it runs."""
-    folder = tmp_path_factory.mktemp("small grid")  # a space in the path, on purpose
-    return folder, small_config(folder)
-
-
-@pytest.fixture(scope="module")
-def ran(small):
-    folder, config = small
-    output = snakemake("--configfile", write_config(folder, config), "--directory", folder)
-    return folder, config, output
-
-
-def test_a_small_grid_end_to_end(ran):
-    """Three cells (one in both tables), tables, figures; run again, there is nothing to do, even
-    with newer tokens.
-    """
-    folder, config, output = ran
+    folder, config, output = trained_grid
     assert trained(output) == 3 and len(run_files(folder)) == 6
     for name in (
         "table2.html",
@@ -120,9 +41,9 @@ def test_a_small_grid_end_to_end(ran):
     tokens.write_bytes(content)
 
 
-def test_another_seed_trains_alone(ran):
-    """The cell's job runs again, but the runs that were there come back from state, to the byte."""
-    folder, config, _ = ran
+def test_a_new_seed_trains_without_retraining_the_others(trained_grid):
+    """The cell's job runs again; finished runs are restored from their state, byte for byte."""
+    folder, config, _ = trained_grid
     before = run_files(folder)
     path = write_config(folder, config, seeds=[0, 1, 5])
     snakemake("--configfile", path, "--directory", folder)
@@ -133,11 +54,13 @@ def test_another_seed_trains_alone(ran):
 
 
 @pytest.mark.slow
-def test_exactly_the_runs_whose_facts_changed_train_again(small, tmp_path):
-    """In a checkout of one's own: a hyperparameter of one task, then the data of one, then the
-    model, then the data of one and a further seed. Everything else keeps its files.
+def test_only_runs_with_changed_inputs_train_again(small_grid, tmp_path):
+    """Change one input after the other in a copy of the checkout; other runs keep their files.
+
+    The changes: a hyperparameter of one task, the data of one task, the model, then the data of
+    one task and a new seed.
     """
-    folder, config = small
+    folder, config = small_grid
     for name in ("Snakefile", "config", "lora", "workflow", "envs"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
@@ -154,7 +77,7 @@ def test_exactly_the_runs_whose_facts_changed_train_again(small, tmp_path):
     )
 
     def again() -> tuple[set[str], set[str]]:
-        """The tasks and ranks whose jobs ran, and those whose runs have other bytes than before."""
+        """Return the tasks and ranks whose jobs ran, and those whose runs have changed."""
         before = run_files(tmp_path)
         output = snakemake("-s", tmp_path / "Snakefile", "--configfile", path, cwd=tmp_path)
         jobs = re.findall(r"rule train:.*?wildcards: .*?task=(\w+), .*?rank=(\d+)", output, re.S)
@@ -213,9 +136,9 @@ def test_exactly_the_runs_whose_facts_changed_train_again(small, tmp_path):
     "pack, left_out, jobs, runs",
     [([], None, 6, 6), (["rank", "seed"], "table2", 1, 4), (["task", "seed"], "table6", 1, 4)],
 )
-def test_every_pack_gives_the_same_rows(ran, tmp_path, pack, left_out, jobs, runs):
-    """As packs of seeds gave, to the byte: alone, with other ranks, with another task."""
-    folder, config, _ = ran
+def test_every_pack_gives_the_same_metrics(trained_grid, tmp_path, pack, left_out, jobs, runs):
+    """The same bytes as in packs of seeds: alone, with other ranks, with another task."""
+    folder, config, _ = trained_grid
     tables = {name: None if name == left_out else table for name, table in config["tables"].items()}
     path = write_config(tmp_path, config, pack=pack, tables=tables)
     output = snakemake("--configfile", path, "--directory", tmp_path, "--until", "train")
@@ -226,11 +149,12 @@ def test_every_pack_gives_the_same_rows(ran, tmp_path, pack, left_out, jobs, run
     assert {record["speed"]["pack"] for record in records} == {runs // jobs}
 
 
-def test_every_method_and_a_start_from_another_task_end_to_end(small, tmp_path):
-    """Baselines and LoRA under two protocols in one table; stsb's runs of the second start from
-    sst2's.
+def test_every_method_and_a_warm_start_end_to_end(small_grid, tmp_path):
+    """Baselines and LoRA in two protocols, one table.
+
+    In the second protocol the runs of stsb start from those of sst2.
     """
-    folder, config = small
+    folder, config = small_grid
     table = config["tables"]["table2"] | dict(
         baselines=[
             dict(method="ft"),
@@ -265,243 +189,3 @@ def test_every_method_and_a_start_from_another_task_end_to_end(small, tmp_path):
     page = (tmp_path / "results/tables/table2.md").read_text()
     for words in ("full fine-tuning", "BitFit", "Houlsby", "from-sst2"):
         assert words.lower() in page.lower(), words
-
-
-def copy_of(folder: Path, target: Path) -> Path:
-    """What git or rsync would bring: runs alone, with all timestamps turned around."""
-    shutil.copytree(folder / "results/runs", target / "results/runs")
-    for age, path in enumerate(sorted((target / "results/runs").rglob("*"))):
-        os.utime(path, (1_000_000 + age, 1_000_000 + age))
-    return target
-
-
-def test_tables_from_existing_runs_without_torch_or_training(ran, tmp_path):
-    folder, config, _ = ran
-    copy = copy_of(folder, tmp_path / "copy")
-    (tmp_path / "no").mkdir()
-    for name in ("torch", "transformers", "datasets"):
-        (tmp_path / "no" / f"{name}.py").write_text("raise ImportError('not here')")
-    path = write_config(copy, config, mode="existing", seeds=[0, 1])
-    output = snakemake(
-        "--configfile", path, "--directory", copy, env={"PYTHONPATH": str(tmp_path / "no")}
-    )
-    assert trained(output) == 0 and "rule fetch" not in output
-    assert (copy / "results/tables/table2.html").exists()
-
-
-def test_a_missing_run_is_named(ran, tmp_path):
-    folder, config, _ = ran
-    copy = copy_of(folder, tmp_path / "copy")
-    gone = copy / "results/runs/course/tiny/stsb/lora/qv/r2/seed1"
-    shutil.rmtree(gone)
-    code, output = snakemake(
-        "--configfile",
-        write_config(copy, config, mode="existing", seeds=[0, 1]),
-        "--directory",
-        copy,
-        check=False,
-    )
-    assert code != 0 and "results/runs/course/tiny/stsb/lora/qv/r2/seed1/metrics.csv" in output
-    assert len(run_files(copy)) >= 5
-    snakemake(
-        "--configfile",
-        write_config(copy, config, mode="partial", seeds=[0, 1]),
-        "--directory",
-        copy,
-    )
-    assert "PARTIAL" in (copy / "results/tables/table2.md").read_text().upper()
-
-
-def test_a_run_with_other_settings_is_refused_by_the_tables(ran, tmp_path):
-    folder, config, _ = ran
-    copy = copy_of(folder, tmp_path / "copy")
-    record = copy / "results/runs/course/tiny/sst2/lora/qv/r2/seed0/run.json"
-    facts = json.loads(record.read_text())
-    facts["settings"]["hparams"]["learning_rate"] = 0.5
-    record.write_text(json.dumps(facts))
-    path = write_config(copy, config, mode="existing", seeds=[0, 1])
-    code, output = snakemake("--configfile", path, "--directory", copy, check=False)
-    assert code != 0 and "learning_rate" in output and "seed0" in output
-
-
-NO_NETWORK = ["unshare", "--user", "--map-root-user", "--net"]
-
-
-@pytest.mark.skipif(
-    subprocess.run([*NO_NETWORK, "true"], capture_output=True).returncode != 0,
-    reason="no network namespaces here",
-)
-def test_what_runs_on_compute_nodes_needs_no_network(small, tmp_path):
-    """Fetched here, prepared and trained where there is not even a loopback; though the user said
-    that the hub is there.
-    """
-    folder, config = small
-    path = write_config(tmp_path, config, seeds=[0], tables=config["tables"] | dict(table6=None))
-    options = ["--configfile", path, "--directory", tmp_path]
-    snakemake(*options, "--until", "fetch")
-    command = [
-        *NO_NETWORK,
-        sys.executable,
-        "-m",
-        "snakemake",
-        "-s",
-        ROOT / "Snakefile",
-        "--cores",
-        "2",
-        *options,
-    ]
-    done = subprocess.run(
-        [*command, "--until", "train"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env=os.environ | dict(HF_HUB_OFFLINE="0"),
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert len(run_files(tmp_path)) == 2
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "verb",
-    ["prepare --task sst2 --max-tokens 9 --data-dir x --model-dir x", "train --cells [] --seeds 0"],
-)
-def test_prepare_and_a_workflows_training_stay_away_from_the_hub(tmp_path, verb):
-    """huggingface_hub, transformers and datasets, all three, whatever the environment says."""
-    code = (
-        "import sys; from lora.__main__ import main; main(sys.argv[1:])\n"
-        "import datasets.config, huggingface_hub.constants, transformers.utils.hub\n"
-        "assert datasets.config.HF_HUB_OFFLINE and huggingface_hub.constants.HF_HUB_OFFLINE\n"
-        "assert transformers.utils.hub.is_offline_mode()"
-    )
-    command = [
-        sys.executable,
-        "-c",
-        code,
-        *verb.split(),
-        "--model-dir",
-        "x",
-        "--output-dir",
-        tmp_path / "out",
-    ]
-    subprocess.run(
-        command,
-        check=True,
-        cwd=ROOT,
-        env=os.environ | dict(HF_HUB_OFFLINE="0"),
-        capture_output=True,
-    )
-
-
-def test_train_works_without_snakemake(small, tmp_path):
-    """One run by the command line alone, over local folders."""
-    folder, _ = small
-    command = [
-        sys.executable,
-        "-m",
-        "lora",
-        "train",
-        "--task",
-        "sst2",
-        "--rank",
-        "8",
-        "--alpha",
-        "16",
-        "--weights",
-        "qv",
-    ]
-    command += [
-        "--seed",
-        "0",
-        "--max-tokens",
-        "16",
-        "--epochs",
-        "1",
-        "--output-dir",
-        tmp_path / "out",
-    ]
-    command += [
-        "--model-dir",
-        folder / "tiny",
-        "--data-dir",
-        folder / "glue",
-        "--cache-dir",
-        tmp_path / "cache",
-    ]
-    subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        ".state",
-        "metrics.csv",
-        "run.json",
-        "adapter",
-    }
-    settings = json.loads((tmp_path / "out/run.json").read_text())["settings"]
-    assert settings["hparams"]["alpha"] == 16 and settings["rank"] == 8
-
-
-def test_a_users_mistake_is_one_message(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "lora",
-        "train",
-        "--task",
-        "sst-2",
-        "--rank",
-        "8",
-        "--weights",
-        "qv",
-        "--seed",
-        "0",
-        "--output-dir",
-        tmp_path,
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2 and "no task 'sst-2'; allowed: mnli, sst2" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.skipif(not (REFERENCE / "runs").is_dir(), reason="no reference runs here")
-def test_reference_tables_are_made_in_seconds(tmp_path):
-    shutil.copytree(REFERENCE / "runs", tmp_path / "results/reference/runs")
-    existing = ["--configfile", ROOT / "config/demo.yaml", "--directory", tmp_path]
-    existing += ["--config", "mode=existing", "results=results/reference"]
-    output = snakemake(*existing)
-    assert trained(output) == 0
-    cells = (tmp_path / "results/reference/tables/table2.csv").read_text().splitlines()
-    assert len(cells) == 1 + 4
-    snakemake(*existing, "--report", tmp_path / "report.html")
-    assert (tmp_path / "report.html").stat().st_size > 1_000_000
-
-
-def test_training_jobs_ask_a_cluster_for_what_is_forecast_of_them(tmp_path):
-    """Every one for memory and minutes of its own, MNLI for more time than MRPC, and the longest
-    have priority.
-    """
-    output = snakemake("-n", "--directory", tmp_path)
-    found = re.findall(
-        r"rule train:.*?task=([\w-]+),.*?priority: (\d+).*?resources: (.*?)\n", output, re.S
-    )
-    assert len(found) == 18 and all("gpu=1" in resources for _, _, resources in found)
-    asked = {
-        task: [
-            int(re.search(rf"{name}=(\d+)", resources).group(1)) for name in ("mem_mb", "runtime")
-        ]
-        + [int(priority)]
-        for task, priority, resources in found
-    }
-    assert len(asked) == 4 and all(memory > 1500 for memory, _, _ in asked.values())
-    order = [sorted(asked, key=lambda task: asked[task][place]) for place in (1, 2)]
-    assert order[0] == order[1] == ["mrpc", "sst2", "qqp", "mnli"]
-    less = snakemake("-n", "--directory", tmp_path, "--config", "plan_device=H100")
-    assert max(map(int, re.findall(r"runtime=(\d+)", less))) < asked["mnli"][1] / 2
-
-
-@pytest.mark.parametrize("mode", ["train", "existing"])
-def test_a_plan_is_made_whatever_is_there_and_trains_nothing(tmp_path, mode):
-    for _ in range(2):  # it has no output, so it is never up to date
-        output = snakemake("plan", "--directory", tmp_path, "--config", f"mode={mode}")
-        assert trained(output) == 0 and "rule fetch" not in output
-        assert "estimate, not measured" in output and "18 cells, 5 seeds each" in output
-    written = {path.name for path in (tmp_path / "results/plan").iterdir()}
-    assert written == {"plan.txt", "jobs.csv", "makespan.csv", "makespan.svg", "makespan.png"}

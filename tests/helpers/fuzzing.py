@@ -1,4 +1,4 @@
-"""Damaged inputs for fuzz tests: each is used, or one message says what is wrong with it.
+"""Damaged inputs for fuzz tests: each is valid, or refused with one message.
 
 By default the tests try few examples, the same in every run. LORA_FUZZ=thorough tries twenty times
 as many, new ones each time; hypothesis prints how to repeat one that fails.
@@ -38,15 +38,15 @@ def fuzz(examples: int) -> settings:
     )
 
 
-def check_told(message: str, *names) -> None:
-    """Check that a message names its subject, says what is allowed or what to do, and is short."""
+def check_message(message: str, *names) -> None:
+    """Check that a message names its subject, gives what is allowed or what to do, and is short."""
     assert [name for name in map(str, names) if name not in message] == [], message[:2000]
     assert ADVICE.search(message), message[:2000]
     assert len(message) <= LONGEST, f"{len(message)} characters: {message[:500]}"
 
 
 @contextlib.contextmanager
-def used_or_told(*names):
+def valid_or_refused(*names):
     """Allow a damaged input to be used, or to raise an error with a good message.
 
     Any other exception fails the test.
@@ -56,7 +56,7 @@ def used_or_told(*names):
     try:
         yield
     except (ValueError, FetchError) as error:
-        check_told(str(error), *names)
+        check_message(str(error), *names)
 
 
 NUMBERS = st.one_of(
@@ -75,15 +75,15 @@ ODD_TEXTS = ["", " ", "\0", "a\0b", "\n", "\ufeff", "\ud800", "é", "\u202e", "x
 WORDS = st.one_of(st.sampled_from(NAMES + ODD_TEXTS), st.text(max_size=12))
 LEAVES = st.one_of(st.none(), st.booleans(), NUMBERS, WORDS)
 KEYS = WORDS | st.integers(0, 3)
-JUNK = st.recursive(
+ANY_VALUE = st.recursive(
     LEAVES,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
     max_leaves=5,
 )
 
 
-def places(tree, at=()) -> list[tuple]:
-    """The path of every value inside a tree of dicts and lists."""
+def paths_in(tree, at=()) -> list[tuple]:
+    """Return the path of every value in a tree of dicts and lists."""
     inside = (
         tree.items()
         if isinstance(tree, dict)
@@ -91,48 +91,48 @@ def places(tree, at=()) -> list[tuple]:
         if isinstance(tree, list)
         else ()
     )
-    return [path for key, value in inside for path in [(*at, key), *places(value, (*at, key))]]
+    return [path for key, value in inside for path in [(*at, key), *paths_in(value, (*at, key))]]
 
 
 @st.composite
-def spoilt_tree(draw, tree, changes: int = 3):
+def damaged_tree(draw, tree, changes: int = 3):
     """A copy of a tree with one to `changes` changes.
 
     A value is replaced, or a key or item is removed, added, renamed or doubled.
     """
     tree = copy.deepcopy(tree)
     for _ in range(draw(st.integers(1, changes))):
-        everywhere = places(tree)
-        if not everywhere:
-            return draw(JUNK)
-        *parents, key = draw(st.sampled_from(everywhere))
-        place = tree
+        paths = paths_in(tree)
+        if not paths:
+            return draw(ANY_VALUE)
+        *parents, key = draw(st.sampled_from(paths))
+        container = tree
         for parent in parents:
-            place = place[parent]
-        _change(draw, place, key)
+            container = container[parent]
+        _change(draw, container, key)
     return tree
 
 
-def _change(draw, place, key) -> None:
+def _change(draw, container, key) -> None:
     how = draw(
         st.sampled_from(["replace", "replace", "replace", "remove", "double", "add", "rename"])
     )
     if how == "replace":
-        place[key] = draw(JUNK)
+        container[key] = draw(ANY_VALUE)
     elif how == "remove":
-        del place[key]
-    elif isinstance(place, list):
-        place.insert(key, copy.deepcopy(place[key]) if how == "double" else draw(JUNK))
+        del container[key]
+    elif isinstance(container, list):
+        container.insert(key, copy.deepcopy(container[key]) if how == "double" else draw(ANY_VALUE))
     elif how == "rename":
-        place[draw(WORDS)] = place.pop(key)
+        container[draw(WORDS)] = container.pop(key)
     else:
-        place[draw(WORDS | st.integers(0, 3))] = (
-            copy.deepcopy(place[key]) if how == "double" else draw(JUNK)
+        container[draw(WORDS | st.integers(0, 3))] = (
+            copy.deepcopy(container[key]) if how == "double" else draw(ANY_VALUE)
         )
 
 
 class Content(bytes):
-    """Bytes that show only how they begin, so that a failing example can be read."""
+    """Bytes whose repr shows only their beginning, so that a failing example can be read."""
 
     def __repr__(self):
         shown = bytes(self[:300])
@@ -161,7 +161,7 @@ WAYS = ["cut", "insert", "insert", "take", "flip", "line", "line", "crlf", "bom"
 
 
 @st.composite
-def spoilt_bytes(draw, content: bytes, changes: int = 2):
+def damaged_bytes(draw, content: bytes, changes: int = 2):
     """Bytes with one to `changes` changes.
 
     They are cut, pieces are inserted or removed, bits are flipped, lines are moved or doubled, or

@@ -1,0 +1,133 @@
+"""Draw Table 2: every run, our median and the published values, a panel for each model and task."""
+
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lora.columns import group_by
+from lora.figures import labels, style
+from lora.figures.rows import (
+    CELL,
+    LEFT_OUT,
+    finished,
+    read_table,
+    same_cell,
+    sort_by_method,
+    varies,
+)
+from lora.figures.style import GREY, SERIES, add_points
+from lora.files import Row
+from lora.tables.labels import origin
+
+OFFSET = 0.17  # between the marks of one cell, where cells are 1 apart
+
+
+def table2(folder: Path) -> Figure:
+    """Draw the best epoch of each run, their median and range, and the published values.
+
+    Each model has rows of up to four panels, one for each task. In a panel the methods are listed
+    from top to bottom, and the metric is the horizontal axis.
+
+    Args:
+        folder: Folder of the tables.
+    """
+    cells = [row for row in read_table(folder, "table2") if row["metric"] not in LEFT_OUT]
+    runs = read_table(folder, "table2", "_best")
+    published = [
+        value for value in read_table(folder, "table2", "_published") if value["relation"] == "same"
+    ]
+    if not finished(cells):
+        return style.empty_figure("Table 2: no finished run to show")
+    columns = min(4, len(group_by(cells, "task")))
+    panel_rows: list[list[list[Row]]] = []  # for each row of panels: the cells of each panel
+    for of_model in group_by(cells, "model").values():
+        tasks = list(group_by(of_model, "task").values())
+        panel_rows += [tasks[start : start + columns] for start in range(0, len(tasks), columns)]
+    heights = [max(1.6, 0.27 * len(tasks[0]) + 0.75) for tasks in panel_rows]
+    figure, axes = style.panels(
+        len(panel_rows), columns, sum(heights), width=2.2, height_ratios=heights
+    )
+    with_protocol = varies(cells, "protocol")
+    for axes_row, tasks in zip(axes, panel_rows, strict=True):
+        for ax, of_task in zip(axes_row, tasks, strict=False):
+            _draw_panel(ax, sort_by_method(of_task), runs, published)
+            ax.tick_params(axis="y", labelleft=ax is axes_row[0], length=0)
+        names = [
+            labels.cell_name(cell) + (f"\n{cell['protocol']}" if with_protocol else "")
+            for cell in sort_by_method(tasks[0])
+        ]
+        axes_row[0].set_yticks(range(len(names)), names, fontsize=6.5 if with_protocol else 7.5)
+        style.hide(axes_row[len(tasks) :])
+    style.add_legend(figure, [ax for axes_row in axes for ax in axes_row])
+    text = "Best epoch of each run, chosen on the set it is shown on."
+    if any(cell["n"] < cell["n_expected"] for cell in cells):
+        text += " n: finished runs."
+    style.add_caption(figure, text, runs)
+    return figure
+
+
+def _draw_panel(ax: Axes, cells: list[Row], runs: list[Row], published: list[Row]) -> None:
+    """Draw the cells of one model and task, the first at the top."""
+    style.add_majority(ax, cells, vertical=True)
+    for y, cell in enumerate(cells):
+        values = [
+            run["best_value"] for run in runs if run["status"] == "ok" and same_cell(run, cell)
+        ]
+        add_points(ax, values, [y] * len(values), (GREY, ".", ""), alpha=0.8, label="one run")
+        add_points(
+            ax,
+            [cell["best_median"]],
+            [y + OFFSET],
+            SERIES[0],
+            x_error=style.range_errors([cell]),
+            label="ours, median and range",
+            linestyle="",
+            capsize=2.5,
+        )
+        _draw_published(ax, y + 2 * OFFSET, [value for value in published if _fits(value, cell)])
+        if cell["n"] < cell["n_expected"]:
+            ax.text(
+                1,
+                y - 0.06,
+                f"n={cell['n']} of {cell['n_expected']}",
+                transform=ax.get_yaxis_transform(),
+                ha="right",
+                va="bottom",
+                fontsize=5.5,
+                color=GREY,
+            )
+    ax.set_ylim(len(cells) - 0.3, -0.45)
+    ax.set_yticks(range(len(cells)))
+    first = cells[0]
+    ax.set_title(f"{first['task_title']}\n{labels.model_name(first['model'])}", fontsize=8)
+    ax.set_xlabel(labels.metric_with_unit(first["metric"]), fontsize=7)
+    ax.xaxis.set_major_locator(style.tick_locator())
+    ax.margins(x=0.12)
+
+
+def _draw_published(ax: Axes, y: float, values: list[Row]) -> None:
+    """Draw the published values of one cell, the first at height `y`."""
+    for index, value in enumerate(values):
+        source = origin(value)
+        add_points(
+            ax,
+            [float(value["value"])],
+            [y + OFFSET * index],
+            SERIES[1 if source == "paper" else 2],
+            x_error=style.bounded_errors(
+                [float(value["value"])], [value["spread"]], value["metric"]
+            ),
+            markerfacecolor="white",
+            label=f"{source} ± its spread",
+            linestyle="",
+            capsize=2.5,
+        )
+
+
+def _fits(value: Row, cell: Row) -> bool:
+    """Return whether a published value is compared with this cell."""
+    keys = [key for key in (*CELL, "metric") if key not in ("model", "protocol")]
+    same = all(value[key] == cell[key] for key in keys)
+    ours = (value["ours_model"], value["ours_protocol"])
+    return same and ours == (cell["model"], cell["protocol"])
