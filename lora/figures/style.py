@@ -217,16 +217,16 @@ def add_points(
 
 def range_errors(cells: Sequence[Row]) -> Errors:
     """Return error bars from the lowest to the highest run around the median of the best epochs."""
-    lower = [cell["best_median"] - cell["best_min"] for cell in cells]
-    return lower, [cell["best_max"] - cell["best_median"] for cell in cells]
+    lower = [max(cell["best_median"] - cell["best_min"], 0.0) for cell in cells]
+    return lower, [max(cell["best_max"] - cell["best_median"], 0.0) for cell in cells]
 
 
 def bounded_errors(centers: Sequence[float], spreads: Sequence[float], metric: str) -> Errors:
     """Return error bars of a spread in per cent, cut where the metric ends (see CUT)."""
     lowest = 100 * MINIMUM[metric]
     pairs = list(zip(centers, spreads, strict=True))
-    lower = [min(spread, center - lowest) for center, spread in pairs]
-    return lower, [min(spread, 100 - center) for center, spread in pairs]
+    lower = [max(min(spread, center - lowest), 0.0) for center, spread in pairs]
+    return lower, [max(min(spread, 100 - center), 0.0) for center, spread in pairs]
 
 
 def add_majority(ax: Axes, cells: Iterable[Row], vertical: bool = False) -> None:
