@@ -18,7 +18,7 @@ from lora.experiment import config, grid, registry
 log = logging.getLogger("lora")
 SOURCE_COLUMNS = ("role", "kind", "locator", "revision", "sha256", "licence")
 NEW_SOURCE = ("role", "kind", "locator")  # what a source that is not in the registry needs
-TABLES = ("table2", "table5", "table6", "selection")
+TABLES = ("table2", "table5", "table6", "selection", "differences")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +153,11 @@ def _collect(arguments: Namespace) -> None:
 
 
 def _add_table(parser: ArgumentParser) -> None:
-    parser.add_argument("table", choices=TABLES, help="selection: effect of choosing the epoch")
+    parser.add_argument(
+        "table",
+        choices=TABLES,
+        help="selection: effect of choosing the epoch; differences: pairs of cells",
+    )
     _add_config(parser)
     parser.add_argument("--runs", type=Path, required=True, help="output of `lora collect`")
     _add_output_dir(parser)

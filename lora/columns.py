@@ -46,6 +46,9 @@ RUN_COLUMNS: Columns = {
     "base_precision": (str, "precision of the base model and its activations: bf16 or fp32"),
     "trainable": (int, "trained parameters without the head, as the paper counts"),
     "eval_examples": (int, "size of the evaluation set"),
+    "data_source": (str, "identity of the data set: what pins its content"),
+    "base_source": (str, "identity of the base model: what pins its content"),
+    "label_counts": (str, "JSON: evaluation set -> label -> examples; empty for regression"),
 }
 RUNS_COLUMNS: Columns = {
     **RUN_COLUMNS,
@@ -57,9 +60,11 @@ RUNS_COLUMNS: Columns = {
 PUBLISHED_COLUMNS: Columns = {
     "relation": (
         str,
-        "same: compared with ours; context: same model and task; reference: never compared",
+        "same: compared with ours; context: same model and task; unverified: same names, but model "
+        "or data are not known to be the registered ones; reference: never compared",
     ),
     "column": (str, "column of the table, as in <table>.csv"),
+    "ours_model": (str, "our model that it is about; empty if there is none"),
     "ours_protocol": (str, "protocol of the cell it is compared with; empty if there is none"),
     "table": (str, "table of the source"),
     "model": (str, "model of the source"),
@@ -78,6 +83,12 @@ PUBLISHED_COLUMNS: Columns = {
     "n_seeds": (int, "number of runs"),
     "ours": (float, "per cent: our value by the same statistic and selection"),
     "difference": (float, "per cent: ours minus value"),
+    "difference_margin": (float, "per cent: half of the 95 % interval of difference (Welch)"),
+    "margin_from": (
+        str,
+        "both: both spreads; ours: theirs was not published; single: theirs is one run, taken to "
+        "vary as ours; empty without a margin",
+    ),
     "source": (str, "where it was published"),
     "note": (str, "what to know about the value"),
 }
@@ -114,6 +125,11 @@ TABLE_COLUMNS: Columns = {
     "last_mean": (float, "per cent, over the last epoch of each run; empty if one is undefined"),
     "last_median": (float, "per cent, over the last epoch of each run; empty if one is undefined"),
     "last_std": (float, "per cent, n-1, over the last epoch of each run; empty for one run"),
+    "majority": (
+        float,
+        "per cent: metric of always predicting the most frequent evaluation label; empty for "
+        "regression and where runs do not record the labels",
+    ),
     "published": (
         float,
         "per cent: first published value of the same model, task, method, weights and rank",
@@ -127,7 +143,12 @@ TABLE_COLUMNS: Columns = {
         float,
         "per cent: ours minus published, by the statistic and selection of the published value",
     ),
+    "difference_margin": PUBLISHED_COLUMNS["difference_margin"],
     "note": (str, "what to know about the published value"),
+    "source_problem": (
+        str,
+        "why no published value is compared: model or data are not known to be the registered ones",
+    ),
 }
 
 # <table>_best.csv: one row per run.
@@ -188,16 +209,42 @@ SELECTION_COLUMNS: Columns = {
     "last_epoch": (float, "number of the last epoch; its mean for averages"),
 }
 
+# differences.csv: two rows per pair of cells, for the best and the last epoch.
+DIFFERENCES_COLUMNS: Columns = {
+    **{name: RUN_COLUMNS[name] for name in ("model", "task")},
+    "task_title": TABLE_COLUMNS["task_title"],
+    "metric": BEST_COLUMNS["metric"],
+    "differs_in": (
+        str,
+        "method, weights, rank, protocol, or weights at equal parameters (Table 5)",
+    ),
+    **{name: RUN_COLUMNS[name] for name in ("method", "weights", "rank", "protocol")},
+    **{
+        f"other_{name}": (RUN_COLUMNS[name][0], f"{name} of the second cell")
+        for name in ("method", "weights", "rank", "protocol")
+    },
+    "epoch": (str, "best or last epoch of each run"),
+    "n": (int, "seeds that finished in both cells"),
+    "seeds": (str, "these seeds"),
+    "difference": (float, "per cent: mean over seeds of first minus second cell"),
+    "std": (float, "per cent, n-1, of the difference over seeds"),
+    "low": (float, "per cent: lower end of the 95 % interval of the paired t test"),
+    "high": (float, "per cent: upper end of that interval"),
+    "p": (float, "p value of the paired t test, two-sided"),
+    "p_holm": (float, "p adjusted by Holm over the comparisons of this epoch in the table"),
+    "comparisons": (int, "number of those comparisons; 0 if this pair has no test"),
+}
+
 # provenance.csv: one row per requested run. Hashes are cut to 12 digits.
 PROVENANCE_COLUMNS: Columns = {
     **{name: RUN_COLUMNS[name] for name in (*CELL_COLUMNS, "seed")},
     "status": (str, "ok, non_finite or missing"),
     "digest": RUN_COLUMNS["digest"],
     "results_version": (int, "version of the method that trained it"),
-    "data_source": (str, "identity of the data set: what pins its content"),
+    "data_source": RUN_COLUMNS["data_source"],
     "tokens_sha256": (str, "sha256 of the prepared tokens"),
     "train_examples": (int, "size of the training set"),
-    "base_source": (str, "identity of the base model: what pins its content"),
+    "base_source": RUN_COLUMNS["base_source"],
     "base_sha256": (str, "sha256 of the base model: its config and weights"),
     "start_source": (str, "run or folder it started from; empty for the pre-trained model"),
     "start_sha256": (str, "sha256 of the tensors it started from"),

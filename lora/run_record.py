@@ -100,6 +100,10 @@ class Data(_Part):
     train_examples: int | None = Field(default=None, description="size of the training set")
     train_tokens: int | None = Field(default=None, description="tokens in the training set")
     eval_examples: int | None = Field(default=None, description="size of the first evaluation set")
+    label_counts: dict[str, dict[str, int]] = Field(
+        default={},
+        description="examples of each label in each evaluation set; empty for regression",
+    )
 
 
 class Base(_Part):

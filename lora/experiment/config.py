@@ -74,6 +74,11 @@ class SourceConfig(Section):
     revision: str = Field("", description="Commit (hub), or wheel or sdist (pypi).")
     sha256: str = Field("", description="Checksum of the archive (pypi) or the folder (file).")
     licence: str = Field("", description="SPDX name of the licence.")
+    same_as: str = Field(
+        "",
+        description="Source of config/sources.csv that has the same content. Tables then compare "
+        "with its published values, and a note repeats the claim.",
+    )
 
 
 class BaselineConfig(Section):

@@ -90,12 +90,23 @@ class Table:
 
 @dataclass(frozen=True)
 class Grid:
-    """A checked config with the tables of config/: its cells and their hyperparameters."""
+    """A checked config with the tables of config/: its cells and their hyperparameters.
+
+    Attributes:
+        config: The config.
+        tables: The requested tables by name.
+        tasks: The tasks of tasks.csv by name.
+        sources: Models and data sets by name, as the config replaces them.
+        registered: Models and data sets of sources.csv by name.
+        hparam_rows: Rows of hparams.csv.
+        published: Rows of published.csv.
+    """
 
     config: Config
     tables: dict[str, Table]
     tasks: dict[str, Task]
     sources: dict[str, Source]
+    registered: dict[str, Source]
     hparam_rows: tuple[HparamRow, ...]
     published: tuple[dict[str, str], ...]
 
@@ -187,6 +198,7 @@ def load(config: Mapping[str, object], folder: Path = CONFIG_DIR) -> Grid:
         {name: _table(name, one, parsed.protocol) for name, one in parsed.tables.wanted.items()},
         tasks,
         sources,
+        registry.read_sources(folder=folder),
         rows,
         tuple(csv_tables.read_rows("published.csv", folder)),
     )

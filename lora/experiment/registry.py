@@ -44,8 +44,8 @@ def read_sources(
 
     Args:
         replaced: Sources that replace rows or add to them (`sources` of a config): name to values
-            of the columns role, kind, locator, revision, sha256, licence. A missing role or licence
-            is the replaced row's; other missing values are empty.
+            of the columns role, kind, locator, revision, sha256, licence, and `same_as`. A missing
+            role or licence is the replaced row's; other missing values are empty.
         folder: The folder of the tables.
 
     Raises:
@@ -61,12 +61,22 @@ def read_sources(
             row = dict.fromkeys(row, "") | kept | dict(replaced[name])
         try:
             sources[name] = Source(**row)
+            wrong = _check_same_as(sources[name], rows)
         except ConfigError as error:
-            where = "sources in the config" if name in replaced else "config/sources.csv"
-            problems += [f"{where}, {shown(name)}: {problem}" for problem in error.problems]
+            wrong = error.problems
+        where = "sources in the config" if name in replaced else "config/sources.csv"
+        problems += [f"{where}, {shown(name)}: {problem}" for problem in wrong]
     if problems:
         raise ConfigError("Some sources are not valid:", problems)
     return sources
+
+
+def _check_same_as(source: Source, rows: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Return what is wrong with the `same_as` of a source; `rows` are those of sources.csv."""
+    allowed = [name for name, row in rows.items() if row["role"] == source.role]
+    if not source.same_as or source.same_as in allowed:
+        return []
+    return [f"same_as is {shown(source.same_as)}; allowed: {', '.join(allowed)}"]
 
 
 @dataclass(frozen=True)

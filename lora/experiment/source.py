@@ -9,6 +9,26 @@ from lora.experiment.names import check_name
 SOURCE_KINDS = ("hub", "file", "pypi")
 
 
+def content_pin(identity: str) -> tuple[str, ...]:
+    """Return the part of an identity that pins the content, empty if nothing does.
+
+    Two identities with the same pin have the same content, even if a hub name or a path differs.
+
+    Args:
+        identity: `Source.identity`, as run.json records it. A run that was not trained from a
+            fetched source has another text there, which pins nothing.
+    """
+    kind, _, rest = identity.partition(" ")
+    locator, _, last = rest.rpartition(" ")
+    if kind == "hub" and re.fullmatch("[0-9a-f]{40}", last):
+        return kind, locator.partition(":")[2], last
+    if kind == "pypi" and re.fullmatch("[0-9a-f]{64}", last):
+        return kind, locator.rpartition(" ")[0].partition("#")[2], last
+    if kind == "file" and re.fullmatch("[0-9a-f]{64}", last):
+        return kind, last
+    return ()
+
+
 @dataclass(frozen=True)
 class Source:
     """Where a data set or a model comes from, and what pins its content.
@@ -22,6 +42,7 @@ class Source:
         revision: hub: a 40-digit commit. pypi: wheel or sdist. file: empty.
         sha256: Checksum of the archive (pypi; required) or of the folder (file; may be empty).
         licence: SPDX name.
+        same_as: Source of config/sources.csv that the user says has the same content; or empty.
 
     Raises:
         ConfigError: If a value is not allowed.
@@ -34,6 +55,7 @@ class Source:
     revision: str
     sha256: str
     licence: str
+    same_as: str = ""
 
     def __post_init__(self) -> None:
         problems = check_name("name", self.name)

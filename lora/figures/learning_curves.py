@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from lora.columns import group_by
 from lora.figures import labels, style
-from lora.figures.rows import CELL, read_table, sort_by_method, varies
+from lora.figures.rows import CELL, LEFT_OUT, read_table, same_cell, sort_by_method, varies
 from lora.figures.style import BLACK, SERIES, SERIES_KEYS, Series
 from lora.files import Row
 
@@ -29,6 +29,7 @@ def learning_curves(folder: Path) -> Figure:
     requested = [name for name in ("table2", "table5", "table6") if read_table(folder, name)]
     table = requested[0] if requested else "table2"
     rows, runs = read_table(folder, table, "_curves"), read_table(folder, table, "_best")
+    cells = [row for row in read_table(folder, table) if row["metric"] not in LEFT_OUT]
     if not rows:
         return style.empty_figure("Learning curves: no finished run to show")
     by_rank = table == "table6"
@@ -55,6 +56,7 @@ def learning_curves(folder: Path) -> Figure:
                 _draw_only_cell(upper, lower, line)
             else:
                 _draw_cell(upper, lower, line, series[tuple(first[k] for k in SERIES_KEYS)], label)
+        style.add_majority(upper, [cell for cell in cells if same_cell(cell, panel[0])])
         _label_panel(upper, lower, panel, _panel_label(panel, rows, by_rank, one_cell))
     used = [ax for pair in pairs[: len(panels)] for ax in pair]
     style.hide(ax for pair in pairs[len(panels) :] for ax in pair)

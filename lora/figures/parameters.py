@@ -37,9 +37,11 @@ def parameters(folder: Path) -> Figure:
     published = [
         value
         for value in read_table(folder, "table2", "_published")
-        if value["relation"] != "reference" and value["trainable"] and origin(value) == "paper"
+        if value["relation"] in ("same", "context")
+        and value["trainable"]
+        and origin(value) == "paper"
     ]
-    with_published = {(value["model"], value["task"]) for value in published}
+    with_published = {(value["ours_model"], value["task"]) for value in published}
     panels = group_by(sort_by_method(cells), "model", "task", "task_title", "metric")
     panels = {
         key: rows for key, rows in panels.items() if len(rows) > 1 or key[:2] in with_published
@@ -58,7 +60,7 @@ def parameters(folder: Path) -> Figure:
     for ax, (model, task, title, metric) in zip(flat_axes, panels, strict=False):
         _draw_ours(ax, model, task, cells)
         for value in published:
-            if (value["model"], value["task"], value["metric"]) == (model, task, metric):
+            if (value["ours_model"], value["task"], value["metric"]) == (model, task, metric):
                 _draw_published(ax, value)
         ax.set_xscale("log")
         ax.set_title(f"{title}\n{labels.model_name(model)}", fontsize=8)
@@ -69,7 +71,8 @@ def parameters(folder: Path) -> Figure:
     style.hide(flat_axes[len(panels) :])
     style.add_legend(figure, flat_axes[: len(panels)])
     text = (
-        "Median ± std over runs of each run's best epoch. Parameters: logarithmic, without the "
+        "Median over runs of each run's best epoch; bars: lowest to highest run. Parameters: "
+        "logarithmic, without the "
         "classification head."
     )
     style.add_caption(figure, text, runs)
@@ -94,6 +97,7 @@ def _draw_ours(ax: Axes, model: str, task: str, cells: list[Row]) -> None:
     """Draw a line for each series of one model and task; `cells` are those of all panels."""
     series = style.assign_series(cells)
     of_task = [cell for cell in cells if (cell["model"], cell["task"]) == (model, task)]
+    style.add_majority(ax, of_task)
     for key, line in group_by(sort_by_method(of_task), *SERIES_KEYS).items():
         line = sorted(line, key=lambda cell: cell["trainable"])
         add_points(
@@ -101,7 +105,7 @@ def _draw_ours(ax: Axes, model: str, task: str, cells: list[Row]) -> None:
             [cell["trainable"] for cell in line],
             [cell["best_median"] for cell in line],
             series[key],
-            y_error=[cell["best_std"] for cell in line],
+            y_error=style.range_errors(line),
             label=_series_label(line[0], cells),
         )
 

@@ -21,7 +21,7 @@ from lora.tables.labels import SYMBOLS, origin
 
 
 def rank_curves(folder: Path) -> Figure:
-    """Draw the median ± std of the best epochs against the rank, a line for each weight type.
+    """Draw the median and range of the best epochs against the rank, a line for each weight type.
 
     There is a panel for each model, task, method and protocol. The published curves have their own
     panels.
@@ -45,6 +45,7 @@ def rank_curves(folder: Path) -> Figure:
     for ax, ((model, _, method, protocol), panel) in zip(
         flat_axes, our_panels.items(), strict=False
     ):
+        style.add_majority(ax, panel)
         for line in group_by(panel, "weights").values():
             _draw_weights(ax, method, line, runs, order)
         under = f", {protocol}" if varies(cells, "protocol") else ""
@@ -65,7 +66,8 @@ def rank_curves(folder: Path) -> Figure:
         style.set_rank_axis(ax, ranks)
     style.hide(flat_axes[count:])
     style.add_legend(figure, flat_axes[:count], columns=6)
-    text = "Median ± std over runs of each run's best epoch; dots: runs. Vertical scales differ."
+    text = "Median over runs of each run's best epoch; bars: lowest to highest; dots: runs. "
+    text += "Vertical scales differ."
     style.add_caption(figure, text, runs)
     return figure
 
@@ -96,7 +98,7 @@ def _draw_weights(
         [cell["rank"] * shift for cell in line],
         [cell["best_median"] for cell in line],
         series,
-        y_error=[cell["best_std"] for cell in line],
+        y_error=style.range_errors(line),
         label=label,
     )
     dots = [run for run in runs if any(same_cell(run, cell) for cell in line)]
@@ -158,8 +160,16 @@ def head_ablation(folder: Path) -> Figure:
             panel = [cell for cell in of_task if cell["weights"] == weights]
             for (protocol,), line in group_by(panel, "protocol").items():
                 _draw_protocol(ax, line, SERIES[protocols.index(protocol) % len(SERIES)])
+            style.add_majority(ax, panel)
             if task == "mnli":
-                _draw_published(ax, [value for value in published if value["weights"] == weights])
+                fitting = [
+                    value
+                    for value in published
+                    if value["weights"] == weights
+                    and value["metric"] == panel[0]["metric"]
+                    and value["relation"] != "unverified"
+                ]
+                _draw_published(ax, fitting)
             title = f"{labels.weight_types(weights)}\n{labels.model_name(model)}"
             ax.set_title(f"{title}, {panel[0]['task_title']}", fontsize=8)
             style.set_rank_axis(ax, ranks)
@@ -172,6 +182,7 @@ def head_ablation(folder: Path) -> Figure:
         extra={"best epoch, median": cross},
     )
     text = "Mean ± std over runs of each run's last epoch; crosses: median of the best epochs."
+    text += f" {style.CUT}"
     if any(task == "mnli" for _, task in tasks):
         text += (
             " Grey: published, by the course (one seed) and by the paper (GPT-3: compare the "
@@ -191,7 +202,11 @@ def _draw_protocol(ax: Axes, cells: list[Row], series: Series) -> None:
         ranks,
         [cell["last_mean"] for cell in line],
         series,
-        y_error=[cell["last_std"] for cell in line],
+        y_error=style.bounded_errors(
+            [cell["last_mean"] for cell in line],
+            [cell["last_std"] for cell in line],
+            cells[0]["metric"],
+        ),
         label=f"{line[0]['protocol']}: head {heads}" if line else None,
     )
     ax.plot(

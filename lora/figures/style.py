@@ -5,6 +5,7 @@ grey), by marker and by dash. A failed or missing run is not drawn, and the capt
 figure without data says so.
 """
 
+import math
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from matplotlib.typing import LineStyleType, RcKeyType
 from lora.columns import group_by
 from lora.figures.rows import sort_by_method
 from lora.files import Row
+from lora.tables.collect import MINIMUM
 
 Series = tuple[str, str, LineStyleType]  # colour, marker, dash
 Settings = dict[RcKeyType, object]  # of matplotlib
@@ -193,13 +195,17 @@ def add_caption(figure: Figure, text: str, runs: list[Row]) -> None:
     figure.supxlabel(wrapped, fontsize=7, color=GREY, ha="center")
 
 
+Errors = Sequence[float] | tuple[Sequence[float], Sequence[float]]  # both sides, or lower and upper
+CUT = "Bars of a standard deviation end where the metric ends."
+
+
 def add_points(
     ax: Axes,
     x: Sequence[float],
     y: Sequence[float],
     series: Series,
-    x_error: Sequence[float] | None = None,
-    y_error: Sequence[float] | None = None,
+    x_error: Errors | None = None,
+    y_error: Errors | None = None,
     **options: Unpack[PointOptions],
 ) -> None:
     """Draw points with error bars. A point whose error is NaN has no bar."""
@@ -207,6 +213,28 @@ def add_points(
     defaults: PointOptions = {"linestyle": dash, "capsize": 2, "elinewidth": 0.9}
     merged: PointOptions = {**defaults, **options}
     ax.errorbar(x, y, yerr=y_error, xerr=x_error, color=colour, marker=marker, **merged)
+
+
+def range_errors(cells: Sequence[Row]) -> Errors:
+    """Return error bars from the lowest to the highest run around the median of the best epochs."""
+    lower = [max(cell["best_median"] - cell["best_min"], 0.0) for cell in cells]
+    return lower, [max(cell["best_max"] - cell["best_median"], 0.0) for cell in cells]
+
+
+def bounded_errors(centers: Sequence[float], spreads: Sequence[float], metric: str) -> Errors:
+    """Return error bars of a spread in per cent, cut where the metric ends (see CUT)."""
+    lowest = 100 * MINIMUM[metric]
+    pairs = list(zip(centers, spreads, strict=True))
+    lower = [max(min(spread, center - lowest), 0.0) for center, spread in pairs]
+    return lower, [max(min(spread, 100 - center), 0.0) for center, spread in pairs]
+
+
+def add_majority(ax: Axes, cells: Iterable[Row], vertical: bool = False) -> None:
+    """Draw a line at the majority class of the cells of a panel; none if it is not known."""
+    values = {cell["majority"] for cell in cells if not math.isnan(cell["majority"])}
+    if len(values) == 1:
+        draw = ax.axvline if vertical else ax.axhline
+        draw(values.pop(), color=GREY, linestyle=":", linewidth=1, label="majority class", zorder=0)
 
 
 def tick_locator(integer: bool = False) -> MaxNLocator:

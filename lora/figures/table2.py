@@ -24,7 +24,7 @@ OFFSET = 0.17  # between the marks of one cell, where cells are 1 apart
 
 
 def table2(folder: Path) -> Figure:
-    """Draw the best epoch of each run, their median ± std, and the published values.
+    """Draw the best epoch of each run, their median and range, and the published values.
 
     Each model has rows of up to four panels, one for each task. In a panel the methods are listed
     from top to bottom, and the metric is the horizontal axis.
@@ -69,6 +69,7 @@ def table2(folder: Path) -> Figure:
 
 def _draw_panel(ax: Axes, cells: list[Row], runs: list[Row], published: list[Row]) -> None:
     """Draw the cells of one model and task, the first at the top."""
+    style.add_majority(ax, cells, vertical=True)
     for y, cell in enumerate(cells):
         values = [
             run["best_value"] for run in runs if run["status"] == "ok" and same_cell(run, cell)
@@ -79,8 +80,8 @@ def _draw_panel(ax: Axes, cells: list[Row], runs: list[Row], published: list[Row
             [cell["best_median"]],
             [y + OFFSET],
             SERIES[0],
-            x_error=[cell["best_std"]],
-            label="ours, median ± std",
+            x_error=style.range_errors([cell]),
+            label="ours, median and range",
             linestyle="",
             capsize=2.5,
         )
@@ -114,7 +115,9 @@ def _draw_published(ax: Axes, y: float, values: list[Row]) -> None:
             [float(value["value"])],
             [y + OFFSET * index],
             SERIES[1 if source == "paper" else 2],
-            x_error=[value["spread"]],
+            x_error=style.bounded_errors(
+                [float(value["value"])], [value["spread"]], value["metric"]
+            ),
             markerfacecolor="white",
             label=f"{source} ± its spread",
             linestyle="",
@@ -124,6 +127,7 @@ def _draw_published(ax: Axes, y: float, values: list[Row]) -> None:
 
 def _fits(value: Row, cell: Row) -> bool:
     """Return whether a published value is compared with this cell."""
-    keys = [key for key in (*CELL, "metric") if key != "protocol"]
+    keys = [key for key in (*CELL, "metric") if key not in ("model", "protocol")]
     same = all(value[key] == cell[key] for key in keys)
-    return same and value["ours_protocol"] == cell["protocol"]
+    ours = (value["ours_model"], value["ours_protocol"])
+    return same and ours == (cell["model"], cell["protocol"])

@@ -2,14 +2,19 @@
 
 cells: Aggregate runs into the cells of a table, and write the table.
 collect: Check every run against the config and gather all metrics.csv into runs.csv.
+differences: Two cells of one model and task compared, paired by seed.
 import_course: Import result folders of the course re-implementation as runs.
 labels: Names and number formats, and the records that a page is made of.
 layout: Arrange a table on its page as the paper does; Table 2.
 layout_ranks: Arrange Tables 5 and 6: the shape over weight types and over ranks.
+majority: Metric of always predicting the most frequent evaluation label.
+margins: Notes on which differences to published values are within their uncertainty.
 notes: Footnotes of a table.
 provenance: Data, model, versions, device and commit of every run.
 published: Match published values to our cells, and compute the differences.
 render: Render a table as Markdown, LaTeX and HTML from the jinja2 templates in templates/.
 selection: Selection table: best epoch minus last epoch of every run.
+sources: Check that a cell has the model and data that published values are about.
 statistics: Best and last epoch of each run, and statistics over runs.
+uncertainty: Uncertainty of the difference between our value and a published one.
 """

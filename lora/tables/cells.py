@@ -16,6 +16,7 @@ import pandas as pd
 from lora.columns import (
     BEST_COLUMNS,
     CURVES_COLUMNS,
+    DIFFERENCES_COLUMNS,
     PUBLISHED_COLUMNS,
     SELECTION_COLUMNS,
     TABLE_COLUMNS,
@@ -25,13 +26,17 @@ from lora.experiment.cell import Cell
 from lora.experiment.grid import Grid
 from lora.experiment.task import Task
 from lora.files import Columns, Row, write_csv, write_text
-from lora.tables import layout, render, selection, statistics
+from lora.tables import differences, layout, majority, render, selection, sources, statistics
 from lora.tables import published as matching
 from lora.tables.labels import GLUE, OTHER_SETS, Page
 from lora.tables.statistics import RunRows, percent, summarize, whole
 
 AVERAGED = ("best_median", "best_mean", "last_median", "last_mean")
 COUNTS = ("n", "n_expected", "n_failed", "n_missing")
+SUMMARIES = {  # tables of every cell of the grid
+    selection.NAME: (selection.make, SELECTION_COLUMNS),
+    differences.NAME: (differences.make, DIFFERENCES_COLUMNS),
+}
 CURVES = {"metric": "metric_percent", "train_loss": "train_loss", "eval_loss": "eval_loss"}
 
 
@@ -63,7 +68,7 @@ def make(grid: Grid, runs_csv: Path, name: str) -> TableData:
         ConfigError: If the grid has no such table, or runs.csv lacks runs of it.
     """
     if name not in grid.tables:
-        allowed = ", ".join([*grid.tables, selection.NAME])
+        allowed = ", ".join([*grid.tables, *SUMMARIES])
         raise ConfigError(
             f"The config has no table {name!r}:",
             [f"allowed: {allowed}; to make another one, add it under `tables:`"],
@@ -90,13 +95,14 @@ def make(grid: Grid, runs_csv: Path, name: str) -> TableData:
 def write(grid: Grid, runs_csv: Path, name: str, folder: Path) -> None:
     """Write a table into `folder`: <name>.csv, .md, .tex and .html.
 
-    All tables but the selection table also get <name>_published, _best and _curves.csv.
+    The tables of the config also get <name>_published, _best and _curves.csv.
     """
     folder = Path(folder)
     written: list[tuple[str, Columns, list[Row]]]
-    if name == selection.NAME:
-        rows, page = selection.make(grid, runs_csv)
-        written = [("", SELECTION_COLUMNS, rows)]
+    if name in SUMMARIES:
+        make_summary, columns = SUMMARIES[name]
+        rows, page = make_summary(grid, runs_csv)
+        written = [("", columns, rows)]
     else:
         data = make(grid, runs_csv, name)
         page = data.page
@@ -137,6 +143,8 @@ def _cell(grid: Grid, table: str, cell: Cell, title: str, metric: str, runs: lis
     row |= {"row": _row_name(table, cell), "column": matching.column(table, row)}
     row |= {"start": hparams.start, "head": hparams.head}
     row |= statistics.counts(runs)
+    row["majority"] = majority.of_cell(grid.tasks[cell.task], metric, runs)
+    row["source_problem"] = sources.problem(grid, cell, runs)
     row["base_precision"] = _joined(run.rows["base_precision"].iloc[0] for run in runs)
     row["trainable"] = trainable[0] if trainable else math.nan
     row["eval_examples"] = whole(examples.iloc[0]) if len(examples) else math.nan
@@ -198,6 +206,7 @@ def _averages(cells: list[Row]) -> list[Row]:
         row["trainable"] = next((cell["trainable"] for cell in eight if cell["n"]), math.nan)
         row |= {key: round(float(frame[key].mean(skipna=False)), 6) for key in AVERAGED}
         row |= {key: fewest[key] for key in COUNTS}
+        row["source_problem"] = next(filter(None, (cell["source_problem"] for cell in eight)), "")
         row |= {"column": "average", "task": "average", "task_title": "Avg", "metric": "average"}
         averages.append(row)
     return averages

@@ -6,6 +6,7 @@ changed since. Changing a setting therefore excludes all older runs until they a
 the setting is changed back.
 """
 
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -163,4 +164,8 @@ def _row(cell: Cell, seed: int, record: RunRecord, epoch: Row) -> Row:
     row["base_precision"] = record.base_precision if record.model_fields_set else ""
     row["trainable"] = record.parameters.trainable
     row["eval_examples"] = record.data.eval_examples
+    row["data_source"] = record.data.source
+    row["base_source"] = record.base.source
+    counts = record.data.label_counts
+    row["label_counts"] = json.dumps(counts, sort_keys=True) if counts else ""
     return row

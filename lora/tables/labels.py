@@ -44,11 +44,13 @@ OTHER_SETS = {  # metric of another evaluation set of MNLI -> end of its column'
     "accuracy_mismatched": "mm",
     "accuracy_overall": "all",
 }
-STATISTICS = (  # of our runs: label, column of the center, column of the spread
-    ("best epoch, median ± std", "best_median", "best_std"),
-    ("last epoch, mean ± std", "last_mean", "last_std"),
+# Of our runs: label, column of the center, columns of the spread (std, or min and max).
+STATISTICS = (
+    ("best epoch, median [range]", "best_median", ("best_min", "best_max")),
+    ("last epoch, mean ± std", "last_mean", ("last_std",)),
 )
 NONE = "–"
+MARGIN = "± 95 % margin"  # of a difference to a published value
 
 
 @dataclass(frozen=True)
@@ -126,12 +128,13 @@ def spread(value: float, digits: int = 1) -> str:
     return "±" + f"{value:.{digits}f}".removeprefix("0" if value < 1 else "")
 
 
-def difference(value: float, digits: int = 1) -> str:
-    """Return `+0.3`, `−1.2` or `0.0`; a dash for NaN."""
+def difference(value: float, digits: int = 1, margin: float = math.nan) -> str:
+    """Return `+0.3`, `−1.2±.4` or `0.0`; a dash for NaN."""
     if math.isnan(value):
         return NONE
     text = f"{abs(value):.{digits}f}"
-    return text if float(text) == 0 else ("+" if value > 0 else "−") + text
+    sign = "" if float(text) == 0 else "+" if value > 0 else "−"
+    return sign + text + spread(margin, digits)
 
 
 def parameters(count: float) -> str:
@@ -199,23 +202,28 @@ def runs_text(row: Row) -> str:
     return f"{row['n']} of {row['n_expected']}{failed}"
 
 
-def ours(cell: Row, center: str, around: str) -> str:
-    """Return a value of ours: `95.1±.2`, with n if not every run finished.
+def ours(cell: Row, center: str, around: tuple[str, ...]) -> str:
+    """Return a value of ours: `95.1±.2` or `95.1 [94.8, 95.3]`, with n if not every run finished.
 
     Args:
         cell: A row with the columns TABLE_COLUMNS.
         center: Column of the statistic.
-        around: Column of the spread.
+        around: Column of the standard deviation, or those of the lowest and the highest value.
     """
-    text = number(cell[center]) + spread(cell[around])
+    text = number(cell[center])
+    if len(around) == 1:
+        text += spread(cell[around[0]])
+    elif cell["n"] > 1:
+        text += f" [{number(cell[around[0]])}, {number(cell[around[1]])}]"
     if cell["n"] == cell["n_expected"]:
         return text
     return f"{text} (n={runs_text(cell)})" if cell["n"] else f"{NONE} ({runs_text(cell)})"
 
 
-def published(value: Row) -> str:
-    """Return a published value as printed, with its spread."""
-    return str(value["value"]) + spread(value["spread"])
+def published(value: Row, metric: str = "") -> str:
+    """Return a published value as printed, with its spread, and its metric if one is given."""
+    mark = f" ({METRICS.get(metric, metric).removesuffix(' × 100')})" if metric else ""
+    return str(value["value"]) + spread(value["spread"]) + mark
 
 
 def origin(value: Row) -> str:

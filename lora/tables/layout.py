@@ -9,9 +9,10 @@ import math
 
 from lora.experiment.grid import Grid, Table
 from lora.files import Row
-from lora.tables import layout_ranks, notes
+from lora.tables import layout_ranks, majority, notes
 from lora.tables.labels import (
     GLUE,
+    MARGIN,
     METHODS,
     METRICS,
     NONE,
@@ -31,7 +32,7 @@ from lora.tables.labels import (
     published_name,
     spread,
 )
-from lora.tables.published import is_compared
+from lora.tables.published import is_compared, other_metric
 
 TITLES = {  # table -> title, caption
     "table2": (
@@ -51,6 +52,10 @@ TITLES = {  # table -> title, caption
         "r, one row per choice of weight types. Spread over r is the highest minus the lowest "
         "value of the line; the paper finds it to be small.",
     ),
+}
+UNCOMPARED_TITLES = {  # relation of a published value -> title of its section
+    "context": "no runs to compare it with",
+    "unverified": "our model or data are not known to be the same, see the notes",
 }
 DETAILS_TEXTS = (
     "Model",
@@ -72,8 +77,9 @@ DETAILS_NUMBERS = (
     "Last: mean",
     "median",
     "std",
+    "Majority",
     "Published",
-    "Difference",
+    "Difference ± margin",
 )
 DETAILS_STATISTICS = (
     "best_median",
@@ -139,19 +145,24 @@ def _table2(
         theirs = [
             value
             for value in values
-            if value["model"] == model and value["relation"] != "reference"
+            if value["ours_model"] == model and value["relation"] != "reference"
         ]
         rows: dict[str, dict[str, Row]] = {}
         for cell in cells:
             if cell["model"] == model:
                 rows.setdefault(cell["row"], {})[cell["column"]] = cell
         for row in sorted(rows.values(), key=_method_index):
-            sections.append(_row_section(row, theirs, titles, len(table.protocols) > 1))
-        context = [value for value in theirs if value["relation"] == "context"]
-        lines = _published_lines(context, titles)
-        if lines:
-            title = f"{model_name(model)}, published only: no runs of this method and size"
-            sections.append(Section(title, lines))
+            sections.append(_row_section(grid, row, theirs, titles, len(table.protocols) > 1))
+        for relation, about in UNCOMPARED_TITLES.items():
+            of_relation = [value for value in theirs if value["relation"] == relation]
+            lines = _published_lines(grid, of_relation, titles)
+            if lines:
+                sections.append(Section(f"{model_name(model)}, published only: {about}", lines))
+    known = majority.by_column(cells, "column")
+    if not all(map(math.isnan, known.values())):
+        texts = (number(known.get(name, math.nan)) for name in titles)
+        line = Line("reference", (majority.LABEL, NONE, *texts))
+        sections.append(Section("Always the most frequent label of the evaluation set", (line,)))
     reference = {value["column"]: value for value in values if value["relation"] == "reference"}
     if reference:
         sections.append(_reference_section(grid, reference, titles))
@@ -166,7 +177,7 @@ def _method_index(row: dict[str, Row]) -> int:
 def _reference_section(grid: Grid, reference: dict[str, Row], titles: dict[str, str]) -> Section:
     """Return the values of RoBERTa-base on the GLUE tasks that the demo tasks resemble."""
     texts = [
-        f"{published(reference[name])} ({grid.tasks[reference[name]['task']].title})"
+        f"{published(reference[name])} ({_of_reference(grid, name, reference[name])})"
         if name in reference
         else NONE
         for name in titles
@@ -177,36 +188,48 @@ def _reference_section(grid: Grid, reference: dict[str, Row], titles: dict[str, 
     return Section("For orientation only: another model on other tasks (GLUE)", (line,))
 
 
+def _of_reference(grid: Grid, column: str, value: Row) -> str:
+    """Return the task of a reference value, with its metric if the column has another one."""
+    title = grid.tasks[value["task"]].title
+    metric = str(value["metric"])
+    same = column not in grid.tasks or grid.tasks[column].metric == metric
+    return title if same else f"{title}, {METRICS.get(metric, metric).removesuffix(' × 100')}"
+
+
 def _row_section(
-    row: dict[str, Row], values: list[Row], titles: dict[str, str], with_protocol: bool
+    grid: Grid, row: dict[str, Row], values: list[Row], titles: dict[str, str], with_protocol: bool
 ) -> Section:
     """Return a row of ours by column: published values, our values, differences."""
     first = next(iter(row.values()))
     same = [value for value in values if is_compared(value, first)]
-    lines = list(_published_lines(same, titles))
+    lines = list(_published_lines(grid, same, titles))
     trainable = (cell["trainable"] for cell in row.values() if cell["n"])
     count = parameters(next(trainable, first["trainable"]))
     for label, center, around in STATISTICS:
         texts = (ours(row[name], center, around) if name in row else NONE for name in titles)
         lines.append(Line("ours", (label, count, *texts)))
     for source in ("paper", "course"):
-        differences = {
-            value["column"]: value["difference"] for value in same if origin(value) == source
-        }
-        if differences:
-            texts = (difference(differences.get(name, math.nan)) for name in titles)
-            lines.append(Line("difference", (f"best epoch, minus {source}", "", *texts)))
+        theirs = {value["column"]: value for value in same if origin(value) == source}
+        if theirs:
+            texts = (
+                difference(theirs[name]["difference"], 1, theirs[name]["difference_margin"])
+                if name in theirs
+                else NONE
+                for name in titles
+            )
+            lines.append(Line("difference", (f"best epoch, minus {source} {MARGIN}", "", *texts)))
     protocol = f", protocol {first['protocol']}" if with_protocol else ""
     title = f"{model_name(first['model'])}: {method_name(first)}{protocol}"
     return Section(title, tuple(lines))
 
 
-def _published_lines(values: list[Row], titles: dict[str, str]) -> tuple[Line, ...]:
+def _published_lines(grid: Grid, values: list[Row], titles: dict[str, str]) -> tuple[Line, ...]:
     """Return a line for each published row, with its source and the paper's name of the method."""
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for value in values:
         name = f"{origin(value)}: {published_name(value)}"
-        rows.setdefault((name, value["trainable"]), {})[value["column"]] = published(value)
+        text = published(value, other_metric(grid, value))
+        rows.setdefault((name, value["trainable"]), {})[value["column"]] = text
     return tuple(
         Line("published", (name, trainable, *(row.get(column, NONE) for column in titles)))
         for (name, trainable), row in rows.items()
@@ -230,6 +253,7 @@ def _details(cell: Row) -> tuple[str, ...]:
         str(cell["n_failed"]),
         str(cell["n_missing"]),
         *(number(cell[key], 2) for key in DETAILS_STATISTICS),
+        number(cell["majority"], 2),
         value if cell["published_source"] else NONE,
-        difference(cell["difference"], 2),
+        difference(cell["difference"], 2, cell["difference_margin"]),
     )

@@ -11,7 +11,9 @@ from collections.abc import Iterable
 from lora.columns import group_by
 from lora.experiment.grid import Grid, Table
 from lora.files import Row
+from lora.tables import majority
 from lora.tables.labels import (
+    MARGIN,
     METHODS,
     NONE,
     STATISTICS,
@@ -28,6 +30,7 @@ from lora.tables.labels import (
 )
 
 GPT3_TITLE = "GPT-3 175B, MNLI, paper: compare the shape, not the level"
+MAJORITY_TITLE = "Majority class of the evaluation set, always predicted"
 Layout = tuple[tuple[str, ...], tuple[Section, ...]]  # columns and sections
 
 
@@ -55,20 +58,29 @@ def table6(grid: Grid, table: Table, cells: list[Row], values: list[Row]) -> Lay
             for value in values
             if value["relation"] == "same"
             and value["ours_protocol"] == protocol
-            and (value["model"], value["task"], value["method"]) == (model, task, method)
+            and (value["ours_model"], value["task"], value["method"]) == (model, task, method)
         ]
         if theirs:
             source = origin(theirs[0])
             about = ": one seed, best epoch" if source == "course" else ""
             lines = _published_lines("published", theirs, ranks)
             sections.append(Section(f"{name}, {source}{about}", lines))
-            title = f"{name}: ours, best epoch, minus {source}"
+            title = f"{name}: ours, best epoch, minus {source} {MARGIN}"
             sections.append(Section(title, _difference_lines(theirs, ranks)))
+    for title, number_text in _majority(cells):
+        texts6 = (title, *(number_text for _ in ranks), "")
+        sections.append(Section(MAJORITY_TITLE, (Line("reference", texts6),)))
     reference = [value for value in values if value["relation"] == "reference"]
     if reference:
         sections.append(Section(GPT3_TITLE, _published_lines("reference", reference, ranks)))
     headings = (f"r = {rank}" if rank else "no r" for rank in ranks)
     return ("Weight type", *headings, "Spread over r"), tuple(sections)
+
+
+def _majority(cells: list[Row]) -> list[tuple[str, str]]:
+    """Return task and value of the majority class, for each task that has one."""
+    known = majority.by_column(cells, "task_title")
+    return [(title, number(value)) for title, value in known.items() if not math.isnan(value)]
 
 
 def _which(table: Table, method: str, protocol: str) -> str:
@@ -92,7 +104,7 @@ def _spread(values: list[float], axis: str, digits: int = 1) -> str:
 
 
 def _our_lines(
-    method: str, cells: list[Row], ranks: list[int], center: str, around: str
+    method: str, cells: list[Row], ranks: list[int], center: str, around: tuple[str, ...]
 ) -> tuple[Line, ...]:
     """Return our values, a line per weight types."""
     lines = []
@@ -121,8 +133,13 @@ def _difference_lines(values: list[Row], ranks: list[int]) -> tuple[Line, ...]:
     """Return ours minus published, a line per weight types."""
     lines = []
     for (weights,), group in group_by(values, "weights").items():
-        by_rank = {value["rank"]: value["difference"] for value in group}
-        texts = (difference(by_rank.get(rank, math.nan)) for rank in ranks)
+        by_rank = {value["rank"]: value for value in group}
+        texts = (
+            difference(by_rank[rank]["difference"], 1, by_rank[rank]["difference_margin"])
+            if rank in by_rank
+            else NONE
+            for rank in ranks
+        )
         lines.append(Line("difference", (weight_types(weights), *texts, "")))
     return tuple(lines)
 
@@ -148,6 +165,9 @@ def table5(grid: Grid, table: Table, cells: list[Row], values: list[Row]) -> Lay
         of_ranks = {key: v for key, v in reference.items() if v["rank"] == ranks[key]}
         if of_ranks:
             sections.append(_gpt3_section(of_ranks, letters))
+    for title, number_text in _majority(cells):
+        line = Line("reference", (title, *(number_text for _ in letters), ""))
+        sections.append(Section(MAJORITY_TITLE, (line,)))
     return ("Weight type", *map(weight_types, letters), "Spread"), tuple(sections)
 
 

@@ -12,6 +12,7 @@ from lora.experiment.grid import Block, Grid, Table
 from lora.experiment.hparams import PRETRAINED
 from lora.experiment.task import Task
 from lora.files import Row
+from lora.tables import majority, margins, sources
 from lora.tables.labels import (
     COPIED,
     METHODS,
@@ -46,8 +47,9 @@ def footnotes(grid: Grid, table: Table, cells: list[Row], values: list[Row]) -> 
     tasks = [grid.tasks[name] for name in table.tasks]
     notes = [
         f"n is the number of finished runs: {len(grid.seeds)} ({_seeds(grid.seeds)}) unless a cell "
-        "has another n. Failed and missing runs are counted, not replaced. ± is the sample "
-        "standard deviation (n−1) over seeds; one run has none.",
+        "has another n. Failed and missing runs are counted, not replaced. ± of "
+        "our means is the sample standard deviation (n−1) over seeds, [a, b] of our medians is the "
+        "range from the lowest to the highest run; one run has neither.",
         "Best epoch: the epoch of each run with the highest metric, the earliest of equals. It is "
         "chosen on the set that is reported, as in the paper, so it is optimistic; the selection "
         "table shows by how much. The last epoch is not chosen.",
@@ -61,7 +63,14 @@ def footnotes(grid: Grid, table: Table, cells: list[Row], values: list[Row]) -> 
     if any(cell["metric"] == "average" for cell in cells):
         notes.append("Avg is the mean of the eight values of the row, with matched MNLI.")
     notes += [*_evaluation_sets(cells, values), *_sizes(cells), *_demo(tasks)]
-    notes += [*_differences(grid, values), *_marks(values), *_published_notes(grid, values)]
+    notes += sources.notes(grid, cells, values)
+    notes += majority.notes(tasks, cells)
+    notes += [
+        *_differences(grid, values),
+        *margins.notes(grid, values),
+        *_marks(values),
+        *_published_notes(grid, values),
+    ]
     return tuple(notes)
 
 
@@ -143,7 +152,7 @@ def _starts(grid: Grid, table: Table, values: list[Row]) -> list[str]:
     warm: dict[tuple[str, str], list[str]] = {}
     cold: dict[str, list[str]] = {}
     from_mnli = {
-        (value["model"], value["task"], value["method"], value["ours_protocol"])
+        (value["ours_model"], value["task"], value["method"], value["ours_protocol"])
         for value in values
         if value["relation"] == "same" and FROM_MNLI in value["note"]
     }

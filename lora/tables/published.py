@@ -1,10 +1,12 @@
 """Match published values to our cells, and compute the differences.
 
 A published value is compared with a cell of the same model, task, method, weights, rank and metric,
-by its own statistic and selection. The paper's † rows have another protocol, so only runs under
+by its own statistic and selection, where `sources` finds that model and data are the registered
+ones. The paper's † rows have another protocol, so only runs under
 that protocol (or one based on it) are compared with them. Other protocols are compared with each
 other, and the page names them. Prior work that the paper copied has no known statistic: it is
-compared with our median over best epochs, as in the paper's table.
+compared with our median over best epochs, as in the paper's table. A printed Avg of values of other
+metrics than ours is not compared.
 """
 
 import math
@@ -13,7 +15,9 @@ from collections.abc import Mapping
 from lora.columns import PUBLISHED_COLUMNS
 from lora.experiment.grid import Grid, Table
 from lora.files import Row
+from lora.tables import uncertainty
 from lora.tables.labels import GLUE, OTHER_SETS
+from lora.tables.sources import registered_name
 
 OURS = {  # statistic and selection of a published value -> our column of the same kind
     ("median", "best"): "best_median",
@@ -23,7 +27,9 @@ OURS = {  # statistic and selection of a published value -> our column of the sa
     ("mean", "last"): "last_mean",
     ("unknown", "unknown"): "best_median",  # the paper's own (Appendix D.1)
 }
-SAME = ("model", "task", "method", "weights", "rank", "metric")
+SAME = ("task", "method", "weights", "rank", "metric")
+UNCOMPARED: Row = {"ours_protocol": "", "ours": math.nan, "difference": math.nan}
+UNCOMPARED |= uncertainty.UNKNOWN
 WORDS = ("spread_kind", "statistic", "selection", "source")
 
 
@@ -43,21 +49,50 @@ def match(grid: Grid, table: Table, cells: list[Row]) -> list[Row]:
         if text_row["table"] != table.name or text_row["metric"] == "spearman":
             continue
         value = _typed(text_row)
-        same = [
-            cell
-            for cell in cells
-            if all(value[key] == cell[key] for key in SAME)
-            and _comparable(grid, value["protocol"], cell["protocol"], separate)
-        ]
-        rows += [_compared_row(value, cell) for cell in same]
-        relation = "" if same else _relation(table, value)
-        if relation:
-            blank = {"ours_protocol": "", "ours": math.nan, "difference": math.nan}
-            rows += [
-                value | blank | {"relation": relation, "column": name}
-                for name in _columns(grid, table, value)
-            ]
+        of_value: list[Row] = []
+        for model in table.models:
+            if registered_name(grid, model) == value["model"]:
+                ours = [cell for cell in cells if cell["model"] == model]
+                of_value += _of_model(grid, table, value, model, ours, separate)
+        if not of_value and _is_reference(table, value):
+            blank = UNCOMPARED | {"ours_model": "", "relation": "reference"}
+            of_value = [value | blank | {"column": name} for name in _columns(grid, table, value)]
+        rows += of_value
     return rows
+
+
+def _of_model(
+    grid: Grid, table: Table, value: Row, model: str, cells: list[Row], separate: set[str]
+) -> list[Row]:
+    """Return the rows of a published value for one of our models.
+
+    Args:
+        grid: The grid.
+        table: The table.
+        value: The published value.
+        model: Our model; it is, or is claimed to be, the value's.
+        cells: The cells of that model.
+        separate: Published protocols that are compared with themselves only.
+    """
+    same = [
+        cell
+        for cell in cells
+        if all(value[key] == cell[key] for key in SAME)
+        and not other_metric(grid, value)
+        and _comparable(grid, value["protocol"], cell["protocol"], separate)
+    ]
+    verified = [cell for cell in same if not cell["source_problem"]]
+    if verified:
+        return [_compared_row(value, cell) for cell in verified]
+    if not same and not _is_context(table, value):
+        return []
+    of_task = same or [cell for cell in cells if cell["task"] == value["task"]]
+    is_verified = not same and any(not cell["source_problem"] for cell in of_task)
+    blank = UNCOMPARED | {"relation": "context" if is_verified else "unverified"}
+    return [
+        value | blank | {"ours_model": model, "column": name}
+        for name in _columns(grid, table, value, model)
+    ]
 
 
 def _compared_row(value: Row, cell: Row) -> Row:
@@ -67,9 +102,11 @@ def _compared_row(value: Row, cell: Row) -> Row:
     return value | {
         "relation": "same",
         "column": cell["column"],
+        "ours_model": cell["model"],
         "ours_protocol": cell["protocol"],
         "ours": ours,
         "difference": round(ours - float(value["value"]), 6),
+        **uncertainty.of_difference(value, cell),
     }
 
 
@@ -89,6 +126,7 @@ def with_published(row: Row, published: list[Row]) -> Row:
         "published": float(value["value"]),
         "published_spread": value["spread"],
         "difference": value["difference"],
+        "difference_margin": value["difference_margin"],
         "note": value["note"],
         **{f"published_{key}": value[key] for key in WORDS},
     }
@@ -96,9 +134,9 @@ def with_published(row: Row, published: list[Row]) -> Row:
 
 def is_compared(value: Row, row: Row) -> bool:
     """Return whether a published value is compared with a cell of this row, of any task."""
-    keys = ("model", "method", "weights", "rank")
-    same = value["relation"] == "same" and value["ours_protocol"] == row["protocol"]
-    return same and all(value[key] == row[key] for key in keys)
+    ours = (value["ours_model"], value["ours_protocol"])
+    same = value["relation"] == "same" and ours == (row["model"], row["protocol"])
+    return same and all(value[key] == row[key] for key in ("method", "weights", "rank"))
 
 
 def _comparable(grid: Grid, theirs: str, ours: str, separate: set[str]) -> bool:
@@ -107,31 +145,52 @@ def _comparable(grid: Grid, theirs: str, ours: str, separate: set[str]) -> bool:
     return base == theirs if theirs else base not in separate
 
 
-def _relation(table: Table, value: Row) -> str:
-    """Return `context` or `reference` for a value that no cell matches; empty to omit it."""
+def other_metric(grid: Grid, value: Row) -> str:
+    """Return the metric of a published value if its task has another one here; otherwise empty.
+
+    For a printed Avg it is the metrics of its values that differ from ours.
+    """
+    if value["task"] not in grid.tasks:  # an average
+        keys = ("table", "model", "method", "trainable", "protocol", "source")
+        of_row = [
+            row
+            for row in grid.published
+            if row["task"] in GLUE and all(row[key] == value[key] for key in keys)
+        ]
+        metrics = [other_metric(grid, row) for row in of_row if row["metric"] not in OTHER_SETS]
+        return " and ".join(dict.fromkeys(filter(None, metrics)))
+    metric = "accuracy" if value["metric"] in OTHER_SETS else value["metric"]
+    return "" if metric == grid.tasks[value["task"]].metric else str(metric)
+
+
+def _is_requested(table: Table, value: Row) -> bool:
+    """Return whether Table 5 or 6 has the weights and rank of a value."""
+    return (value["weights"], value["rank"]) in {(cell.weights, cell.rank) for cell in table.cells}
+
+
+def _is_context(table: Table, value: Row) -> bool:
+    """Return whether a value that no cell matches is shown with our cells of its task."""
+    if table.name == "table2":
+        return value["task"] in (*table.tasks, "average")
+    return value["task"] in table.tasks and _is_requested(table, value)
+
+
+def _is_reference(table: Table, value: Row) -> bool:
+    """Return whether a value of another model is shown."""
     if table.name != "table2":
-        requested = {(cell.weights, cell.rank) for cell in table.cells}
-        if (value["weights"], value["rank"]) not in requested:
-            return ""
-        if value["model"] in table.models and value["task"] in table.tasks:
-            return "context"
         is_gpt3 = (value["model"], value["task"]) == ("gpt3-175b", "mnli")
-        return "reference" if is_gpt3 else ""
-    if value["model"] in table.models and value["task"] in (*table.tasks, "average"):
-        return "context"
+        return is_gpt3 and _is_requested(table, value)
     is_lora = (value["model"], value["method"]) == ("roberta-base", "lora")
-    if is_lora and value["source"].startswith("arXiv") and value["task"] != "average":
-        return "reference"
-    return ""
+    return is_lora and value["source"].startswith("arXiv") and value["task"] != "average"
 
 
-def _columns(grid: Grid, table: Table, value: Row) -> list[str]:
+def _columns(grid: Grid, table: Table, value: Row, model: str = "") -> list[str]:
     """Return the columns of a published value: those of its task, or of demo tasks like it."""
     if table.name != "table2":
         return [column(table.name, value)]
     if value["task"] == "average":
         return ["average"] if set(GLUE) <= set(table.tasks) else []
-    if value["model"] in table.models:
+    if model:
         return [column(table.name, value)] if value["task"] in table.tasks else []
     return [task for task in table.tasks if grid.tasks[task].mirrors == value["task"]]
 

@@ -17,7 +17,7 @@ from lora.tables.labels import Line, Listing, Page, Section
 
 WEIGHT = re.compile(r"W_([qkvo])")
 ADAPTER = re.compile(r"Adpt\^([DPH])")
-VALUE = re.compile(r"(?P<value>–|[+−]?\d+\.\d+)(?P<spread>±\d*\.\d+)?(?P<rest> \(.*\))?")
+VALUE = re.compile(r"(?P<value>–|[+−]?\d+\.\d+)(?P<spread>±\d*\.\d+| \[[^]]*\])?(?P<rest> \(.*\))?")
 MARKDOWN_SPECIAL = re.compile(r"([\\`*_|<>\[\]~])")
 MARKDOWN_WEIGHT = re.compile(r"W\\_([qkvo])")
 MARKDOWN_BLOCK = re.compile(r"^( *)(?:([-+#])|(\d+)([.)]))(?=\s)")  # would begin a list or heading

@@ -9,6 +9,7 @@ import platform
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import torch
 
 import lora
@@ -56,6 +57,7 @@ def build_record(run: RunState, base: Base, device: torch.device, pack_size: int
             train_examples=train_examples,
             train_tokens=int(run.tokens["train"].lengths.sum()),
             eval_examples=len(run.tokens[task.eval_splits[0]]),
+            label_counts={} if task.is_regression else _label_counts(run),
         ),
         base=base,
         start=None if start is None else Start(source=start.source, sha256=start.sha256),
@@ -80,6 +82,17 @@ def build_record(run: RunState, base: Base, device: torch.device, pack_size: int
         commit=checkout.commit(),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _label_counts(run: RunState) -> dict[str, dict[str, int]]:
+    """Return the number of examples of each label in each evaluation set of a run."""
+    counts = {}
+    for split in run.spec.task.eval_splits:
+        labels, numbers = np.unique(run.tokens[split].labels.astype(int), return_counts=True)
+        counts[split] = {
+            str(label): int(number) for label, number in zip(labels, numbers, strict=True)
+        }
+    return counts
 
 
 def restore(run: RunState, state_dir: Path) -> bool:

@@ -44,3 +44,20 @@ def test_files_do_not_depend_on_the_settings_of_the_user(tmp_path):
             tmp_path / "new folder" / f"{name}{suffix}" for name in ("default", "changed")
         )
         assert first.read_bytes() == second.read_bytes()
+
+
+def test_bars_stay_in_the_range_of_the_metric():
+    """A std of 3 around 99 and around 1 is cut at 100 and at 0; a NaN stays NaN (no bar)."""
+    lower, upper = style.bounded_errors([99.0, 1.0, 50.0], [3.0, 3.0, 3.0], "accuracy")
+    assert (list(lower), list(upper)) == ([3, 1, 3], [1, 3, 3])
+    lower, _ = style.bounded_errors([-99.0], [3.0], "matthews")
+    assert list(lower) == [1]
+    assert all(part[0] != part[0] for part in style.bounded_errors([50.0], [float("nan")], "f1"))
+
+
+def test_a_line_at_the_majority_class_where_it_is_known():
+    ax = Figure().subplots()
+    style.add_majority(ax, [{"majority": float("nan")}])
+    assert len(ax.lines) == 0
+    style.add_majority(ax, [{"majority": 50.9}, {"majority": float("nan")}])
+    assert [line.get_label() for line in ax.lines] == ["majority class"]

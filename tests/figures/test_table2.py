@@ -40,5 +40,5 @@ def test_points_are_the_runs_and_their_median(folder, tmp_path):
             if run["task"] == cell["task"] and run["status"] == "ok"
         ]
         assert drawn["one run"] == best and len(best) == cell["n"]
-        assert drawn["ours, median ± std"] == [cell["best_median"]]
+        assert drawn["ours, median and range"] == [cell["best_median"]]
         assert drawn["paper ± its spread"] == [pytest.approx(cell["published"])]

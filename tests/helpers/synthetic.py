@@ -81,7 +81,7 @@ def parameters(cell: Cell) -> int:
     With width D, inner width I and rank r: LoRA has 2 D r per matrix, an adapter 2 D r + r + D,
     BitFit D and 7 D + I per layer, full fine-tuning everything but the pooler.
     """
-    layers, width, inner, tokens, positions, types = SIZES[cell.model]
+    layers, width, inner, tokens, positions, types = SIZES.get(cell.model, SIZES["roberta-base"])
     adapter = 2 * width * cell.rank + cell.rank + width
     attention, feed_forward, norms = (
         4 * width * (width + 1),

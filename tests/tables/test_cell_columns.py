@@ -171,7 +171,10 @@ def test_table6_compares_levels_only_with_the_same_model(tmp_path):
     }
     assert result.page.columns == ("Weight type", "r = 1", "r = 64", "Spread over r")
     best, _, course, difference, gpt3 = lines.values()
-    assert best == [("W_q", "83.0±.0", "80.0±.0", "3.0"), ("W_q,W_v", "86.0±.0", "87.0±.0", "1.0")]
+    assert best == [
+        ("W_q", "83.0 [83.0, 83.0]", "80.0 [80.0, 80.0]", "3.0"),
+        ("W_q,W_v", "86.0 [86.0, 86.0]", "87.0 [87.0, 87.0]", "1.0"),
+    ]
     assert course == [("W_q", "72.74", "83.23", "10.49"), ("W_q,W_v", "85.03", "87.28", "2.25")]
     assert difference == [("W_q", "+10.3", "−3.2", ""), ("W_q,W_v", "+1.0", "−0.3", "")]
     assert gpt3[0] == ("W_q", "90.7±.1", "90.7±.1", "0.0")

@@ -100,7 +100,7 @@ def test_failed_and_missing_runs_are_counted_and_never_replaced(tmp_path):
 
 def test_a_cell_without_runs_is_a_dash(tmp_path):
     result = make_table(small(range(5)), tmp_path)
-    assert lines_of(result.page, "ours")[0] == ("best epoch, median ± std", "–", "– (0 of 5)")
+    assert lines_of(result.page, "ours")[0] == ("best epoch, median [range]", "–", "– (0 of 5)")
     assert all(
         math.isnan(result.cells[0][key])
         for key in ("best_median", "last_mean", "difference", "trainable")

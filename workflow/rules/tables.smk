@@ -86,6 +86,36 @@ rule selection:
         " --log {log:q}"
 
 
+rule differences:
+    input:
+        "<tables>/runs.csv",
+    output:
+        report(
+            "<tables>/differences.html",
+            caption="../report/differences.rst",
+            category="Tables",
+            labels={"table": "differences", "what": "page"},
+        ),
+        report(
+            "<tables>/differences.csv",
+            caption="../report/differences.rst",
+            category="Tables",
+            labels={"table": "differences", "what": "every value (CSV)"},
+        ),
+        multiext("<tables>/differences", ".md", ".tex"),
+    log:
+        "<logs>/tables/differences.log",
+    localrule: True
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        config=config_text,
+        folder=subpath(output[0], parent=True),
+    shell:
+        "python -m lora table differences --config {params.config:q} --runs {input:q} --output-dir {params.folder:q}"
+        " --log {log:q}"
+
+
 rule provenance:
     input:
         grid_runs,
@@ -115,5 +145,6 @@ rule tables:
     input:
         expand("<tables>/{table}.html", table=GRID.tables),
         "<tables>/selection.html",
+        "<tables>/differences.html",
         "<tables>/provenance.html",
     localrule: True
