@@ -76,6 +76,19 @@ def test_a_wrong_config_stops_before_any_job_with_all_its_problems(tmp_path):
     assert "seeds: got [1, 1]" in output and "did you mean 'protocol'" in output
 
 
+def test_arguments_of_config_mean_what_they_mean_in_a_file(tmp_path):
+    """Lists, null and nested numbers reach every rule as in a config file; paths are expanded."""
+    table = "{models: [minilm], tasks: [same-article], method: lora, weights: [qv], ranks: [4, 8]}"
+    output = snakemake(
+        *("-n", "--directory", tmp_path, "--config", "seeds=[7]", "pack=[seed]", "subspace=null"),
+        *("protocol=demo", f"tables={{table2: {table}, table6: null}}", "results=$MINE/./x/"),
+        env=dict(MINE=str(tmp_path / "mine")),
+    )
+    assert trained(output) == 2 and "rule subspace" not in output
+    run = tmp_path / "mine/x/runs/demo/minilm/same-article/lora/qv/r4/seed7"
+    assert f"output: {run}/metrics.csv" in output
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """A small config, and where it runs."""

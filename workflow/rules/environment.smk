@@ -7,10 +7,15 @@ from pathlib import Path
 sys.path.insert(0, workflow.basedir)
 
 from lora.experiment import grid as lora_grid, hparam_warnings
-from lora.experiment.config import read_yaml
+from lora.experiment.config import read_yaml, resolved
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
+
+
+# --config gives numbers in lists as text, and paths may have ~ and variables. Rules and GRID use the
+# same values. What cannot be read stays as it is, and GRID reports it.
+config.update(resolved(config))
 
 
 container: config["container"]  # for every rule, with --sdm apptainer
