@@ -67,6 +67,8 @@ class JobOptions:
         precision: `auto`, `bf16` or `fp32`: of the frozen base. `auto` picks what is faster, and
             also accepts finished runs of the other precision.
         checkpoint_every_s: Seconds between checkpoints within an epoch.
+        overwrite: Whether the outputs of another run in a run's folder are replaced. A job of the
+            workflow does: Snakemake decides which outputs are made again.
     """
 
     model_dir: Path
@@ -75,3 +77,4 @@ class JobOptions:
     micro_batch: int = 0
     precision: str = "auto"
     checkpoint_every_s: float = math.inf
+    overwrite: bool = True

@@ -45,8 +45,8 @@ def differences(record: RunRecord, grid: Grid, cell: Cell, seed: int, precision:
         seed: The run's seed.
         precision: The config's precision; `auto` accepts any.
     """
-    trained = _flat(record.settings.model_dump(exclude_unset=True))
-    wanted = _flat(json.loads(json.dumps(grid.settings(cell, seed))))
+    trained = flat_settings(record.settings.model_dump(exclude_unset=True))
+    wanted = flat_settings(json.loads(json.dumps(grid.settings(cell, seed))))
     trained["results_version"] = record.results_version
     wanted["results_version"] = lora.RESULTS_VERSION
     if precision != "auto":
@@ -70,7 +70,7 @@ def _identities(grid: Grid, cell: Cell) -> dict[str, str]:
     return {key: grid.sources[name].identity for key, name in names.items()}
 
 
-def _flat(settings: Mapping[str, object]) -> dict[str, object]:
+def flat_settings(settings: Mapping[str, object]) -> dict[str, object]:
     """Return settings with the hyperparameters as dotted keys."""
     hparams = settings.get("hparams")
     flat = {key: value for key, value in settings.items() if key != "hparams"}

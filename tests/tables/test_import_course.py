@@ -384,3 +384,11 @@ def test_an_existing_run_is_never_replaced(tmp_path):
 def test_a_folder_without_results_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no <task>/<run>/training_results.csv under"):
         read(tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_out_of_range_is_refused_before_anything_is_written(results, tmp_path, seed):
+    """The other runs, which have a seed in their name, are not written either."""
+    with pytest.raises(ConfigError, match=f"seed is {seed}; allowed: a whole number"):
+        read(results, tmp_path / "out", default_seed=seed)
+    assert not (tmp_path / "out").exists()
