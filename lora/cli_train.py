@@ -94,7 +94,9 @@ def _add_job_arguments(
     parser: ArgumentParser, one_cell: dict[str, object], defaults: dict[str, object]
 ) -> None:
     """Add the options for folders, device and checkpoints."""
-    parser.add_argument("--output-dir", type=Path, required=True, help="folder for the outputs")
+    parser.add_argument(
+        "--output-dir", type=paths.argument, required=True, help="folder for the outputs"
+    )
     parser.add_argument(
         "--overwrite",
         action="store_true",
@@ -102,20 +104,28 @@ def _add_job_arguments(
         help="replace another run in the output folder; without it such a run is an error",
     )
     parser.add_argument(
-        "--state-dir", type=Path, help="folder for checkpoints (default OUTPUT_DIR/.state)"
+        "--state-dir",
+        type=paths.argument,
+        help="folder for checkpoints (default OUTPUT_DIR/.state)",
     )
     parser.add_argument(
-        "--model-dir", type=Path, help="local model folder; without it the model is fetched"
+        "--model-dir",
+        type=paths.argument,
+        help="local model folder; without it the model is fetched",
     )
     parser.add_argument(
-        "--data-dir", type=Path, help="local folder of the task's data; without it they are fetched"
+        "--data-dir",
+        type=paths.argument,
+        help="local folder of the task's data; without it they are fetched",
     )
     parser.add_argument(
-        "--tokens-dir", type=Path, help="output of `lora prepare`; without it tokens are prepared"
+        "--tokens-dir",
+        type=paths.argument,
+        help="output of `lora prepare`; without it tokens are prepared",
     )
     parser.add_argument(
         "--cache-dir",
-        type=Path,
+        type=paths.argument,
         help=f"folder for what is fetched and prepared (default {one_cell['cache_dir']})",
     )
     parser.add_argument(

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from argparse import Namespace
 from pathlib import Path
 
@@ -72,6 +73,8 @@ def hparams_of(arguments: Namespace, cell: Cell) -> Hparams:
     rows = hparam_rows.read_hparam_rows()
     given = {name: getattr(arguments, name) for name in HPARAM_NAMES}
     given = {name: value for name, value in given.items() if value is not None}
+    if "start" in given:
+        given["start"] = os.path.expanduser(given["start"])
     unknown = config_errors.check_choice(
         "--protocol", cell.protocol, {row.protocol for row in rows}
     )

@@ -50,6 +50,11 @@ def expand(path: str) -> str:
     return expanded
 
 
+def argument(path: str) -> Path:
+    """Return a path of the command line. The shell expands all but the ~ in `--output-dir=~/x`."""
+    return Path(os.path.expanduser(path))
+
+
 def canonical(path: str) -> str:
     """Return one spelling of a path; a relative path stays relative to the working directory.
 

@@ -7,10 +7,11 @@ not there yet. bash gives the expected values.
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
-from lora import paths
+from lora import cli, paths
 from lora.experiment.cell import Cell
 
 
@@ -120,3 +121,21 @@ def test_a_folder_has_one_spelling(monkeypatch, tmp_path):
     assert (paths.canonical("link"), paths.canonical(".")) == ("link", ".")
     assert paths.canonical("./~/x") == f"{here}/~/x"  # read again, ~/x would be in the home folder
     assert paths.canonical("s3://bucket//x/../y") == "s3://bucket//x/../y"
+
+
+def test_a_home_folder_in_an_option_is_expanded(monkeypatch, tmp_path):
+    """bash leaves the ~ of `--output-dir=~/x`; it would become a folder of that name."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    words = ["train", "--seed", "0", "--output-dir=~/out", "--model-dir=~/m", "--log=~/log"]
+    given = cli.parser().parse_args(words)
+    found = [given.output_dir, given.model_dir, given.log]
+    assert found == [tmp_path / "out", tmp_path / "m", tmp_path / "log"]
+    every = [
+        action
+        for command in next(
+            one for one in cli.parser()._actions if one.dest == "name"
+        ).choices.values()
+        for action in command._actions
+    ]
+    assert Path not in [action.type for action in every]
+    assert paths.argument("$HOME/a~b") == Path("$HOME/a~b")  # the shell expands variables

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lora.data import archives
 from lora.errors import FetchError
-from lora.experiment.source import Source
+from lora.experiment.source import Source, same_identity
 from lora.files import (
     JsonObject,
     file_sha256,
@@ -199,7 +199,10 @@ def _kept_manifest(source: Source, destination: Path) -> JsonObject | None:
         manifest = verify(destination)
     except (FetchError, ValueError, KeyError):
         return None
-    if any(manifest.get(key) != getattr(source, key) for key in IDENTITY_KEYS):
+    fixed = [key for key in IDENTITY_KEYS if key != "locator"]
+    if any(manifest.get(key) != getattr(source, key) for key in fixed):
+        return None
+    if not same_identity(str(manifest.get("identity")), source.identity):
         return None
     if source.kind == "file":  # a path pins nothing: the folder may have changed since
         selected = {

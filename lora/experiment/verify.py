@@ -7,6 +7,7 @@ calls it in every job, so it reads neither rows nor tensors.
 """
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -17,6 +18,7 @@ from lora import files, paths, run_record
 from lora.errors import shown
 from lora.experiment.cell import BASE_METHODS, Cell
 from lora.experiment.grid import Grid
+from lora.experiment.source import same_identity
 from lora.run_record import RunRecord
 
 ADAPTER = "adapter/adapter_model.safetensors"  # a key of `files` in run.json
@@ -71,11 +73,14 @@ def _identities(grid: Grid, cell: Cell) -> dict[str, str]:
 
 
 def flat_settings(settings: Mapping[str, object]) -> dict[str, object]:
-    """Return settings with the hyperparameters as dotted keys."""
+    """Return settings with the hyperparameters as dotted keys, and `start` with one spelling."""
     hparams = settings.get("hparams")
     flat = {key: value for key, value in settings.items() if key != "hparams"}
     if isinstance(hparams, dict):
         flat |= {f"hparams.{key}": value for key, value in hparams.items()}
+    start = flat.get("hparams.start")
+    if isinstance(start, str) and "/" in start:
+        flat["hparams.start"] = os.path.realpath(start)
     return flat
 
 
@@ -153,7 +158,7 @@ def _as_in_config(record: RunRecord, grid: Grid, cell: Cell, seed: int) -> bool:
     if differences(record, grid, cell, seed, precision):
         return False
     if any(
-        record.get(key) and record.get(key) != identity
+        record.get(key) and not same_identity(str(record.get(key)), identity)
         for key, identity in _identities(grid, cell).items()
     ):
         return False
@@ -174,6 +179,9 @@ def _prepared_as_in_config(grid: Grid, cell: Cell, path: Path) -> bool:
         "text_columns": list(task.text_columns),
     }
     splits = {"train", *task.eval_splits}
+    source = wanted.pop("source")
+    if not same_identity(str(tokens.get("source", source)), str(source)):
+        return False
     return set(tokens.get("splits") or splits) == splits and all(
         tokens.get(key, value) == value for key, value in wanted.items()
     )

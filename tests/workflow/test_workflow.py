@@ -133,6 +133,14 @@ def test_a_small_grid_end_to_end(ran):
     tokens.write_bytes(content)
 
 
+@pytest.mark.parametrize("results", ["./results", "results//", "no/../results", "{}/./results"])
+def test_another_spelling_of_the_results_folder_trains_nothing(ran, results):
+    folder, _, _ = ran
+    options = ["--configfile", folder / "config.yaml", "--directory", folder]
+    output = snakemake("-n", *options, "--config", f"results={str(results).format(folder)}")
+    assert "Nothing to be done" in output
+
+
 def test_another_seed_trains_alone(ran):
     """The cell's job runs again, but the runs that were there come back from state, to the byte."""
     folder, config, _ = ran
