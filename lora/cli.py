@@ -39,7 +39,9 @@ def parser() -> ArgumentParser:
         added = commands.add_parser(name, help=command.help, description=text)
         command.add_arguments(added)
         added.add_argument(
-            "--log", type=Path, help="log file; standard error then shows warnings and progress"
+            "--log",
+            type=paths.argument,
+            help="log file; standard error then shows warnings and progress",
         )
         added.set_defaults(run=command.run)
     return main
@@ -54,11 +56,13 @@ def _add_config(parser: ArgumentParser) -> None:
 
 
 def _add_output_dir(parser: ArgumentParser, text: str = "folder for the outputs") -> None:
-    parser.add_argument("--output-dir", type=Path, required=True, help=text)
+    parser.add_argument("--output-dir", type=paths.argument, required=True, help=text)
 
 
 def _add_output(parser: ArgumentParser) -> None:
-    parser.add_argument("--output", type=Path, required=True, help="path without .svg or .png")
+    parser.add_argument(
+        "--output", type=paths.argument, required=True, help="path without .svg or .png"
+    )
 
 
 def _add_fetch(parser: ArgumentParser) -> None:
@@ -77,6 +81,8 @@ def _fetch(arguments: Namespace) -> None:
         if (value := getattr(arguments, column)) is not None
     }
     sources = registry.read_sources()
+    if given.get("kind") == "file" and "locator" in given:
+        given["locator"] = str(paths.argument(given["locator"]))
     if arguments.source in sources:
         source = dataclasses.replace(sources[arguments.source], **given)
     elif set(NEW_SOURCE) <= set(given):
@@ -91,8 +97,12 @@ def _fetch(arguments: Namespace) -> None:
 
 def _add_prepare(parser: ArgumentParser) -> None:
     parser.add_argument("--task", required=True, help="a task of config/tasks.csv")
-    parser.add_argument("--data-dir", type=Path, required=True, help="folder of the task's data")
-    parser.add_argument("--model-dir", type=Path, required=True, help="folder of the base model")
+    parser.add_argument(
+        "--data-dir", type=paths.argument, required=True, help="folder of the task's data"
+    )
+    parser.add_argument(
+        "--model-dir", type=paths.argument, required=True, help="folder of the base model"
+    )
     parser.add_argument(
         "--max-tokens", type=int, required=True, help="tokens at which an example is cut"
     )
@@ -121,7 +131,9 @@ def _add_plan(parser: ArgumentParser) -> None:
         help="YAML files with changes to config/config.yaml, the last one wins; or JSON text",
     )
     parser.add_argument(
-        "--output-dir", type=Path, help="folder for plan.txt, jobs.csv, makespan.csv and a figure"
+        "--output-dir",
+        type=paths.argument,
+        help="folder for plan.txt, jobs.csv, makespan.csv and a figure",
     )
 
 
@@ -141,8 +153,8 @@ def _plan(arguments: Namespace) -> None:
 
 def _add_collect(parser: ArgumentParser) -> None:
     _add_config(parser)
-    parser.add_argument("--runs-dir", type=Path, required=True, help="folder of all runs")
-    parser.add_argument("--output", type=Path, required=True, help="path of runs.csv")
+    parser.add_argument("--runs-dir", type=paths.argument, required=True, help="folder of all runs")
+    parser.add_argument("--output", type=paths.argument, required=True, help="path of runs.csv")
 
 
 def _collect(arguments: Namespace) -> None:
@@ -159,7 +171,9 @@ def _add_table(parser: ArgumentParser) -> None:
         help="selection: effect of choosing the epoch; differences: pairs of cells",
     )
     _add_config(parser)
-    parser.add_argument("--runs", type=Path, required=True, help="output of `lora collect`")
+    parser.add_argument(
+        "--runs", type=paths.argument, required=True, help="output of `lora collect`"
+    )
     _add_output_dir(parser)
 
 
@@ -172,7 +186,7 @@ def _table(arguments: Namespace) -> None:
 
 def _add_provenance(parser: ArgumentParser) -> None:
     _add_config(parser)
-    parser.add_argument("--runs-dir", type=Path, required=True, help="folder of all runs")
+    parser.add_argument("--runs-dir", type=paths.argument, required=True, help="folder of all runs")
     _add_output_dir(parser)
 
 
@@ -185,7 +199,9 @@ def _provenance(arguments: Namespace) -> None:
 
 def _add_plot(parser: ArgumentParser) -> None:
     parser.add_argument("figure", help="name of the figure")
-    parser.add_argument("--tables-dir", type=Path, required=True, help="folder of the tables")
+    parser.add_argument(
+        "--tables-dir", type=paths.argument, required=True, help="folder of the tables"
+    )
     _add_output(parser)
 
 
@@ -197,9 +213,14 @@ def _plot(arguments: Namespace) -> None:
 
 def _add_merge(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--adapter-dir", type=Path, required=True, help="adapter/ of a run, or a PEFT LoRA folder"
+        "--adapter-dir",
+        type=paths.argument,
+        required=True,
+        help="adapter/ of a run, or a PEFT LoRA folder",
     )
-    parser.add_argument("--model-dir", type=Path, required=True, help="folder of the base model")
+    parser.add_argument(
+        "--model-dir", type=paths.argument, required=True, help="folder of the base model"
+    )
     _add_output_dir(parser, "a new or empty folder")
 
 
@@ -211,7 +232,7 @@ def _merge(arguments: Namespace) -> None:
 
 def _add_import_course(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "folder", type=Path, help="its results folder: <task>/<run>/training_results.csv"
+        "folder", type=paths.argument, help="its results folder: <task>/<run>/training_results.csv"
     )
     _add_output_dir(parser, "results folder; runs go to its runs/")
     parser.add_argument("--seed", type=int, help="seed of runs whose folder name has none (MNLI)")
@@ -239,13 +260,13 @@ def _import_course(arguments: Namespace) -> None:
 def _add_subspace(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--runs",
-        type=Path,
+        type=paths.argument,
         nargs=3,
         required=True,
         metavar="RUN",
         help="run folders: one of the lower rank, then two seeds of the higher rank",
     )
-    parser.add_argument("--model-dir", type=Path, required=True, help="their base model")
+    parser.add_argument("--model-dir", type=paths.argument, required=True, help="their base model")
     parser.add_argument("--letters", help="weight types (default: all that the runs adapt)")
     parser.add_argument(
         "--layers",
@@ -270,7 +291,9 @@ def _subspace(arguments: Namespace) -> None:
 
 def _add_heatmap(parser: ArgumentParser) -> None:
     parser.add_argument("figure", help="figure3, figure4, figure6 or figure7")
-    parser.add_argument("--phi", type=Path, required=True, help="phi.csv of `lora subspace`")
+    parser.add_argument(
+        "--phi", type=paths.argument, required=True, help="phi.csv of `lora subspace`"
+    )
     _add_output(parser)
 
 

@@ -12,15 +12,21 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
 from pathlib import Path
 
-from lora import paths
+from lora import cli_train_checks, paths
+from lora.cli_train_checks import option
 from lora.columns import CELL_COLUMNS
 from lora.data import hub
-from lora.experiment import config, hparam_rows, hparam_warnings, jobs, registry
+from lora.errors import ConfigError
+from lora.experiment import (
+    config,
+    earlier_outputs,
+    jobs,
+    registry,
+)
 from lora.experiment.cell import Cell
 from lora.experiment.hparams import (
     HPARAM_FIELDS,
     HPARAM_NAMES,
-    PRETRAINED,
     Hparams,
     allowed_values,
 )
@@ -30,7 +36,7 @@ from lora.training import gpu_lock
 
 log = logging.getLogger(__name__)
 EXAMPLE = "lora train --task mrpc --weights qv --rank 8 --seed 0 --output-dir out"
-ONE_CELL_OPTIONS = (*CELL_COLUMNS, "data_dir", "tokens_dir", "cache_dir")
+ONE_CELL_OPTIONS = (*CELL_COLUMNS, "data_dir", "tokens_dir", "cache_dir", "overwrite")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -53,7 +59,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     for name in HPARAM_NAMES:
         unit = HPARAM_FIELDS[name].metadata["unit"].replace("%", "%%")
         text = "; ".join(part for part in (unit, allowed_values(name)) if part)
-        group.add_argument(_option(name), help=text)
+        group.add_argument(option(name), help=text)
 
 
 def _add_run_arguments(parser: ArgumentParser, defaults: dict[str, object]) -> None:
@@ -89,22 +95,38 @@ def _add_job_arguments(
     parser: ArgumentParser, one_cell: dict[str, object], defaults: dict[str, object]
 ) -> None:
     """Add the options for folders, device and checkpoints."""
-    parser.add_argument("--output-dir", type=Path, required=True, help="folder for the outputs")
     parser.add_argument(
-        "--state-dir", type=Path, help="folder for checkpoints (default OUTPUT_DIR/.state)"
+        "--output-dir", type=paths.argument, required=True, help="folder for the outputs"
     )
     parser.add_argument(
-        "--model-dir", type=Path, help="local model folder; without it the model is fetched"
+        "--overwrite",
+        action="store_true",
+        default=None,
+        help="replace another run in the output folder; without it such a run is an error",
     )
     parser.add_argument(
-        "--data-dir", type=Path, help="local folder of the task's data; without it they are fetched"
+        "--state-dir",
+        type=paths.argument,
+        help="folder for checkpoints (default OUTPUT_DIR/.state)",
     )
     parser.add_argument(
-        "--tokens-dir", type=Path, help="output of `lora prepare`; without it tokens are prepared"
+        "--model-dir",
+        type=paths.argument,
+        help="local model folder; without it the model is fetched",
+    )
+    parser.add_argument(
+        "--data-dir",
+        type=paths.argument,
+        help="local folder of the task's data; without it they are fetched",
+    )
+    parser.add_argument(
+        "--tokens-dir",
+        type=paths.argument,
+        help="output of `lora prepare`; without it tokens are prepared",
     )
     parser.add_argument(
         "--cache-dir",
-        type=Path,
+        type=paths.argument,
         help=f"folder for what is fetched and prepared (default {one_cell['cache_dir']})",
     )
     parser.add_argument(
@@ -150,7 +172,8 @@ def train(arguments: Namespace) -> None:
     """Train the requested runs.
 
     Raises:
-        ValueError: If the arguments are incomplete, contradict each other, or no run can have them.
+        ValueError: If the arguments are incomplete, contradict each other, or no run can have
+            them, or if another run would be overwritten.
     """
     specs, options = resolve(arguments)
     # Before torch is imported, which reads CUDA_VISIBLE_DEVICES once.
@@ -163,21 +186,12 @@ def train(arguments: Namespace) -> None:
 
 def resolve(arguments: Namespace) -> tuple[list[RunSpec], JobOptions]:
     """Return the runs and the options of the job; fetch and prepare what is not given."""
-    seeds = arguments.seeds or []
-    if len(set(seeds)) < len(seeds):
-        raise ValueError(f"--seeds is {' '.join(map(str, seeds))}; allowed: each seed only once")
-    if arguments.micro_batch < 0:
-        raise ValueError(
-            f"--micro-batch is {arguments.micro_batch}; allowed: at least 0, the whole step"
-        )
-    if not arguments.checkpoint_every_s > 0:
-        raise ValueError(
-            f"--checkpoint-every-s is {arguments.checkpoint_every_s}; allowed: a number above 0"
-        )
-    if arguments.max_runtime < 0:
-        raise ValueError(f"--max-runtime is {arguments.max_runtime}; allowed: at least 0 minutes")
+    problems = cli_train_checks.check_numbers(arguments)
     if arguments.cells is None:
-        specs, model_dir = _runs_of_one_cell(arguments)
+        problems += cli_train_checks.check_folders(arguments)
+        specs, model_dir = _runs_of_one_cell(arguments, problems)
+    elif problems:
+        raise ConfigError(cli_train_checks.TITLE, problems)
     else:
         specs, model_dir = _runs_of_a_job(arguments)
     options = JobOptions(
@@ -188,6 +202,7 @@ def resolve(arguments: Namespace) -> tuple[list[RunSpec], JobOptions]:
         precision=arguments.precision,
         checkpoint_every_s=arguments.checkpoint_every_s,
         limit_s=60 * arguments.max_runtime or math.inf,
+        overwrite=arguments.cells is not None or bool(arguments.overwrite),
     )
     return specs, options
 
@@ -205,13 +220,9 @@ def _warn_about_threads(requested: int | None, on_gpu: bool) -> None:
         )
 
 
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
 def _given(arguments: Namespace, names: Iterable[str]) -> list[str]:
     """Return those of these options that are on the command line."""
-    return [_option(name) for name in names if getattr(arguments, name) is not None]
+    return [option(name) for name in names if getattr(arguments, name) is not None]
 
 
 def _runs_of_a_job(arguments: Namespace) -> tuple[list[RunSpec], Path]:
@@ -228,63 +239,70 @@ def _runs_of_a_job(arguments: Namespace) -> tuple[list[RunSpec], Path]:
     return specs, arguments.model_dir
 
 
-def _runs_of_one_cell(arguments: Namespace) -> tuple[list[RunSpec], Path]:
-    """Return the runs of one cell, and the folder of their model."""
+def _runs_of_one_cell(arguments: Namespace, problems: list[str]) -> tuple[list[RunSpec], Path]:
+    """Return the runs of one cell, and the folder of their model.
+
+    Raises:
+        ConfigError: Lists `problems` and all others, before anything is fetched.
+    """
     required = ("task", "weights", "rank")
-    missing = [_option(name) for name in required if getattr(arguments, name) is None]
+    missing = [option(name) for name in required if getattr(arguments, name) is None]
     if missing:
         listed = " and ".join(filter(None, [", ".join(missing[:-1]), missing[-1]]))
         verb = "is" if len(missing) == 1 else "are"
-        raise ValueError(f"{listed} {verb} required.\nExample: {EXAMPLE}")
+        problems = [*problems, f"{listed} {verb} required.\nExample: {EXAMPLE}"]
+        raise ConfigError(cli_train_checks.TITLE, problems)
     for name, value in arguments.one_cell.items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, value)
-    task = registry.task(arguments.task)
-    cell = Cell(**{axis: getattr(arguments, axis) for axis in CELL_COLUMNS})
-    hparams = _hparams(arguments, cell)
-    model_dir, tokens_dir = _inputs(arguments, cell, task, hparams)
+    try:
+        task = registry.task(arguments.task)
+    except ValueError as error:
+        problems = [*problems, str(error)]
+    if arguments.model_dir is None and arguments.model not in registry.read_sources():
+        problems = [
+            *problems,
+            f"no model {arguments.model!r} in config/sources.csv; give --model-dir, or add a row",
+        ]
+    try:
+        cell = Cell(**{axis: getattr(arguments, axis) for axis in CELL_COLUMNS})
+        hparams = cli_train_checks.hparams_of(arguments, cell)
+    except ConfigError as error:
+        problems = [*problems, *error.problems]
+    if problems:
+        raise ConfigError(cli_train_checks.TITLE, problems)
     seeds, output_dir = arguments.seeds, arguments.output_dir
-    if seeds is None:
-        return [RunSpec(cell, arguments.seed, hparams, task, tokens_dir, output_dir)], model_dir
-    return [
-        RunSpec(cell, seed, hparams, task, tokens_dir, output_dir / f"seed{seed}") for seed in seeds
-    ], model_dir
+    tokens_dir = arguments.tokens_dir or Path(
+        paths.tokens_dir(arguments.cache_dir, cell.model, task.name, hparams.max_tokens)
+    )
+    folders = (
+        {arguments.seed: output_dir}
+        if seeds is None
+        else {seed: output_dir / f"seed{seed}" for seed in seeds}
+    )
+    specs = [
+        RunSpec(cell, seed, hparams, task, tokens_dir, folder) for seed, folder in folders.items()
+    ]
+    if not arguments.overwrite:
+        earlier_outputs.check_settings(specs, arguments.precision)
+    return specs, _fetch_and_prepare(arguments, cell, task, hparams, tokens_dir)
 
 
-def _hparams(arguments: Namespace, cell: Cell) -> Hparams:
-    """Return the hyperparameters: those of the protocol, replaced by those that are given."""
-    given = {name: getattr(arguments, name) for name in HPARAM_NAMES}
-    given = {name: value for name, value in given.items() if value is not None}
-    hparams = hparam_rows.resolve(hparam_rows.read_hparam_rows(), cell, given)
-    if hparams.start_task not in (None, cell.task):
-        raise ValueError(
-            f"this protocol starts {cell.task} from the best run of {hparams.start_task}. Give "
-            f"--start {PRETRAINED}, or --start with a PEFT folder such as adapter/ of that run, "
-            "or use the workflow"
-        )
-    for warning in hparam_warnings.warnings_of(hparams, cell):
-        log.warning(warning)
-    return hparams
-
-
-def _inputs(arguments: Namespace, cell: Cell, task: Task, hparams: Hparams) -> tuple[Path, Path]:
-    """Return the folders of the model and the tokens; fetch and prepare those not given."""
+def _fetch_and_prepare(
+    arguments: Namespace, cell: Cell, task: Task, hparams: Hparams, tokens_dir: Path
+) -> Path:
+    """Fetch the model and prepare the tokens, unless they are given; return the model's folder."""
     from lora.data import fetch, prepare
 
     model_dir, data_dir = arguments.model_dir, arguments.data_dir
     cache_dir, sources = arguments.cache_dir, registry.read_sources()
     if model_dir is None:
-        if cell.model not in sources:
-            raise ValueError(
-                f"no model {cell.model!r} in config/sources.csv; give --model-dir, or add a row"
-            )
         model_dir = Path(paths.source_dir(cache_dir, cell.model))
         fetch.fetch(sources[cell.model], model_dir)
     if arguments.tokens_dir is not None:
-        return model_dir, arguments.tokens_dir
+        return model_dir
     if data_dir is None:
         data_dir = Path(paths.source_dir(cache_dir, task.dataset))
         fetch.fetch(sources[task.dataset], data_dir)
-    tokens_dir = Path(paths.tokens_dir(cache_dir, cell.model, task.name, hparams.max_tokens))
     prepare.prepare(task, data_dir, model_dir, hparams.max_tokens, tokens_dir)
-    return model_dir, tokens_dir
+    return model_dir

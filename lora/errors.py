@@ -20,10 +20,12 @@ class ConfigError(ValueError):
     The message lists the first MAX_LISTED problems and the number of the others.
 
     Attributes:
+        title: The first line of the message.
         problems: All problems, one line each.
     """
 
     def __init__(self, title: str, problems: list[str]):
+        self.title = title
         self.problems = list(problems)
         listed = self.problems[:MAX_LISTED]
         if len(self.problems) > MAX_LISTED:

@@ -1,10 +1,12 @@
-"""Where the config is, and every file of a results folder. Python and the rules both use it.
+"""Where the config and every file of a results folder are, and reading paths that a user wrote.
 
-Functions return text, not `Path`: Snakemake compares the text of parameters, and a `Path` would
-change `./results` to `results`, which would train every run again.
+Python and the rules of the workflow both use it. Functions return text, because Snakemake compares
+paths and parameters as text. The config reads `results` once, with `expand` and `canonical`. The
+functions below them keep the text of the results folder.
 """
 
 import os
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent  # of this checkout
@@ -19,6 +21,62 @@ ADAPTER = "adapter/adapter_model.safetensors"  # in a run's folder
 ADAPTER_CONFIG = "adapter/adapter_config.json"
 METRICS = "metrics.csv"
 RUN_JSON = "run.json"
+
+VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+
+
+def expand(path: str) -> str:
+    """Return a path with `~`, `~user`, `$NAME` and `${NAME}` replaced, as a shell does.
+
+    Raises:
+        ValueError: If a variable is not set or empty, or there is no such user.
+    """
+    names = {braced or plain for braced, plain in VARIABLE.findall(path)}
+    unset = sorted(name for name in names if not os.environ.get(name))
+    if unset:
+        raise ValueError(
+            f"environment variable {', '.join(unset)} is not set or empty; run `export "
+            f"{unset[0]}=...` first, or write the path in full"
+        )
+    # As in a shell, a ~ counts at the start of what was written, not of what a variable gave.
+    expanded = os.path.expanduser(path) if path.startswith("~") else path
+    if expanded.startswith("~"):
+        user = expanded.split("/")[0]
+        raise ValueError(f"there is no home folder of {user}; write the path in full")
+    expanded = VARIABLE.sub(lambda match: os.environ[match[1] or match[2]], expanded)
+    # What is read again, in a job, must give the same path.
+    if VARIABLE.search(expanded) or expanded.startswith("~"):
+        raise ValueError(
+            f"it expands to {expanded!r}; allowed: a path without ~ and $, or variables that give "
+            "one"
+        )
+    return expanded
+
+
+def argument(path: str) -> Path:
+    """Return a path of the command line. The shell expands all but the ~ in `--output-dir=~/x`."""
+    return Path(os.path.expanduser(path))
+
+
+def canonical(path: str) -> str:
+    """Return one spelling of a path; a relative path stays relative to the working directory.
+
+    `.`, `..` and repeated slashes are removed; `..` after a symbolic link is the parent of the
+    link's target. Other symbolic links are kept. Addresses with :// are returned unchanged.
+    """
+    if "://" in path:
+        return path
+    here = os.path.realpath(".")
+    folder = Path("/")
+    for part in Path(here, path).parts[1:]:
+        if part == "..":
+            folder = (folder.resolve() if folder.is_symlink() else folder).parent
+        else:
+            folder /= part
+    if path.startswith("/"):
+        return str(folder)
+    relative = os.path.relpath(folder, here)
+    return str(folder) if relative.startswith("~") else relative
 
 
 def runs_dir(results: str | Path) -> str:

@@ -67,7 +67,10 @@ def test_missing_inputs_are_fetched_and_prepared(brought):
     assert (spec.hparams.max_tokens, spec.hparams.alpha) == (20, 4.0)
 
 
-def test_given_inputs_are_taken_as_they_are(brought):
+def test_given_inputs_are_taken_as_they_are(brought, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in "mt":
+        Path(name).mkdir()
     several = [*ONE[:6], "--seeds", 1, 2, *ONE[8:]]
     specs, options = resolve(*several, "--model-dir", "m", "--tokens-dir", "t")
     assert brought == [] and options.model_dir == Path("m")

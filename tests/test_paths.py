@@ -1,8 +1,17 @@
-"""Paths of a results folder: the pattern of the rules and the functions name the same files."""
+"""Paths of a results folder, and paths as a user writes them.
+
+Of the kind "the same folder in two spellings" are: slashes at the end and doubled, `.`, `..` inside
+and outside the working directory and after a symbolic link, `~`, variables, and folders that are
+not there yet. bash gives the expected values.
+"""
+
+import os
+import subprocess
+from pathlib import Path
 
 import pytest
 
-from lora import paths
+from lora import cli, paths
 from lora.experiment.cell import Cell
 
 
@@ -33,3 +42,100 @@ def test_the_text_of_a_results_folder_is_kept(results):
 
 def test_the_root_is_the_checkout():
     assert (paths.ROOT / "Snakefile").is_file()
+
+
+SPELLINGS = [
+    "~",
+    "~/a b",
+    "~root/x",
+    "$ONE/x",
+    "${ONE}x",
+    "$ONE$TWO/x",
+    "a/$TWO",
+    "a~/~",
+    "$",
+    "a$/x",
+    "plain",
+    "~/$TWO",
+]
+
+
+@pytest.mark.parametrize("path", SPELLINGS)
+def test_a_path_is_expanded_as_bash_expands_it(monkeypatch, tmp_path, path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("ONE", "/one")
+    monkeypatch.setenv("TWO", "two")
+    written = path.replace(" ", "\\ ")
+    done = subprocess.run(["bash", "-c", f"printf %s {written}"], capture_output=True, text=True)
+    assert paths.expand(path) == done.stdout and paths.expand(done.stdout) == done.stdout
+
+
+@pytest.mark.parametrize(
+    "path, message",
+    [
+        ("$NO/x", "variable NO is not set or empty; run `export NO=...`"),
+        ("$NO/${NOR}x", "variable NO, NOR is not set"),
+        ("$EMPTY/x", "variable EMPTY is not set or empty"),
+        ("~no-such-user/x", "no home folder of ~no-such-user"),
+        ("$DOLLAR", "expands to 'a$b'; allowed: a path without"),
+        ("$TILDE", "expands to '~/x'; allowed: a path without"),
+    ],
+)
+def test_a_path_that_cannot_be_expanded_is_refused(monkeypatch, path, message):
+    for name, value in (("EMPTY", ""), ("DOLLAR", "a$b"), ("TILDE", "~/x")):
+        monkeypatch.setenv(name, value)
+    for name in ("NO", "NOR"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ValueError) as caught:
+        paths.expand(path)
+    assert message in str(caught.value)
+
+
+def test_a_folder_has_one_spelling(monkeypatch, tmp_path):
+    """os.path.samefile says that it is the same folder."""
+    here = tmp_path / "here"
+    for folder in (here / "results", here / "a/b", tmp_path / "far/inside"):
+        folder.mkdir(parents=True)
+    (here / "link").symlink_to(tmp_path / "far/inside")
+    monkeypatch.chdir(here)
+    for path in (
+        "results",
+        "./results",
+        "results/",
+        ".//results//.",
+        "a/../results",
+        "../here/results",
+    ):
+        assert paths.canonical(path) == "results" and os.path.samefile(path, "results")
+    assert paths.canonical("not/there/../yet/") == "not/yet"
+    assert paths.canonical("../far/./inside/") == "../far/inside"
+    for path in (
+        f"{here}/results",
+        f"{here}//results/",
+        f"{here}/a/../results",
+        f"/../{here}/results",
+    ):
+        assert paths.canonical(path) == f"{here}/results"
+    for path in ("link/..", "link/../", f"{here}/link/.."):  # not the working directory
+        assert os.path.samefile(paths.canonical(path), tmp_path / "far")
+    assert (paths.canonical("link"), paths.canonical(".")) == ("link", ".")
+    assert paths.canonical("./~/x") == f"{here}/~/x"  # read again, ~/x would be in the home folder
+    assert paths.canonical("s3://bucket//x/../y") == "s3://bucket//x/../y"
+
+
+def test_a_home_folder_in_an_option_is_expanded(monkeypatch, tmp_path):
+    """bash leaves the ~ of `--output-dir=~/x`; it would become a folder of that name."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    words = ["train", "--seed", "0", "--output-dir=~/out", "--model-dir=~/m", "--log=~/log"]
+    given = cli.parser().parse_args(words)
+    found = [given.output_dir, given.model_dir, given.log]
+    assert found == [tmp_path / "out", tmp_path / "m", tmp_path / "log"]
+    every = [
+        action
+        for command in next(
+            one for one in cli.parser()._actions if one.dest == "name"
+        ).choices.values()
+        for action in command._actions
+    ]
+    assert Path not in [action.type for action in every]
+    assert paths.argument("$HOME/a~b") == Path("$HOME/a~b")  # the shell expands variables

@@ -23,6 +23,7 @@ LAYERS = (
     ("data", "planning"),
     ("adapters", "figures"),
     ("training",),
+    ("cli_train_checks",),
     ("cli_train",),
     ("cli",),
     ("__main__",),

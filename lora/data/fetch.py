@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lora.data import archives
 from lora.errors import FetchError
-from lora.experiment.source import Source
+from lora.experiment.source import Source, same_identity
 from lora.files import (
     JsonObject,
     file_sha256,
@@ -26,6 +26,7 @@ from lora.files import (
     with_checksum,
     write_json,
 )
+from lora.paths import source_dir
 
 MANIFEST = "fetched.json"
 MODEL_FILES = (  # never pickles
@@ -49,8 +50,8 @@ FileFacts = dict[str, str | int]  # sha256 and bytes of a file
 def fetch(source: Source, destination: Path) -> JsonObject:
     """Bring the content of a source into `destination`, with its manifest.
 
-    A destination that already holds this source completely is kept. Any other one is replaced in
-    one rename.
+    A destination that already holds this source completely is kept. One that was fetched, or is
+    the source's folder in a results folder, is replaced in one rename.
 
     Args:
         source: Where the content comes from. `sha256`, if set, is the hash of the archive for a
@@ -62,13 +63,15 @@ def fetch(source: Source, destination: Path) -> JsonObject:
         identity, tree_sha256, files {relative path: {sha256, bytes}} and checksum.
 
     Raises:
-        FetchError: If the content is not available, incomplete or has another hash. Nothing is left
-            behind then, and an earlier destination is unchanged.
+        FetchError: If the content is not available, incomplete or has another hash, or the
+            destination has files that were not fetched. Nothing is left behind then, and an earlier
+            destination is unchanged.
     """
     destination = Path(destination)
     kept = _kept_manifest(source, destination)
     if kept is not None:
         return kept
+    _check_replaceable(source, destination)
     destination.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
         prefix=f".{destination.name}.", dir=destination.parent
@@ -198,7 +201,10 @@ def _kept_manifest(source: Source, destination: Path) -> JsonObject | None:
         manifest = verify(destination)
     except (FetchError, ValueError, KeyError):
         return None
-    if any(manifest.get(key) != getattr(source, key) for key in IDENTITY_KEYS):
+    fixed = [key for key in IDENTITY_KEYS if key != "locator"]
+    if any(manifest.get(key) != getattr(source, key) for key in fixed):
+        return None
+    if not same_identity(str(manifest.get("identity")), source.identity):
         return None
     if source.kind == "file":  # a path pins nothing: the folder may have changed since
         selected = {
@@ -207,6 +213,24 @@ def _kept_manifest(source: Source, destination: Path) -> JsonObject | None:
         }
         return manifest if tree_sha256(selected) == manifest["tree_sha256"] else None
     return manifest
+
+
+def _check_replaceable(source: Source, destination: Path) -> None:
+    """Raise FetchError if a destination has files that were not fetched: they would be lost.
+
+    Snakemake deletes the manifest before it fetches again, so the source's folder in a results
+    folder may have none.
+    """
+    in_results = destination.absolute().parts[-2:] == Path(source_dir("", source.name)).parts[-2:]
+    if not destination.exists() or in_results:
+        return
+    if not destination.is_dir():
+        raise FetchError(f"{destination} is a file; give a folder, or a name that is not there yet")
+    if any(destination.iterdir()) and not (destination / MANIFEST).is_file():
+        raise FetchError(
+            f"{destination} has files that were not fetched, which would be lost; give a new or "
+            "empty folder"
+        )
 
 
 def _check_content(source: Source, files: dict[str, FileFacts]) -> None:

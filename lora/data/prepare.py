@@ -28,7 +28,7 @@ from lora.data.tokens import (
     arrays_sha256,
     misfits,
 )
-from lora.errors import ConfigError
+from lora.errors import ConfigError, shown
 from lora.experiment.task import Task
 from lora.model import config as model_config
 
@@ -56,7 +56,8 @@ def prepare(
         The content of tokens.json.
 
     Raises:
-        ValueError: If the data or the model folder is wrong. Nothing is written then.
+        ValueError: If the data or the model folder is wrong, or `destination` has the tokens of
+            another task or length. Nothing is written then.
         FetchError: If the data changed since they were fetched. Nothing is written then.
     """
     from safetensors.numpy import save
@@ -65,6 +66,7 @@ def prepare(
     destination = Path(destination)
     if destination.is_file():
         raise ValueError(f"{destination} is a file; give a folder, or a name that is not there yet")
+    _check_replaceable(task, max_tokens, destination)
     if (source_folder / MANIFEST).is_file():
         verify(source_folder)
     config = _read_config(model_folder, max_tokens)
@@ -94,6 +96,21 @@ def prepare(
         temporary.write_bytes(save(arrays))
     files.write_json(destination / FACTS, _facts_json(facts, task))
     return facts
+
+
+def _check_replaceable(task: Task, max_tokens: int, destination: Path) -> None:
+    """Raise ValueError if a folder has the tokens of another task or length."""
+    path = destination / FACTS
+    try:
+        facts = files.read_object(path, "") if path.is_file() else {}
+    except ValueError:
+        return  # damaged: tokens are made again
+    for name, value in (("task", task.name), ("max_tokens", max_tokens)):
+        if name in facts and facts[name] != value:
+            raise ValueError(
+                f"{destination} has tokens with {name} {shown(facts[name])}, not {value}; give "
+                "another folder, or delete it"
+            )
 
 
 def _facts_json(facts: TokenFacts, task: Task) -> files.JsonObject:

@@ -6,8 +6,11 @@ cell: Cells: a cell is a run without its seed. The methods and weight types that
 compared_runs: The three runs whose subspaces are compared: a lower rank, two seeds of a higher one.
 config: The config: its keys (pydantic models), and reading it from YAML files or JSON text.
 config_errors: Messages about a config: which key, what was given, what is allowed.
+config_repair: The valid part of a config that has problems, so that every problem is listed.
 config_types: Types of config values: lists without repeats, seeds, hyperparameters, names.
+config_values: Values as a user writes them: numbers and lists given as text, and paths.
 csv_tables: Columns and allowed values of the tables in config/*.csv, and reading one table.
+earlier_outputs: Check that a run does not replace another run in its output folder.
 grid: The grid: from the config to cells, resolved and checked before any job starts.
 grid_checks: Checks of a config against the tables of config/: names, weights, ranks, settings.
 hparam_rows: Hyperparameters by protocol: the rows of config/hparams.csv, and those of a cell.

@@ -5,16 +5,18 @@ file, as Snakemake lays them. The models check types and limits. `grid` checks w
 of `config/`, such as the names of tasks and models. `json_schema()` is the schema for editors.
 """
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from lora import files
 from lora.errors import ConfigError, shown
-from lora.experiment import config_errors
+from lora.experiment import config_errors, config_values
 from lora.experiment.config_types import (
     AS_TUPLE,
     Axes,
@@ -25,6 +27,7 @@ from lora.experiment.config_types import (
     Seeds,
     Setting,
 )
+from lora.experiment.names import MAX_INT
 from lora.paths import CONFIG_DIR, ROOT
 
 DEFAULTS = CONFIG_DIR / "config.yaml"
@@ -177,9 +180,10 @@ class Config(Section):
     container: Annotated[str, Field(min_length=1)] | None = Field(
         description="Image for --sdm apptainer, built from envs/Dockerfile, or null."
     )
-    threads: int = Field(ge=1, description="CPU threads per training job.")
+    threads: int = Field(ge=1, le=MAX_INT, description="CPU threads per training job.")
     micro_batch: int = Field(
         ge=0,
+        le=MAX_INT,
         description="Examples per forward pass, to limit memory; 0 uses a whole optimizer step. "
         "Results change by rounding only.",
     )
@@ -188,7 +192,9 @@ class Config(Section):
         "where the device multiplies it clearly faster."
     )
     checkpoint_every_s: float = Field(
-        gt=0, description="Seconds between checkpoints, besides those at the end of each epoch."
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds between checkpoints, besides those at the end of each epoch.",
     )
     max_runtime: Annotated[int, Field(ge=1)] | None = Field(
         description="Minutes that a training job may take, or null. A job that needs more saves "
@@ -215,19 +221,32 @@ class Config(Section):
         return self.model_dump(mode="json", exclude_unset=True)
 
 
+def resolved(config: object) -> Any:
+    """Return a config with numbers and lists that are given as text, and paths expanded."""
+    return config_values.read_values(config, json_schema())
+
+
+def validate(config: object) -> Config | list[ErrorDetails]:
+    """Return the config, or what pydantic found wrong with it. Texts are not read as numbers."""
+    try:
+        return Config.model_validate(config)
+    except ValidationError as error:
+        return error.errors(include_url=False)
+
+
 def parse(config: object) -> Config:
-    """Validate a config given as nested dicts and lists.
+    """Read and validate a config given as nested dicts and lists.
 
     Raises:
         ConfigError: One line per problem, each with the key, what was given and what is allowed.
     """
-    try:
-        return Config.model_validate(config)
-    except ValidationError as error:
-        problems = config_errors.explain(error, json_schema())
-        raise ConfigError(config_errors.TITLE, problems) from None
+    found = validate(resolved(config))
+    if isinstance(found, Config):
+        return found
+    raise ConfigError(config_errors.TITLE, config_errors.explain(found, json_schema()))
 
 
+@functools.cache
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a config, without titles and defaults."""
     head = {

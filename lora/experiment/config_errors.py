@@ -5,10 +5,10 @@ pydantic finds the problems; this module words them, with "did you mean" for nam
 
 import difflib
 import json
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from lora.errors import shown
@@ -19,6 +19,7 @@ ALLOWED = {  # type of a pydantic error -> what is allowed
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",
+    "finite_number": "a finite number",
     "string_type": "text",
     "string_unicode": "text",
     "tuple_type": "a list",
@@ -37,17 +38,17 @@ Location = tuple[int | str, ...]
 Schema = dict[str, Any]  # a JSON Schema, as pydantic returns it
 
 
-def explain(error: ValidationError, schema: Schema) -> list[str]:
+def explain(errors: Sequence[ErrorDetails], schema: Schema) -> list[str]:
     """Return one line per problem that pydantic found.
 
     Args:
-        error: Raised by the config's models.
+        errors: The problems, as the config's models report them.
         schema: The JSON Schema of the config, for descriptions and names of keys.
     """
     lines: dict[str, None] = {}
     missing: dict[Location, list[str]] = {}
     unknown: dict[Location, list[str]] = {}
-    for problem in error.errors(include_url=False):
+    for problem in errors:
         parent, last = problem["loc"][:-1], (problem["loc"] or ("",))[-1]
         if problem["type"] == "too_short" and len(problem["input"]) >= problem["ctx"]["min_length"]:
             continue  # the items are wrong, and have their own lines
@@ -91,9 +92,23 @@ def _explain_key(parent: Location, problem: ErrorDetails) -> str:
 def _explain_value(problem: ErrorDetails, schema: Schema) -> str:
     wording = ALLOWED.get(problem["type"])
     allowed = wording.format(**problem.get("ctx", {})) if wording else problem["msg"]
+    allowed += _how_to_write(problem)
     meaning = _node(problem["loc"], schema).get("description", "") if problem["loc"] else ""
     about = f" ({meaning.rstrip('.')})" if meaning else ""
     return f"{_where(problem['loc'])}got {_written(problem['input'])}; allowed: {allowed}{about}"
+
+
+def _how_to_write(problem: ErrorDetails) -> str:
+    """Return what to write for one value without brackets, or a number without quotes."""
+    value = problem["input"]
+    if problem["type"] == "tuple_type" and type(value) in (int, str) and value != "null":
+        items = ", ".join(re.findall(r"[^\s,;\[\]]+", str(value)))
+        return f"; write [{items}]" if 0 < len(items) <= LONGEST else ""
+    if problem["type"] == "string_type" and isinstance(value, int | float):
+        # --config drops quotes, so a number can only be told apart by more text.
+        folder = f", or ./{value} after --config" if problem["loc"] == ("results",) else ""
+        return f'; write "{value}" in quotes in a config file{folder}'
+    return ""
 
 
 def _where(location: Location) -> str:

@@ -5,8 +5,9 @@ distinct combination is one cell, trained once per seed however many tables show
 imports this module in every job, so it loads neither torch nor pandas.
 """
 
+import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,13 +15,15 @@ from lora.errors import ConfigError
 from lora.experiment import (
     compared_runs,
     config_errors,
+    config_repair,
     csv_tables,
     grid_checks,
     hparam_rows,
     registry,
 )
 from lora.experiment.cell import METHODS, Cell
-from lora.experiment.config import Config, TableConfig, parse
+from lora.experiment.config import Config, TableConfig
+from lora.experiment.config_repair import ValidPart
 from lora.experiment.hparam_rows import HparamRow
 from lora.experiment.hparams import Hparams, run_settings
 from lora.experiment.packing import Packing
@@ -181,37 +184,107 @@ def load(config: Mapping[str, object], folder: Path = CONFIG_DIR) -> Grid:
     Raises:
         ConfigError: Names every problem at once: the key, what was given, what is allowed.
     """
-    parsed = parse(config)
-    tasks = registry.read_tasks(folder)
-    sources = registry.read_sources(
-        {name: one.model_dump(exclude_unset=True) for name, one in parsed.sources.items()}, folder
+    part = config_repair.valid_part(config)
+    parsed = part.config
+    facts = _read_facts(part, folder)
+    names = grid_checks.check_names(
+        parsed, facts.tasks, facts.sources, facts.rows, part.sources | facts.wrong_sources
     )
-    rows = hparam_rows.read_hparam_rows(folder)
-    problems = grid_checks.check_names(parsed, tasks, sources, rows)
-    problems += hparam_rows.check_settings(
-        rows, tasks, [name for name in sources if sources[name].role == "model"]
-    )
-    if problems:
-        raise ConfigError(config_errors.TITLE, problems)
+    settings = grid_checks.check_protocols(parsed, facts.rows)
+    problems = [*part.problems, *facts.problems, *names, *settings]
+    if "tables" in part.wrong and not parsed.tables.wanted:
+        problems.remove(grid_checks.NO_TABLES)
+    known = parsed
+    if names or part.problems or facts.problems:
+        known = grid_checks.known_part(parsed, facts.tasks, facts.sources, facts.rows)
     grid = Grid(
-        parsed,
-        {name: _table(name, one, parsed.protocol) for name, one in parsed.tables.wanted.items()},
-        tasks,
-        sources,
+        known,
+        {name: _table(name, one, parsed.protocol) for name, one in known.tables.wanted.items()},
+        facts.tasks,
+        facts.sources,
         registry.read_sources(folder=folder),
-        rows,
-        tuple(csv_tables.read_rows("published.csv", folder)),
+        facts.rows,
+        facts.published,
     )
-    problems = grid_checks.check_cells(grid)
-    if problems:
-        packing = Packing(parsed.pack, grid.table_cells, grid.seeds)
-        problems = packing.problems() + problems
-    else:
-        problems = grid.packing.problems()
-        problems += grid_checks.check_starts(grid) + compared_runs.check(grid)
+    wrong = {*part.wrong, *(["tables"] if names or facts.problems else [])}
+    problems += _check_grid(grid, frozenset(wrong | ({"overrides"} if settings else set())))
     if problems:
         raise ConfigError(config_errors.TITLE, problems)
     return grid
+
+
+def _check_grid(grid: Grid, wrong: frozenset[str]) -> list[str]:
+    """Check cells, packs, starts and compared runs, as far as the config's keys are valid.
+
+    Args:
+        grid: The grid of the valid part of the config.
+        wrong: The top-level keys with problems. What depends on them is not checked.
+    """
+    if not wrong.isdisjoint({"protocol", "protocols", "overrides"}):
+        return []
+    problems = grid_checks.check_cells(grid)
+    if not wrong.isdisjoint({"tables", "pack"}):
+        return problems
+    if problems:
+        return Packing(grid.config.pack, grid.table_cells, grid.seeds).problems() + problems
+    problems = grid.packing.problems() + grid_checks.check_starts(grid)
+    if wrong.isdisjoint({"seeds", "subspace"}):
+        problems += compared_runs.check(grid)
+    return problems
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """The tables of config/ with the config's sources, and what is wrong with single sources."""
+
+    tasks: dict[str, Task]
+    sources: dict[str, Source]
+    rows: tuple[HparamRow, ...]
+    published: tuple[dict[str, str], ...]
+    problems: list[str]
+    wrong_sources: frozenset[str]
+
+
+def _read_facts(part: ValidPart, folder: Path) -> _Facts:
+    """Read the tables of config/.
+
+    Raises:
+        ConfigError: If a file is not valid. The message also has the problems of the config.
+    """
+    errors: list[ConfigError] = []
+    tasks: dict[str, Task] = {}
+    sources: dict[str, Source] = {}
+    rows: tuple[HparamRow, ...] = ()
+    published: list[csv_tables.Row] = []
+    problems: list[str] = []
+    replaced = {
+        name: one.model_dump(exclude_unset=True) for name, one in part.config.sources.items()
+    }
+    with _collect_errors(errors):
+        tasks = registry.read_tasks(folder)
+    with _collect_errors(errors):
+        sources, problems = registry.valid_sources(replaced, folder)
+    with _collect_errors(errors):
+        rows = hparam_rows.read_hparam_rows(folder)
+    with _collect_errors(errors):
+        published = csv_tables.read_rows("published.csv", folder)
+    if len(errors) == 1 and not part.problems:
+        raise errors[0]
+    if errors:
+        lines = [f"{error.title} {problem}" for error in errors for problem in error.problems]
+        raise ConfigError(config_errors.TITLE, part.problems + lines)
+    models = [name for name, source in sources.items() if source.role == "model"]
+    problems += hparam_rows.check_settings(rows, tasks, [*models, *part.sources])
+    wrong = frozenset(replaced) - frozenset(sources)
+    return _Facts(tasks, sources, rows, tuple(published), problems, wrong)
+
+
+@contextlib.contextmanager
+def _collect_errors(errors: list[ConfigError]) -> Iterator[None]:
+    try:
+        yield
+    except ConfigError as error:
+        errors.append(error)
 
 
 def _table(name: str, table: TableConfig, protocol: str) -> Table:

@@ -5,9 +5,9 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from lora.errors import ConfigError, shown
-from lora.experiment import registry
+from lora.experiment import config_values, registry
 from lora.experiment.cell import BASE_METHODS, METHODS, Cell
-from lora.experiment.config import BaselineConfig, Config, TableConfig
+from lora.experiment.config import BaselineConfig, Config, TableConfig, TablesConfig
 from lora.experiment.config_errors import check_choice
 from lora.experiment.hparam_rows import HparamRow
 from lora.experiment.hparams import HPARAM_NAMES, PRETRAINED, parse_setting
@@ -17,39 +17,78 @@ from lora.experiment.task import Task
 if TYPE_CHECKING:
     from lora.experiment.grid import Grid
 
+NO_TABLES = "tables: all are null; give at least one of table2, table5, table6"
+
 
 def check_names(
     config: Config,
     tasks: Mapping[str, Task],
     sources: Mapping[str, Source],
     rows: Sequence[HparamRow],
+    unsure: Collection[str] = (),
 ) -> list[str]:
-    """Check names that the config's models can't know: tasks, models, protocols, settings."""
-    problems = _check_text(config)
-    models = {name for name, source in sources.items() if source.role == "model"}
+    """Check names that the config's models can't know: tasks, models, protocols, and paths.
+
+    Args:
+        config: The config.
+        tasks: The known tasks by name.
+        sources: The known sources by name.
+        rows: The rows of hparams.csv.
+        unsure: Names of sources that are not valid: they may be models or data sets.
+    """
     shipped = {row.protocol for row in rows}
-    protocols = shipped | set(config.protocols)
-    problems += _check_protocols(config, shipped)
+    problems = _check_text(config)
     if not config.tables.wanted:
-        problems.append("tables: all are null; give at least one of table2, table5, table6")
+        problems.append(NO_TABLES)
+    known = {
+        role: {name for name, source in sources.items() if source.role == role} | {*unsure}
+        for role in ("model", "data")
+    }
     for name, table in config.tables.wanted.items():
         for task in table.tasks:
             problems += check_choice(f"tables.{name}.tasks", task, tasks) or check_choice(
-                f"data set of task {task}", tasks[task].dataset, set(sources) - models
+                f"data set of task {task}", tasks[task].dataset, known["data"]
             )
         for index, block in enumerate(table.blocks):
             where = f"tables.{name}" + (f".baselines[{index - 1}]" if index else "")
             for model in block.models:
-                problems += check_choice(f"{where}.models", model, models)
+                problems += check_choice(f"{where}.models", model, known["model"])
             for protocol in block.protocols:
-                problems += check_choice(f"{where}.protocols", protocol, protocols)
+                problems += check_choice(
+                    f"{where}.protocols", protocol, shipped | set(config.protocols)
+                )
             problems += [f"{where}.{problem}" for problem in _check_block(name, block)]
     return problems
 
 
+def known_part(
+    config: Config,
+    tasks: Collection[str],
+    sources: Mapping[str, Source],
+    rows: Sequence[HparamRow],
+) -> Config:
+    """Return a config without what `check_names` refuses in tables; a table may become null."""
+    protocols = {row.protocol for row in rows} | set(config.protocols)
+    tables: dict[str, TableConfig] = {}
+    for name, table in config.tables.wanted.items():
+        known = tuple(task for task in table.tasks if task in tasks)
+        blocks = []
+        for block in table.blocks:
+            models = [one for one in block.models or table.models if one in sources]
+            names = [one for one in block.protocols or (config.protocol,) if one in protocols]
+            if models and names and not _check_block(name, block):
+                changes = dict(models=tuple(models), protocols=tuple(names))
+                blocks.append(BaselineConfig.model_construct(**block.model_dump() | changes))
+        if known and blocks:
+            first = blocks[0].model_dump() | dict(tasks=known, baselines=tuple(blocks[1:]))
+            tables[name] = TableConfig.model_construct(**first)
+    all_tables = dict.fromkeys(TablesConfig.model_fields) | tables
+    return config.model_copy(update={"tables": config.tables.model_copy(update=all_tables)})
+
+
 def _check_text(config: Config) -> list[str]:
     """Check that paths in the config can be used in shell commands and Snakemake patterns."""
-    problems = []
+    problems = config_values.path_problems(config.as_dict())
     if not config.results.isprintable() or set(config.results) & set("{}"):
         problems.append(
             f"results: got {shown(config.results)}; allowed: a folder's path, of printable text "
@@ -65,8 +104,9 @@ def _check_text(config: Config) -> list[str]:
     return problems
 
 
-def _check_protocols(config: Config, shipped: Collection[str]) -> list[str]:
+def check_protocols(config: Config, rows: Sequence[HparamRow]) -> list[str]:
     """Check the protocols by name, and the hyperparameters that the config changes."""
+    shipped = {row.protocol for row in rows}
     problems = check_choice("protocol", config.protocol, {*shipped, *config.protocols})
     changes = {"overrides": config.overrides}
     for name, protocol in config.protocols.items():

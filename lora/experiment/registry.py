@@ -43,15 +43,32 @@ def read_sources(
     """Return the sources of sources.csv by name.
 
     Args:
+        replaced: See `valid_sources`.
+        folder: The folder of the tables.
+
+    Raises:
+        ConfigError: Lists every source that is not valid.
+    """
+    sources, problems = valid_sources(replaced or {}, folder)
+    if problems:
+        raise ConfigError("Some sources are not valid:", problems)
+    return sources
+
+
+def valid_sources(
+    replaced: Mapping[str, Mapping[str, str]], folder: Path = FOLDER
+) -> tuple[dict[str, Source], list[str]]:
+    """Return the valid sources by name, and what is wrong with the others, one line each.
+
+    Args:
         replaced: Sources that replace rows or add to them (`sources` of a config): name to values
             of the columns role, kind, locator, revision, sha256, licence, and `same_as`. A missing
             role or licence is the replaced row's; other missing values are empty.
         folder: The folder of the tables.
 
     Raises:
-        ConfigError: Lists every source that is not valid.
+        ConfigError: If sources.csv itself is not valid.
     """
-    replaced = replaced or {}
     rows = {row["name"]: row for row in read_rows("sources.csv", folder)}
     sources, problems = {}, []
     for name in {**rows, **replaced}:
@@ -66,9 +83,7 @@ def read_sources(
             wrong = error.problems
         where = "sources in the config" if name in replaced else "config/sources.csv"
         problems += [f"{where}, {shown(name)}: {problem}" for problem in wrong]
-    if problems:
-        raise ConfigError("Some sources are not valid:", problems)
-    return sources
+    return sources, problems
 
 
 def _check_same_as(source: Source, rows: Mapping[str, Mapping[str, str]]) -> list[str]:

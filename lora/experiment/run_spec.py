@@ -68,6 +68,8 @@ class JobOptions:
             also accepts finished runs of the other precision.
         checkpoint_every_s: Seconds between checkpoints within an epoch.
         limit_s: Time limit of the job in seconds: it saves and stops before.
+        overwrite: Whether the outputs of another run in a run's folder are replaced. A job of the
+            workflow does: Snakemake decides which outputs are made again.
     """
 
     model_dir: Path
@@ -77,3 +79,4 @@ class JobOptions:
     precision: str = "auto"
     checkpoint_every_s: float = math.inf
     limit_s: float = math.inf
+    overwrite: bool = True

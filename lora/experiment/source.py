@@ -1,5 +1,6 @@
 """Sources: where a data set or a model comes from, and what pins its content."""
 
+import os
 import re
 from dataclasses import dataclass
 
@@ -93,3 +94,16 @@ class Source:
         return " ".join(
             part for part in (self.kind, self.locator, self.revision, self.sha256) if part
         )
+
+
+def same_identity(first: str, second: str) -> bool:
+    """Return whether two identities are of the same source, whatever the spelling of a folder."""
+    return _resolved(first) == _resolved(second)
+
+
+def _resolved(identity: str) -> str:
+    kind, _, rest = identity.partition(" ")
+    found = re.fullmatch(r"(.*?)((?: [0-9a-f]{64})?)", rest)
+    if kind != "file" or not found:
+        return identity
+    return f"file {os.path.realpath(found[1])}{found[2]}"

@@ -7,6 +7,7 @@ calls it in every job, so it reads neither rows nor tensors.
 """
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -17,7 +18,7 @@ from lora import files, paths, run_record
 from lora.errors import shown
 from lora.experiment.cell import BASE_METHODS, Cell
 from lora.experiment.grid import Grid
-from lora.experiment.source import Source
+from lora.experiment.source import Source, same_identity
 from lora.run_record import RunRecord
 
 ADAPTER = "adapter/adapter_model.safetensors"  # a key of `files` in run.json
@@ -46,8 +47,8 @@ def differences(record: RunRecord, grid: Grid, cell: Cell, seed: int, precision:
         seed: The run's seed.
         precision: The config's precision; `auto` accepts any.
     """
-    trained = _flat(record.settings.model_dump(exclude_unset=True))
-    wanted = _flat(json.loads(json.dumps(grid.settings(cell, seed))))
+    trained = flat_settings(record.settings.model_dump(exclude_unset=True))
+    wanted = flat_settings(json.loads(json.dumps(grid.settings(cell, seed))))
     trained["results_version"] = record.results_version
     wanted["results_version"] = lora.RESULTS_VERSION
     if precision != "auto":
@@ -71,12 +72,15 @@ def _identities(grid: Grid, cell: Cell) -> dict[str, str]:
     return {key: grid.sources[name].identity for key, name in names.items()}
 
 
-def _flat(settings: Mapping[str, object]) -> dict[str, object]:
-    """Return settings with the hyperparameters as dotted keys."""
+def flat_settings(settings: Mapping[str, object]) -> dict[str, object]:
+    """Return settings with the hyperparameters as dotted keys, and `start` with one spelling."""
     hparams = settings.get("hparams")
     flat = {key: value for key, value in settings.items() if key != "hparams"}
     if isinstance(hparams, dict):
         flat |= {f"hparams.{key}": value for key, value in hparams.items()}
+    start = flat.get("hparams.start")
+    if isinstance(start, str) and "/" in start:
+        flat["hparams.start"] = os.path.realpath(start)
     return flat
 
 
@@ -154,7 +158,7 @@ def _as_in_config(record: RunRecord, grid: Grid, cell: Cell, seed: int) -> bool:
     if differences(record, grid, cell, seed, precision):
         return False
     if any(
-        record.get(key) and record.get(key) != identity
+        record.get(key) and not same_identity(str(record.get(key)), identity)
         for key, identity in _identities(grid, cell).items()
     ):
         return False
@@ -165,8 +169,8 @@ def fetched_as_in_config(source: Source, manifest: Path | str) -> bool:
     """Return whether a source's manifest, if there is one, names the config's content."""
     path = Path(manifest)
     try:
-        return not path.is_file() or (
-            files.read_object(path, "").get("identity") == source.identity
+        return not path.is_file() or same_identity(
+            str(files.read_object(path, "").get("identity")), source.identity
         )
     except ValueError:
         return False
@@ -187,6 +191,9 @@ def prepared_as_in_config(grid: Grid, cell: Cell, tokens_json: Path | str) -> bo
         "text_columns": list(task.text_columns),
     }
     splits = {"train", *task.eval_splits}
+    source = wanted.pop("source")
+    if not same_identity(str(tokens.get("source", source)), str(source)):
+        return False
     return set(tokens.get("splits") or splits) == splits and all(
         tokens.get(key, value) == value for key, value in wanted.items()
     )

@@ -207,6 +207,7 @@ def _identity(path: Path, task: Task, defaults: Defaults) -> tuple[Cell, int, Hp
         cell = Cell(MODEL, task.name, "lora", weights, rank, defaults.protocol)
         hparams = hparam_rows.resolve(hparam_rows.read_hparam_rows(), cell, {})
         parsed = parse_setting("alpha", alpha, cell.rank)
+        run_settings(cell, seed, hparams)  # checks the seed before anything is written
     except ConfigError as error:
         raise _wrong(path, *error.problems) from None
     except ValueError as error:

@@ -16,6 +16,7 @@ import torch
 from lora.adapters import warm_start
 from lora.data import fetch, tokens
 from lora.errors import ConfigError, Interrupted
+from lora.experiment import earlier_outputs
 from lora.experiment.cell import BASE_METHODS
 from lora.experiment.run_spec import JobOptions, RunSpec
 from lora.model import collate, compiled, dropout, layers, methods, pretrained
@@ -49,6 +50,7 @@ def train(specs: Sequence[RunSpec], options: JobOptions) -> None:
     Raises:
         ValueError: If the inputs don't fit together, or the pack does not fit memory; before any
             training.
+        ConfigError: If another run would be overwritten, unless `options.overwrite`.
         Interrupted: If a signal arrived or the time limit is near; after all runs were saved.
     """
     device = pick_device(options.device)
@@ -59,6 +61,8 @@ def train(specs: Sequence[RunSpec], options: JobOptions) -> None:
         accepted += [other for other in DTYPES if other != precision]
     candidates = _new_states(specs, base_sha256, accepted)
     digests = [run.digest for states in candidates for run in states]
+    if not options.overwrite:
+        _check_outputs(candidates, base_sha256, options)
     with checkpoint.held(options.state_dir, digests):
         unfinished = [states[0] for states in candidates if not _restore(states, options)]
         schedule = CheckpointSchedule(options.state_dir, options.checkpoint_every_s)
@@ -103,6 +107,24 @@ def _new_states(
             states.append(RunState(spec, facts[spec.tokens_dir], precision, digest, start))
         candidates.append(states)
     return candidates
+
+
+def _check_outputs(
+    candidates: Sequence[Sequence[RunState]], base_sha256: str, options: JobOptions
+) -> None:
+    """Raise ConfigError if an output folder has a run with another digest."""
+    problems = []
+    for states in candidates:
+        run, digests = states[0], [state.digest for state in states]
+        inputs = {
+            "data.tokens_sha256": run.facts.sha256,
+            "base.base_sha256": base_sha256,
+            "start.sha256": run.start.sha256 if run.start else "",
+        }
+        saved = any(checkpoint.load(options.state_dir, digest) is not None for digest in digests)
+        problems += earlier_outputs.digest_problems(run.spec, digests, inputs, saved)
+    if problems:
+        raise ConfigError(earlier_outputs.TITLE, problems)
 
 
 def _restore(states: Sequence[RunState], options: JobOptions) -> bool:

@@ -214,3 +214,23 @@ def test_importing_it_loads_no_heavy_library():
     subprocess.run(
         [sys.executable, "-c", program], check=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
     )
+
+
+def test_files_that_were_not_fetched_are_never_replaced(tmp_path):
+    """A folder of the user's; a source's own folder in a results folder has lost its manifest."""
+    (tmp_path / "glue").mkdir()
+    (tmp_path / "glue/train.tsv").write_text("x")
+    source = Source("glue-sst2", "data", "file", str(tmp_path / "glue"), "", "", "")
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    fetch.fetch(source, mine)  # an empty folder
+    (mine / "fetched.json").unlink()
+    with pytest.raises(FetchError, match="has files that were not fetched, which would be lost"):
+        fetch.fetch(source, mine)
+    with pytest.raises(FetchError, match="is a file; give a folder"):
+        fetch.fetch(source, mine / "train.tsv")
+    assert (mine / "train.tsv").read_text() == "x"
+    again = tmp_path / "results/sources/glue-sst2"
+    for _ in range(2):
+        fetch.fetch(source, again)
+        (again / "fetched.json").unlink()

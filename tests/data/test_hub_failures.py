@@ -81,7 +81,8 @@ def test_a_failed_download_is_one_message_and_leaves_no_partial_files(failed, re
     got = failed[case]
     assert got["status"] == 2 and got["unknown"] == []
     assert "Traceback" not in got["message"] and got["message"].count("lora fetch:") == 1
-    first, reason, heading, way, *others = got["message"].splitlines()
+    message = got["message"][got["message"].index("lora fetch: error") :]
+    first, reason, heading, way, *others = message.splitlines()
     source = served.SOURCES[name]
     failed_source = f"source {name}: {source.locator} at {source.revision}"
     assert f"{failed_source} could not be downloaded" in first

@@ -205,3 +205,15 @@ def test_loading_imports_neither_torch_nor_transformers(model_folder, source, tm
     )
     command = [sys.executable, "-W", "error", "-c", program, tmp_path]
     subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+
+
+def test_tokens_of_another_task_or_length_are_never_replaced(refused, logging_as_before, tmp_path):
+    """The folder is checked first, so the folders of model and data need not be there."""
+    facts = '{"task": "mrpc", "max_tokens": 16}'
+    (tmp_path / "tokens.json").write_text(facts)
+    command = ("prepare", "--data-dir", "d", "--model-dir", "m", "--output-dir", tmp_path)
+    text = refused(*command, "--task", "sst2", "--max-tokens", 16)
+    assert "has tokens with task 'mrpc', not sst2; give another folder" in text
+    text = refused(*command, "--task", "mrpc", "--max-tokens", 32)
+    assert "has tokens with max_tokens 16, not 32; give another folder" in text
+    assert (tmp_path / "tokens.json").read_text() == facts

@@ -33,7 +33,10 @@ YAMLS = {
     "a date": ("results: 2020-13-45", "month"),
     "a number as a key": ("overrides: {3: 4}", "overrides: key 3; allowed: text"),
     "a whole number with a point": ("seeds: [1.0]", "seeds[0]: got 1.0; allowed: a whole number"),
-    "not a number": ("checkpoint_every_s: .nan", "checkpoint_every_s: got NaN; allowed: above 0"),
+    "not a number": (
+        "checkpoint_every_s: .nan",
+        "checkpoint_every_s: got NaN; allowed: a finite number",
+    ),
     "zero": ("checkpoint_every_s: 0", "checkpoint_every_s: got 0; allowed: above 0"),
     "too large": ("seeds: [4294967296]", "seeds[0]: got 4294967296; allowed: at most 4294967295"),
     "a path out of the results": (

@@ -46,7 +46,7 @@ def test_the_old_key_runs_names_the_new_one(value):
     [
         (dict(threads=1.0), "threads: got 1.0; allowed: a whole number"),
         (dict(threads=True), "threads: got true; allowed: a whole number"),
-        (dict(threads="2"), 'threads: got "2"; allowed: a whole number'),
+        (dict(threads="two"), 'threads: got "two"; allowed: a whole number'),
         (dict(micro_batch=-1), "micro_batch: got -1; allowed: at least 0"),
         (dict(results=""), 'results: got ""; allowed: at least 1 character'),
         (dict(seeds=3), "seeds: got 3; allowed: a list"),
@@ -86,3 +86,11 @@ def test_a_choice_names_the_nearest_one():
     assert config_errors.check_choice("task", "sst2", ["sst2"]) == []
     (problem,) = config_errors.check_choice("task", "sst-2", ["sst2", "mrpc"])
     assert problem == "task: got 'sst-2'; allowed: mrpc, sst2 (did you mean 'sst2'?)"
+
+
+def test_a_number_where_text_is_wanted_says_what_to_write():
+    """--config drops quotes, so a folder that is a number needs ./ there."""
+    (problem,) = problems(results=2024)
+    assert 'write "2024" in quotes in a config file, or ./2024 after --config' in problem
+    (problem,) = problems(tables__table2__tasks=[3])
+    assert 'got 3; allowed: text; write "3" in quotes in a config file' in problem

@@ -3,7 +3,7 @@
 import pytest
 
 from lora.errors import ConfigError
-from lora.experiment.source import Source
+from lora.experiment.source import Source, same_identity
 
 HUB = dict(
     name="m", role="model", kind="hub", locator="a/b", revision="0" * 40, sha256="", licence=""
@@ -31,3 +31,16 @@ def test_the_identity_names_the_pins():
 def test_a_source_without_its_pin_is_refused(row, message):
     with pytest.raises(ConfigError, match=message):
         Source(**row)
+
+
+def test_a_folder_in_two_spellings_is_the_same_source(tmp_path, monkeypatch):
+    """Slashes, `.`, `..`, absolute or relative, a link; a checksum at the end still counts."""
+    (tmp_path / "my data/a").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "my data")
+    monkeypatch.chdir(tmp_path)
+    for path in ("./my data", "my data/", "my data//a/..", f"{tmp_path}/my data", "link"):
+        for sha256 in ("", " " + "0" * 64):
+            assert same_identity(f"file {path}{sha256}", f"file my data{sha256}"), path
+    assert not same_identity("file my data", "file my data/a")
+    assert not same_identity("file my data", "file my data " + "0" * 64)
+    assert not same_identity("hub ./a", "hub a") and same_identity("hub a/b 0", "hub a/b 0")

@@ -123,3 +123,27 @@ def test_missing_and_damaged_runs_and_retrained_starts_outdate(made):
     assert not is_current(mnli)
     (folder / "runs" / mrpc.path / "seed0/metrics.csv").unlink()
     assert not is_current(mrpc)
+
+
+def test_another_spelling_of_a_folder_outdates_nothing(made, tmp_path, monkeypatch):
+    """Data of a folder, and a start from one: the text differs, the folder does not."""
+    asked, mnli, _, is_current, _ = made
+    (tmp_path / "glue").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def of(locator: str, start: str):
+        sources = {"glue-mnli": dict(kind="file", locator=locator)}
+        changes = dict(epochs=2, start=start)
+        return load(
+            protocol="paper", seeds=[0, 1], tables=TABLES, overrides=changes, sources=sources
+        )
+
+    before = of("./glue/", "./a/adapter")
+    for seed in (0, 1):
+        source = dict(source=before.sources["glue-mnli"].identity)
+        write_run(before, mnli, seed, tmp_path / "runs", epochs([0.9] * 2), data=source, start=None)
+    changed(tmp_path / "mnli/tokens.json", source=before.sources["glue-mnli"].identity)
+    for locator, start in (("glue", "a/adapter"), (f"{tmp_path}/glue", f"{tmp_path}/a/./adapter")):
+        assert is_current(mnli, of(locator, start))
+    assert not is_current(mnli, of("glue2", "a/adapter"))
+    assert not is_current(mnli, of("glue", "b/adapter"))

@@ -145,6 +145,10 @@ def test_a_job_asks_for_its_forecast_with_headroom_and_never_for_less_than_it_ta
     large = dataclasses.replace(small, train_s=36000, startup_s=0, host_bytes=10 * 2**30)
     assert forecast.mem_mb(large, 1) == 10 * 1024 * 1.4 + 500
     assert [forecast.runtime_min(large, attempt) for attempt in (1, 2)] == [1800, 3600]
+    assert [forecast.runtime_min(large, attempt, 600) for attempt in (1, 2, 9)] == [600] * 3
+    assert forecast.mem_mb(small, 9) == forecast.mem_mb(small, 3)  # a retry after max_runtime
+    assert forecast.retries([small, large], 600) == 2 + 3
+    assert forecast.retries([small], 600) == 2
 
 
 def test_the_device_that_is_planned_for():

@@ -10,6 +10,7 @@ from helpers.synthetic import load, table
 
 from lora import files, paths
 from lora.columns import METRICS_COLUMNS, PROVENANCE_COLUMNS
+from lora.errors import ConfigError
 from lora.experiment import csv_tables, hparam_rows, registry
 from lora.experiment.cell import Cell
 from lora.run_record import RunRecord
@@ -218,3 +219,11 @@ def test_modules_may_be_in_any_order(tmp_path, modules, weights):
     write_results(tmp_path / "results/mnli" / f"r4_{modules}", accuracies(0))
     (folder,) = read(tmp_path / "results", tmp_path / "out", protocol="course")
     assert folder.parts[-3:] == (weights, "r4", "seed42")
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_out_of_range_is_refused_before_anything_is_written(results, tmp_path, seed):
+    """The other runs, which have a seed in their name, are not written either."""
+    with pytest.raises(ConfigError, match=f"seed is {seed}; allowed: a whole number"):
+        read(results, tmp_path / "out", default_seed=seed)
+    assert not (tmp_path / "out").exists()

@@ -96,3 +96,16 @@ def test_plan_runs_in_any_mode_and_trains_nothing(tmp_path, mode):
         assert "estimate, not measured" in output and "18 cells, 5 seeds each" in output
     written = {path.name for path in (tmp_path / "results/plan").iterdir()}
     assert written == {"plan.txt", "jobs.csv", "makespan.csv", "makespan.svg", "makespan.png"}
+
+
+def test_arguments_of_config_mean_what_they_mean_in_a_file(tmp_path):
+    """Lists, null and nested numbers reach every rule as in a config file; paths are expanded."""
+    table = "{models: [minilm], tasks: [same-article], method: lora, weights: [qv], ranks: [4, 8]}"
+    output = snakemake(
+        *("-n", "--directory", tmp_path, "--config", "seeds=[7]", "pack=[seed]", "subspace=null"),
+        *("protocol=demo", f"tables={{table2: {table}, table6: null}}", "results=$MINE/./x/"),
+        env=dict(MINE=str(tmp_path / "mine")),
+    )
+    assert trained(output) == 2 and "rule subspace" not in output
+    run = tmp_path / "mine/x/runs/demo/minilm/same-article/lora/qv/r4/seed7"
+    assert f"output: {run}/metrics.csv" in output

@@ -41,6 +41,14 @@ def test_a_small_grid_end_to_end(trained_grid):
     tokens.write_bytes(content)
 
 
+@pytest.mark.parametrize("results", ["./results", "results//", "no/../results", "{}/./results"])
+def test_another_spelling_of_the_results_folder_trains_nothing(trained_grid, results):
+    folder, _, _ = trained_grid
+    options = ["--configfile", folder / "config.yaml", "--directory", folder]
+    output = snakemake("-n", *options, "--config", f"results={str(results).format(folder)}")
+    assert "Nothing to be done" in output
+
+
 def test_a_new_seed_trains_without_retraining_the_others(trained_grid):
     """The cell's job runs again; finished runs are restored from their state, byte for byte."""
     folder, config, _ = trained_grid

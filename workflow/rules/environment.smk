@@ -41,7 +41,9 @@ try:
         for path in workflow.overwrite_configfiles:
             lora_config.read_yaml(path)
     # Snakemake lays the config of a module, or with --replace-workflow-config, over nothing.
-    config = lora_config.with_defaults(config)
+    # --config gives numbers in lists as text, and paths may have ~ and variables. Rules and GRID use
+    # the same values. What cannot be read stays as it is, and GRID reports it.
+    config = lora_config.resolved(lora_config.with_defaults(config))
     # The prefix of a module is made a part of the results folder, which commands get too. Snakemake
     # would add it to declared files alone, and not to those that are local().
     if isinstance(config["results"], str):
