@@ -15,6 +15,7 @@ from faults.job import Lost
 from slurm.grid import LIMIT_S, SMALL_JOBS, Grid, trainings
 
 DAEMON_DOWN_S = 8
+SAVES_AFTER_S = 41  # a job of one minute saves and stops 40 s after its training began
 NODE_DOWN_S = 25  # Slurm counts jobs that it started in the last 20 s as still starting
 DAEMON_LOCK = threading.Lock()  # one daemon at a time
 ONE_JOB = dict(ranks=[2], device="cpu")  # one job without a GPU, so that many fit
@@ -153,6 +154,38 @@ def exceed_time_limit(grid: Grid, random: Random, folder: Path) -> str:
     return f"{message}; the second attempt had {limit} minutes"
 
 
+def exceed_max_runtime(grid: Grid, random: Random, folder: Path) -> str:
+    """With `max_runtime: 1`, two attempts are held until they must stop; the third one ends."""
+    options = ("--set-resources", "train:mem_mb=1500")
+    found = []
+    with grid.started(folder, *options, max_runtime=1, **ONE_JOB) as snakemake:
+        for _ in range(2):
+            _wait_for_training(grid, folder, len(found) + 1)
+            process, job = grid.stop_first_training(folder)
+            found.append((job, _squeue(grid, job, "--format=%l")))
+            time.sleep(SAVES_AFTER_S)
+            _resume(process)
+        grid.wait(snakemake, folder)
+        found.append((grid.jobs(folder)[-1], _squeue(grid, grid.jobs(folder)[-1], "--format=%l")))
+    if [limit for _, limit in found] != ["1:00"] * 3 or len(grid.jobs(folder)) != 3:
+        raise Lost(f"jobs and their time limits: {found}, all jobs {grid.jobs(folder)}")
+    _check(grid, folder)
+    messages = {_failure_message(folder, job, "FAILED") for job, _ in found[:2]}
+    return f"{messages.pop()} after 1 minute, twice; the third attempt ended"
+
+
+def _wait_for_training(grid: Grid, folder: Path, attempt: int) -> None:
+    """Wait until the job of this attempt is in its training loop."""
+    until = time.monotonic() + LIMIT_S
+    while time.monotonic() < until:
+        logs = list((folder / "results/logs/train").rglob("train.log"))
+        in_loop = [log for log in logs if "in lock-step" in log.read_text()]
+        if len(grid.jobs(folder)) == attempt and trainings(folder) and in_loop:
+            return
+        time.sleep(0.02)
+    raise Lost(f"attempt {attempt} does not train: {grid.output(folder)}")
+
+
 def exceed_memory(grid: Grid, random: Random, folder: Path) -> str:
     """The first attempt has too little memory for its imports and fails; the second has more."""
     memory = "train:mem_mb=400 if attempt == 1 else 1500"
@@ -233,6 +266,7 @@ DISTURBANCES: dict[str, Disturbance] = {
     "scontrol requeue": requeue,
     "preempted by a higher partition (PreemptMode=REQUEUE)": preempt,
     "TIMEOUT after one minute": exceed_time_limit,
+    "max_runtime of one minute, shorter than a run": exceed_max_runtime,
     "out of memory at 400 MB": exceed_memory,
     "kill -9 of slurmd, back after 8 s": functools.partial(kill_daemon, daemon="slurmd"),
     "kill -9 of slurmd and all of its job's processes (a node lost), back after 25 s": kill_node,

@@ -67,6 +67,36 @@ def test_stopped_training_resumes_to_the_same_bits(
     assert [(rows_of(spec), adapter_of(spec)) for spec in specs] == expected
 
 
+def test_training_stops_before_its_time_limit_and_resumes_to_the_same_bits(
+    bert_dir, tokens_dir, tmp_path, monkeypatch, expected
+):
+    """As often as needed. Limits below 40 s save at half of their time."""
+    specs, attempts = make_specs(tmp_path), 0
+    optimizer_step = loop._optimizer_step
+
+    def slow_step(*arguments):
+        time.sleep(0.25)
+        return optimizer_step(*arguments)
+
+    monkeypatch.setattr(loop, "_optimizer_step", slow_step)
+    while attempts < 20:
+        try:
+            train(specs, bert_dir, tokens_dir, tmp_path / "state", limit_s=4)
+            break
+        except Interrupted as stopped:
+            assert "stopped by its time limit" in str(stopped)
+            attempts += 1
+    assert 1 <= attempts < 20
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    assert [(rows_of(spec), adapter_of(spec)) for spec in specs] == expected
+
+
+def test_margin_before_a_time_limit():
+    """A twentieth, at least 20 s and at most 5 minutes, and never more than half."""
+    limits = [10, 60, 600, 3600, 24 * 3600]
+    assert [signals.margin(limit) for limit in limits] == [5, 20, 30, 180, 300]
+
+
 def test_stop_in_an_evaluation_keeps_the_steps_of_the_epoch(
     bert_dir, tokens_dir, tmp_path, monkeypatch, expected
 ):
