@@ -26,7 +26,7 @@ rule train:
         device=config["device"],
         micro_batch=config["micro_batch"],
         precision=config["precision"],
-        checkpoint_every_s=config["checkpoint_every_s"],
+        checkpoint_every_s=str(config["checkpoint_every_s"]),  # numbers are rounded
         max_runtime=config["max_runtime"] or 0,
     params:
         cells=cells_text,
