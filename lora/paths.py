@@ -15,6 +15,7 @@ ADAPTER = "adapter/adapter_model.safetensors"  # in a run's folder
 ADAPTER_CONFIG = "adapter/adapter_config.json"
 METRICS = "metrics.csv"
 RUN_JSON = "run.json"
+TOKENS_JSON = "tokens.json"  # in a folder of tokens
 
 
 def runs_dir(results: str | Path) -> str:

@@ -48,8 +48,9 @@ def test_what_is_there_is_taken_for_what_was_assumed(tmp_path):
     )
     forecaster = forecast.Forecaster(load(**changes))
     assert forecaster.shape("mine") == workload.shape_of("/nowhere", "roberta-base")[0]
-    (said,) = forecaster.said
-    assert said == "model mine is not fetched: taken to be as roberta-base"
+    assert list(forecaster.assumptions) == [
+        "model mine is not fetched: assumed to be like roberta-base"
+    ]
     folder = make_model("bert", tmp_path / "sources/mine")
     assert (
         forecast.Forecaster(load(**changes)).shape("mine").width == 768
@@ -59,7 +60,7 @@ def test_what_is_there_is_taken_for_what_was_assumed(tmp_path):
     model = transformers.AutoModel.from_pretrained(folder, add_pooling_layer=False)
     assert (
         forecaster.shape("mine").parameters == sum(value.numel() for value in model.parameters())
-        and not forecaster.said
+        and not forecaster.assumptions
     )
     cell = forecaster.grid.cells[0]
     before = forecaster._run(cell)
