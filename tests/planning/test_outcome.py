@@ -62,7 +62,7 @@ def test_finished_jobs_are_compared_with_their_forecast(tmp_path):
         outcome.compare(planned, tmp_path / "runs")
 
 
-def test_the_reference_runs_are_compared():
+def test_reference_runs_are_compared():
     """All twelve jobs of the demo, trained on a CPU; before memory was recorded."""
     planned = plan.Plan(load(config="demo.yaml"))
     outcomes = outcome.compare(planned, ROOT / "results/reference/runs")
@@ -86,6 +86,6 @@ def test_the_reference_runs_are_compared():
         ("NVIDIA RTX A1000", None),
     ],
 )
-def test_devices_are_known_by_their_names(recorded, name):
-    found = outcome.device_of(recorded, list(registry.devices().values()))
-    assert (found and found.name) == name
+def test_device_of_recorded_name(recorded, name):
+    device = outcome.device_of(recorded, list(registry.devices().values()))
+    assert (device and device.name) == name
