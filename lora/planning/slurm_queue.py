@@ -75,7 +75,9 @@ def _run(command: list[str]) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True)
     except FileNotFoundError:
-        raise ValueError(f"there is no {command[0]} here; run this where Slurm is") from None
+        raise ValueError(
+            f"there is no {command[0]} here; run this on a machine with Slurm"
+        ) from None
     if done.returncode:
         raise ValueError(f"{' '.join(command)} failed: {done.stderr.strip()}")
     return done.stdout
