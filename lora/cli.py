@@ -7,7 +7,6 @@ import dataclasses
 import logging
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from pathlib import Path
 
 import lora
 from lora import cli_train, paths
@@ -138,11 +137,12 @@ def _add_plan(parser: ArgumentParser) -> None:
 
 
 def _plan(arguments: Namespace) -> None:
-    from lora.planning import plan
+    from lora.planning import outcome, plan, plan_text
 
     requested = grid.load(config.read(*arguments.config))
     planned = plan.Plan(requested)
-    text = plan.text(planned, Path(paths.runs_dir(requested.config.results)))
+    outcomes = outcome.compare(planned, paths.runs_dir(requested.config.results))
+    text = plan_text.text(planned, outcome.text(outcomes))
     print(text, end="")
     if arguments.output_dir:
         from lora.figures import makespan

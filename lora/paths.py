@@ -21,6 +21,7 @@ ADAPTER = "adapter/adapter_model.safetensors"  # in a run's folder
 ADAPTER_CONFIG = "adapter/adapter_config.json"
 METRICS = "metrics.csv"
 RUN_JSON = "run.json"
+TOKENS_JSON = "tokens.json"  # in a folder of tokens
 
 VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 

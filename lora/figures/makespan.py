@@ -16,7 +16,8 @@ from lora.columns import group_by
 from lora.figures import style
 from lora.figures.style import GREY, SERIES
 from lora.files import Row
-from lora.planning.plan import MAKESPAN_COLUMNS, duration
+from lora.planning.plan import MAKESPAN_COLUMNS
+from lora.planning.plan_text import duration
 
 TIMES = tuple(  # ticks of the vertical axis, in seconds
     count * unit

@@ -4,7 +4,8 @@ flops: floating point operations and parameters of a run, from shapes alone
 forecast: seconds, memory and disk of a training job, from the config alone
 makespan: time that a set of jobs takes on n equal devices
 outcome: seconds and memory of finished runs, compared with their forecasts
-plan: costs of a whole grid, as text and CSVs
+plan: jobs of a whole grid and their costs on every device, as CSVs
+plan_text: text of a plan for a terminal
 slurm_queue: why jobs wait on a Slurm cluster, and which can never start
 workload: shapes of models, tokens of tasks and rates of devices
 """

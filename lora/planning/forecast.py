@@ -21,36 +21,34 @@ from lora.planning import flops as arithmetic
 from lora.planning import workload
 
 GIB = 2**30
-FILL = 1.2  # places of attention over tokens: sentences are filled up to fixed widths
-STATE_BYTES_PER_S = 200e6  # written, synced and hashed
-SAVED_SHARE = 0.02  # of a job's time, at ends of epochs: keeper.SHARE
-# What is asked of a cluster over what is forecast, in one place. Of time more, as another CPU may
-# multiply bf16 no faster
-# than float32 and nodes are shared; a job that is stopped all the same goes on from its state.
+FILL = 1.2  # positions in attention per token: attention pads sequences to fixed widths
+STATE_BYTES_PER_S = 200e6  # rate at which a checkpoint is written, synced and hashed
+SAVED_SHARE = 0.02  # of a job's time, for checkpoints at ends of epochs: checkpoint_schedule.SHARE
+# What a cluster job requests, over its forecast. Time has more headroom: another CPU may multiply
+# bf16 no faster than float32, and nodes are shared. A job that is stopped resumes when retried.
 HEADROOM = {"memory": 1.4, "time": 3.0}
 JOBSTEP_BYTES = 500 * 2**20  # Snakemake's own processes inside a cluster job
 DOUBLINGS = 2  # attempts that each request twice the memory and time of the one before
-FLOOR_MB, FLOOR_MIN = 1500, 10  # torch alone with those; starting on a busy node
-# Resident memory of a process before it trains: Python, torch and transformers; with CUDA loaded
-# too. And what allocators
-# hold over the tensors that are counted. Of a CPU fit to the memory in the benchmark, of a GPU
-# estimates.
+FLOOR_MB, FLOOR_MIN = 1500, 10  # least request: torch alone needs the memory, a busy node the time
+# Resident memory of a process before it trains: Python, torch and transformers, and CUDA on a GPU.
 HOST_BYTES = {"cpu": 0.55 * GIB, "cuda": 3.5 * GIB}
+# Memory that allocators hold over the counted tensors: on a CPU fitted to the benchmark, on a GPU
+# an estimate.
 HELD = {"cpu": 1.5, "cuda": 1.2}
-# On a CPU oneDNN keeps the kernels of the last 1024 shapes of bf16 products, 0.7 to 0.9 MB each
-# (measured), and the heap
-# scatters with them; every step has new shapes, about 6 of the model and 6 of each run. In
-# float32 nothing grows.
+# On a CPU oneDNN caches the kernels of the last 1024 shapes of bf16 products, 0.7 to 0.9 MB each
+# (measured), which also fragments the heap. Every step has new shapes: about 6 of the model and 6
+# of each run. In float32 nothing grows.
 KERNELS, KERNEL_BYTES, NEW_SHAPES = 1024, 1.1e6, 6
-CONTEXT_BYTES = 0.8 * GIB  # CUDA's own on the device
-OF_MODEL = 0.5  # of a float32 model file that stays resident beside the model
+CONTEXT_BYTES = 0.8 * GIB  # memory of the GPU that the CUDA context takes
+OF_MODEL = 0.5  # share of a float32 model file that stays resident in addition to the model
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Of one training job on one device. `needed_bytes` of the device are the least that it can
-    do with, `device_bytes` what it takes where there is enough; both 0 on a CPU. `disk_bytes`
-    stay in the results folder.
+    """Forecast of one training job on one device.
+
+    Memory of the device is 0 on a CPU: `device_bytes` is the peak if there is enough of it,
+    `needed_bytes` the least that the job can run with. `disk_bytes` stay in the results folder.
     """
 
     train_s: float
@@ -65,12 +63,13 @@ class Forecast:
 
     @property
     def seconds(self) -> float:
+        """Time of the job, start-up included."""
         return self.train_s + self.startup_s
 
 
 @dataclass(frozen=True)
 class _Run:
-    """One run of a cell: what it computes and keeps."""
+    """Operations, tokens and parameters of one run of a cell."""
 
     tokens: float
     flops: float
@@ -87,30 +86,33 @@ class _Run:
 
 
 class Forecaster:
-    """Forecasts of the jobs of one grid; `said` are the assumptions behind those asked for so
-    far.
+    """Forecasts of the jobs of one grid.
+
+    `assumptions` are those behind the forecasts made so far, in words, as the keys of a dict.
     """
 
     def __init__(self, grid: Grid) -> None:
         workload.read()
         self.grid = grid
-        self.said: dict[str, None] = {}
+        self.assumptions: dict[str, None] = {}
         self.results, self.threads = Path(grid.config.results), grid.config.threads
         self._shapes: dict[str, workload.Shape] = {}
         self._runs: dict[Cell, _Run] = {}
         self._jobs: dict[tuple[tuple[Cell, ...], int, Device, str], Forecast] = {}
 
     def shape(self, model: str) -> workload.Shape:
+        """Return the sizes of a model."""
         if model not in self._shapes:
-            self._shapes[model], said = workload.shape_of(self.results, model)
-            self.said |= {said: None} if said else {}
+            self._shapes[model], assumption = workload.shape_of(self.results, model)
+            self.assumptions |= {assumption: None} if assumption else {}
         return self._shapes[model]
 
     def job(
         self, cells: tuple[Cell, ...], runs_each: int, device: Device, precision: str = ""
     ) -> Forecast:
-        """The job that trains `runs_each` seeds of each of these cells, which are of one model
-        and method, together; in the config's precision where none is given.
+        """Return the forecast of a job that trains `runs_each` seeds of each cell together.
+
+        The cells have one model and method. The default precision is the config's.
         """
         key = (tuple(cells), runs_each, device, precision)
         if key not in self._jobs:
@@ -124,10 +126,8 @@ class Forecaster:
         precision = "fp32" if alone else precision or device.precision(self.grid.config.precision)
         runs = [self._run(cell) for cell in cells for _ in range(runs_each)]
         packs = [[run] for run in runs] if alone else [runs]
-        rate, every_s = (
-            device.flops_per_s(precision, self.threads),
-            self.grid.config.checkpoint_every_s,
-        )
+        rate = device.flops_per_s(precision, self.threads)
+        every_s = self.grid.config.checkpoint_every_s
         train_s = sum(_seconds(pack, shape.layers, device, rate, every_s) for pack in packs)
         host, used, needed = _memory(packs[0], shape, device, 2 if precision == "bf16" else 4)
         return Forecast(
@@ -144,43 +144,38 @@ class Forecaster:
 
     def _run(self, cell: Cell) -> _Run:
         if cell not in self._runs:
-            self._runs[cell] = self._one(cell)
+            self._runs[cell] = self._new_run(cell)
         return self._runs[cell]
 
-    def _one(self, cell: Cell) -> _Run:
-        hparams, task, shape = (
-            self.grid.hparams(cell),
-            self.grid.tasks[cell.task],
-            self.shape(cell.model),
-        )
-        splits, said = workload.splits_of(self.results, cell.model, task, hparams.max_tokens)
-        self.said |= dict.fromkeys(said)
-        train, others = splits["train"], [splits[name] for name in task.eval_splits]
+    def _new_run(self, cell: Cell) -> _Run:
+        """Operations, tokens and parameters of a cell's run, from its task and hyperparameters."""
+        hparams, task = self.grid.hparams(cell), self.grid.tasks[cell.task]
+        shape = self.shape(cell.model)
+        splits, assumptions = workload.splits_of(self.results, cell.model, task, hparams.max_tokens)
+        self.assumptions |= dict.fromkeys(assumptions)
+        train, evals = splits["train"], [splits[name] for name in task.eval_splits]
         flops = arithmetic.per_token(shape, cell, train, task.num_labels, hparams.head == "trained")
-        size, spread = (
-            hparams.examples_per_step,
-            math.sqrt(max(train.mean * (train.attended - train.mean), 0)),
-        )
-        size = min(size, train.examples)
+        size = min(hparams.examples_per_step, train.examples)
+        deviation = math.sqrt(max(train.mean * (train.attended - train.mean), 0))  # of lengths
         head = arithmetic.head(shape, task.num_labels)
         return _Run(
             tokens=train.tokens * hparams.epochs,
             flops=train.tokens * hparams.epochs * flops.training,
             steps=math.ceil(train.examples / size) * hparams.epochs,
-            eval_tokens=hparams.epochs * sum(split.tokens for split in others),
+            eval_tokens=hparams.epochs * sum(split.tokens for split in evals),
             eval_flops=hparams.epochs
             * sum(
                 split.tokens * arithmetic.per_token(shape, cell, split, task.num_labels).forward
-                for split in others
+                for split in evals
             ),
             epochs=hparams.epochs,
             parameters=arithmetic.trainable(shape, cell)
             + (head if hparams.head == "trained" else 0),
-            # The step with most tokens: four standard deviations above the mean.
+            # The largest step: four standard deviations above the mean.
             step_tokens=min(
-                size * train.mean + 4 * spread * math.sqrt(size), size * hparams.max_tokens
+                size * train.mean + 4 * deviation * math.sqrt(size), size * hparams.max_tokens
             ),
-            longest=min(train.mean + 6 * spread, hparams.max_tokens),
+            longest=min(train.mean + 6 * deviation, hparams.max_tokens),
             attended=train.attended,
             mean=train.mean,
             lora_inputs=memory.lora_inputs(cell.method, cell.weights, hparams.lora_dropout),
@@ -190,31 +185,32 @@ class Forecaster:
 def _seconds(
     pack: list[_Run], layers: int, device: Device, flops_per_s: float, every_s: float
 ) -> float:
-    """Of the runs of a pack in lock-step, whose states are saved every `every_s` seconds and at
+    """Seconds of training a pack in lock-step, with a checkpoint every `every_s` seconds and at
     ends of epochs.
     """
-    most = memory.TRAIN_TOKENS[device.kind]
-    passes = max(max(run.steps for run in pack), sum(run.tokens for run in pack) / most)
+    pass_tokens = memory.TRAIN_TOKENS[device.kind]
+    passes = max(max(run.steps for run in pack), sum(run.tokens for run in pack) / pass_tokens)
     steps = (
         layers
         * (device.layer_ms * passes + device.run_layer_ms * sum(run.steps for run in pack))
         / 1000
     )
     eval_tokens = sum(run.eval_tokens for run in pack)
-    parts = eval_tokens / memory.EVAL_TOKENS[device.kind] + sum(run.epochs for run in pack)
-    passes = eval_tokens / most + max(run.epochs for run in pack)
-    # A forward pass is a third of a step's launches, and a part of it has no optimiser.
-    evaluations = layers * (device.layer_ms * passes + device.run_layer_ms * parts) / 3 / 1000
+    batches = eval_tokens / memory.EVAL_TOKENS[device.kind] + sum(run.epochs for run in pack)
+    passes = eval_tokens / pass_tokens + max(run.epochs for run in pack)
+    # A forward pass launches a third of a step's kernels; an evaluation has no optimizer.
+    evaluations = layers * (device.layer_ms * passes + device.run_layer_ms * batches) / 3 / 1000
     work = sum(run.flops + run.eval_flops for run in pack) / flops_per_s + steps + evaluations
-    once = [4 * 4 * run.parameters / STATE_BYTES_PER_S for run in pack]
-    ends = sum(run.epochs * one for run, one in zip(pack, once, strict=True))
-    return work * (1 + sum(once) / every_s) + min(ends, SAVED_SHARE * work + sum(once))
+    saves_s = [4 * 4 * run.parameters / STATE_BYTES_PER_S for run in pack]  # one save of each run
+    ends_s = sum(run.epochs * save_s for run, save_s in zip(pack, saves_s, strict=True))
+    save_s = sum(saves_s)
+    return work * (1 + save_s / every_s) + min(ends_s, SAVED_SHARE * work + save_s)
 
 
 def _memory(
     pack: list[_Run], shape: workload.Shape, device: Device, itemsize: int
 ) -> tuple[float, float, float]:
-    """Bytes of the host, of the device, and the least of the device, for the runs of a pack in
+    """Peak bytes of the host and of the device, and the least of the device, for a pack in
     lock-step.
     """
     model = shape.parameters * itemsize
@@ -224,15 +220,15 @@ def _memory(
     inputs = max(run.lora_inputs for run in pack)
 
     def activations(count: float, attended: float) -> float:
-        places = FILL * count
+        rows = FILL * count
         return memory.activation_bytes(
             shape.width,
             shape.inner,
             shape.layers,
             shape.heads,
             count,
-            places,
-            places * FILL * attended,
+            rows,
+            rows * FILL * attended,
             inputs,
             itemsize,
         )
@@ -248,22 +244,22 @@ def _memory(
             else 0
         )
         return HOST_BYTES["cpu"] + file + whole + shapes * KERNEL_BYTES, 0.0, 0.0
-    needed, used = (CONTEXT_BYTES + one for one in (least, whole))
+    needed, used = CONTEXT_BYTES + least, CONTEXT_BYTES + whole
     used = min(used, max(needed, device.memory_gib * GIB)) if device.memory_gib else used
     return HOST_BYTES["cuda"] + file + model + runs / memory.FLOATS_PER_PARAMETER, used, needed
 
 
 def _disk(run: _Run) -> float:
-    """What a finished run leaves: its adapter, its state with the same tensors, and the state
-    before that, with values, two moments and the best epoch's copy; a few kilobytes of text.
+    """Bytes that a finished run leaves on disk.
+
+    They are its adapter, its last checkpoint with the same tensors, the checkpoint before that,
+    with values, two moments and the best epoch's copy, and a few kilobytes of text.
     """
     return 4 * run.parameters * (1 + 1 + 4) + 20_000
 
 
 def shared_disk_bytes(forecaster: Forecaster) -> float:
-    """What the jobs of a grid share on disk: fetched models, and tokens with their offsets,
-    types and labels.
-    """
+    """Return the bytes on disk that all jobs share: models, and tokens with types and labels."""
     grid = forecaster.grid
     models = {cell.model for cell in grid.cells}
     prepared = {(cell.model, cell.task, grid.hparams(cell).max_tokens) for cell in grid.cells}
@@ -275,7 +271,7 @@ def shared_disk_bytes(forecaster: Forecaster) -> float:
 
 
 def mem_mb(forecast: Forecast, attempt: int) -> int:
-    """What a cluster job asks for, MB."""
+    """Return the memory that a cluster job requests, in MB."""
     return max(
         FLOOR_MB, math.ceil((HEADROOM["memory"] * forecast.host_bytes + JOBSTEP_BYTES) / 2**20)
     ) * 2 ** min(attempt - 1, DOUBLINGS)
@@ -297,16 +293,17 @@ def retries(forecasts: Iterable[Forecast], limit: int) -> int:
 
 
 def planning_device(grid: Grid) -> Device:
-    """The device that requests are made for: the config's `plan_device`, or with `auto` the CPU
-    where the config trains on it, otherwise the slowest GPU there is a row for.
+    """Return the device that requests are made for: the config's `plan_device`.
+
+    `auto` is the CPU if the config trains on it, otherwise the slowest GPU of devices.csv.
     """
-    known = registry.devices()
-    wanted = grid.config.plan_device
-    if wanted != "auto":
-        return known[wanted]
+    devices = registry.devices()
+    requested = grid.config.plan_device
+    if requested != "auto":
+        return devices[requested]
     if grid.config.device == "cpu":
-        return next(device for device in known.values() if device.kind == "cpu")
-    gpus = [device for device in known.values() if device.kind == "cuda"]
+        return next(device for device in devices.values() if device.kind == "cpu")
+    gpus = [device for device in devices.values() if device.kind == "cuda"]
     return min(
         gpus, key=lambda device: device.flops_per_s(device.precision(grid.config.precision), 1)
     )

@@ -8,72 +8,82 @@ nor below the longest chain of jobs.
 import heapq
 from dataclasses import dataclass
 
-CIRCLE = "wait for each other in a circle; allowed: jobs that some order serves"
+CYCLE = "wait for each other in a circle; allowed: jobs that can run in some order"
 
 
 @dataclass(frozen=True)
 class Work:
-    """One job: seconds, and the places of the jobs that must be done before it."""
+    """Duration of one job in seconds, and the indices of the jobs that must be done before it."""
 
     seconds: float
     after: tuple[int, ...] = ()
 
 
 def makespan(jobs: list[Work], devices: int) -> float:
-    """Seconds until all jobs are done on this many devices. Raises ValueError for jobs that wait
-    for each other in a circle.
+    """Return the seconds until all jobs are done.
+
+    Args:
+        jobs: The jobs; `after` holds indices into this list.
+        devices: Number of devices, at least 1.
+
+    Raises:
+        ValueError: If jobs wait for each other in a circle.
     """
     followers, waiting = _followers(jobs)
-    ready = [(-job.seconds, place) for place, job in enumerate(jobs) if not waiting[place]]
+    ready = [(-job.seconds, index) for index, job in enumerate(jobs) if not waiting[index]]
     heapq.heapify(ready)
     running: list[tuple[float, int]] = []
     now, done = 0.0, 0
     while ready or running:
         while ready and len(running) < devices:
-            _, place = heapq.heappop(ready)
-            heapq.heappush(running, (now + jobs[place].seconds, place))
+            _, index = heapq.heappop(ready)
+            heapq.heappush(running, (now + jobs[index].seconds, index))
         now = running[0][0]
         while running and running[0][0] == now:
             _, ended = heapq.heappop(running)
             done += 1
-            for place in followers[ended]:
-                waiting[place] -= 1
-                if not waiting[place]:
-                    heapq.heappush(ready, (-jobs[place].seconds, place))
+            for index in followers[ended]:
+                waiting[index] -= 1
+                if not waiting[index]:
+                    heapq.heappush(ready, (-jobs[index].seconds, index))
     if done < len(jobs):
-        raise ValueError(f"{len(jobs) - done} jobs {CIRCLE}")
+        raise ValueError(f"{len(jobs) - done} jobs {CYCLE}")
     return now
 
 
 def longest_chain(jobs: list[Work]) -> list[int]:
-    """Places of the jobs of the chain that takes longest, in order: no number of devices is
-    faster. Raises ValueError for a circle.
+    """Return the indices of the jobs of the chain that takes longest, in order.
+
+    No number of devices is faster than this chain.
+
+    Raises:
+        ValueError: If jobs wait for each other in a circle.
     """
     followers, waiting = _followers(jobs)
-    ready = [place for place, left in enumerate(waiting) if not left]
-    until, before = [0.0] * len(jobs), [-1] * len(jobs)
-    for place in ready:  # grows as it is gone through
-        until[place] = jobs[place].seconds
-        for earlier in jobs[place].after:
-            if before[place] < 0 or until[earlier] > until[before[place]]:
-                before[place] = earlier
-        until[place] += until[before[place]] if before[place] >= 0 else 0
-        for follower in followers[place]:
+    ready = [index for index, left in enumerate(waiting) if not left]
+    end_s, before = [0.0] * len(jobs), [-1] * len(jobs)
+    for index in ready:  # the loop extends the list
+        end_s[index] = jobs[index].seconds
+        for earlier in jobs[index].after:
+            if before[index] < 0 or end_s[earlier] > end_s[before[index]]:
+                before[index] = earlier
+        end_s[index] += end_s[before[index]] if before[index] >= 0 else 0
+        for follower in followers[index]:
             waiting[follower] -= 1
             if not waiting[follower]:
                 ready.append(follower)
     if len(ready) < len(jobs):
-        raise ValueError(f"{len(jobs) - len(ready)} jobs {CIRCLE}")
-    chain = [max(range(len(jobs)), key=until.__getitem__)] if jobs else []
+        raise ValueError(f"{len(jobs) - len(ready)} jobs {CYCLE}")
+    chain = [max(range(len(jobs)), key=end_s.__getitem__)] if jobs else []
     while chain and before[chain[-1]] >= 0:
         chain.append(before[chain[-1]])
     return chain[::-1]
 
 
 def _followers(jobs: list[Work]) -> tuple[list[list[int]], list[int]]:
-    """For each job the places of those that wait for it, and how many it waits for."""
+    """For each job the indices of those that wait for it, and how many it waits for."""
     followers: list[list[int]] = [[] for _ in jobs]
-    for place, job in enumerate(jobs):
+    for index, job in enumerate(jobs):
         for earlier in set(job.after):
-            followers[earlier].append(place)
+            followers[earlier].append(index)
     return followers, [len(set(job.after)) for job in jobs]

@@ -7,26 +7,31 @@ config/devices.csv. Wall time includes the effect of other processes on the mach
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
 
-from lora import run_record
+from lora import paths, run_record
+from lora.experiment.cell import BASE_METHODS
 from lora.experiment.registry import Device
 from lora.planning.forecast import GIB
-
-if TYPE_CHECKING:
-    from lora.planning.plan import Plan
+from lora.planning.plan import Plan
+from lora.planning.plan_text import aligned, duration
 
 ADVICE = "delete its folder, so that it trains again"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One job that ran: seconds of training without start-up and peak host bytes, predicted and
-    measured; 0 bytes measured is what an older run.json does not say.
+    """Predicted and measured values of one finished job.
+
+    Attributes:
+        name: The job's name.
+        device: The row of config/devices.csv for the device that trained it.
+        predicted_s: Forecast seconds of training, without start-up.
+        measured_s: Measured seconds of training.
+        predicted_bytes: Forecast peak memory of the process.
+        measured_bytes: Measured peak memory; 0 if an older run.json does not record it.
     """
 
     name: str
@@ -36,11 +41,20 @@ class Outcome:
     predicted_bytes: float
     measured_bytes: int
 
+    @property
+    def ratio(self) -> float:
+        """Measured over predicted seconds."""
+        return self.measured_s / self.predicted_s
+
 
 @dataclass(frozen=True)
 class Outcomes:
-    """The jobs that could be compared, and how many could not: runs of other packs, and of
-    unknown devices.
+    """Comparison of all finished jobs of a plan.
+
+    Attributes:
+        jobs: The jobs that could be compared.
+        other_packs: Number of runs that were trained in another pack than the config's.
+        unknown: Names of devices without a row in config/devices.csv.
     """
 
     jobs: tuple[Outcome, ...]
@@ -48,35 +62,42 @@ class Outcomes:
     unknown: tuple[str, ...]
 
 
-def device_of(written: str, devices: list[Device]) -> Device | None:
-    """The row of config/devices.csv for a run.json's device; the name is one of its words."""
+def device_of(recorded: str, devices: list[Device]) -> Device | None:
+    """Return the device with a name that is among the words of a run.json's `device`, or None."""
     return next(
-        (device for device in devices if re.search(rf"\b{re.escape(device.name)}\b", written)), None
+        (device for device in devices if re.search(rf"\b{re.escape(device.name)}\b", recorded)),
+        None,
     )
 
 
-def of(plan: "Plan", runs_dir: Path) -> Outcomes:
-    """Every job of the plan of which all runs are there. Raises ValueError for a run.json that
-    cannot be read.
+def compare(plan: Plan, runs_dir: str | Path) -> Outcomes:
+    """Compare the finished jobs of a plan with their forecasts.
+
+    Args:
+        plan: The plan. Jobs with a missing run are left out.
+        runs_dir: Folder of all runs.
+
+    Raises:
+        ValueError: If a run.json cannot be read.
     """
-    found: list[Outcome] = []
+    outcomes: list[Outcome] = []
     other_packs, unknown = 0, set[str]()
     for job in plan.jobs:
-        paths = [
-            runs_dir / cell.path / f"seed{seed}" / "run.json"
+        record_paths = [
+            Path(paths.run_dir(runs_dir, cell.path, seed), paths.RUN_JSON)
             for cell in job.cells
             for seed in job.seeds
         ]
-        if not all(path.is_file() for path in paths):
+        if not all(path.is_file() for path in record_paths):
             continue
         records = [
             run_record.read(path, ADVICE, ("device", "speed.wall_s", "speed.pack"))
-            for path in paths
+            for path in record_paths
         ]
-        wall_s = {record.speed.wall_s or 0.0 for record in records}
-        together = {record.speed.pack for record in records}
-        alone = together == {1} and job.cells[0].method in ("ft", "bitfit")
-        if not alone and (together != {job.runs} or len({record.device for record in records}) > 1):
+        wall_s = [record.speed.wall_s or 0.0 for record in records]
+        packs = {record.speed.pack for record in records}
+        alone = packs == {1} and job.cells[0].method in BASE_METHODS
+        if not alone and (packs != {job.runs} or len({record.device for record in records}) > 1):
             other_packs += len(records)
             continue
         device = device_of(records[0].device, plan.devices)
@@ -86,34 +107,37 @@ def of(plan: "Plan", runs_dir: Path) -> Outcomes:
         predicted = plan.forecaster.job(
             job.cells, len(job.seeds), device, records[0].base_precision
         )
-        peaks = [record.speed.peak_host_bytes or 0 for record in records]
-        measured_s = sum(record.speed.wall_s or 0.0 for record in records) if alone else max(wall_s)
-        found.append(
+        outcomes.append(
             Outcome(
-                job.name, device, predicted.train_s, measured_s, predicted.host_bytes, max(peaks)
+                job.name,
+                device,
+                predicted_s=predicted.train_s,
+                measured_s=sum(wall_s) if alone else max(wall_s),
+                predicted_bytes=predicted.host_bytes,
+                measured_bytes=max(record.speed.peak_host_bytes or 0 for record in records),
             )
         )
-    return Outcomes(tuple(found), other_packs, tuple(sorted(unknown)))
+    return Outcomes(tuple(outcomes), other_packs, tuple(sorted(unknown)))
 
 
-def text(
-    outcomes: Outcomes, aligned: Callable[..., list[str]], duration: Callable[[float], str]
-) -> list[str]:
-    """The table and its summary for a terminal; nothing where no job is there."""
+def text(outcomes: Outcomes) -> list[str]:
+    """Return the comparison as lines for a terminal: a table and its summary.
+
+    There are no lines if there is no finished job.
+    """
     lines = []
     if outcomes.jobs:
         rows = [["job", "device", "predicted", "measured", "ratio", "GiB predicted", "measured"]]
-        for one in outcomes.jobs:
-            measured = f"{one.measured_bytes / GIB:.2f}" if one.measured_bytes else "-"
+        for job in outcomes.jobs:
             rows.append(
                 [
-                    one.name,
-                    one.device.name,
-                    duration(one.predicted_s),
-                    duration(one.measured_s),
-                    f"{_ratio(one):.2f}",
-                    f"{one.predicted_bytes / GIB:.2f}",
-                    measured,
+                    job.name,
+                    job.device.name,
+                    duration(job.predicted_s),
+                    duration(job.measured_s),
+                    f"{job.ratio:.2f}",
+                    f"{job.predicted_bytes / GIB:.2f}",
+                    f"{job.measured_bytes / GIB:.2f}" if job.measured_bytes else "-",
                 ]
             )
         lines += [
@@ -132,19 +156,18 @@ def text(
     return lines
 
 
-def _ratio(one: Outcome) -> float:
-    return one.measured_s / one.predicted_s
-
-
 def _summary(jobs: tuple[Outcome, ...]) -> str:
-    ratios = [_ratio(one) for one in jobs]
-    spread = f"median; {min(ratios):.2f} to {max(ratios):.2f}"
-    told = f"{len(jobs)} jobs took {median(ratios):.2f} times the seconds predicted ({spread})"
-    held = [one.measured_bytes / one.predicted_bytes for one in jobs if one.measured_bytes]
-    held_words = (
-        f", {median(held):.2f} times the memory ({min(held):.2f} to {max(held):.2f})"
-        if held
-        else ""
+    """Median and range of the ratios of time and memory, as a sentence."""
+    time = [job.ratio for job in jobs]
+    memory = [job.measured_bytes / job.predicted_bytes for job in jobs if job.measured_bytes]
+    summary = (
+        f"{len(jobs)} jobs took {median(time):.2f} times the seconds predicted "
+        f"(median; {min(time):.2f} to {max(time):.2f})"
     )
-    hint = "; whatever else kept the machine busy is in it" if max(ratios) > 2 else ""
-    return f"{told}{held_words}{hint}"
+    if memory:
+        summary += (
+            f", {median(memory):.2f} times the memory ({min(memory):.2f} to {max(memory):.2f})"
+        )
+    if max(time) > 2:
+        summary += "; other processes on the machine count too"
+    return summary

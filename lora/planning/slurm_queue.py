@@ -10,64 +10,74 @@ can pass, so they are not counted as permanent.
 import re
 import subprocess
 
-# What a reason begins with, in words. Waiting makes none of these pass.
-LASTING = {
+# Explanation of each permanent reason; the key is a pattern for the start of the reason.
+PERMANENT = {
     "PartitionTimeLimit": "runtime is above the partition's MaxTime (`sinfo -o '%P %l'`)",
     "PartitionNodeLimit": "more nodes than the partition has, or they are down (`sinfo -R`)",
-    "BadConstraints": "no node has all that is asked for (`sinfo -o '%P %G %m %c'`)",
+    "BadConstraints": "no node has all requested resources (`sinfo -o '%P %G %m %c'`)",
     "InvalidAccount": "not your account (`sacctmgr show associations user=$USER format=account`)",
     "InvalidQOS": "not a QOS of your account (`sacctmgr show associations user=$USER format=qos`)",
     "(Assoc|QOS)Max.*(Wall|PerJob)": "more than the account or QOS allows one job",
     "DependencyNeverSatisfied": "the job it depends on failed",
-    "JobHeld": "it is held (`scontrol release` lets it go)",
+    "JobHeld": "the job is held (`scontrol release` releases it)",
 }
-ASK = (
+OPTIONS = (
     "--set-resources train:runtime=... train:mem_mb=... , or "
     "--default-resources slurm_partition=... slurm_account=..."
 )
 
 
 def waiting() -> list[tuple[str, str, str]]:
-    """(job, reason, comment) of this user's jobs that wait; raises ValueError where squeue
-    cannot be asked.
+    """Return (job, reason, comment) of each job of this user that waits.
+
+    Raises:
+        ValueError: If squeue is not installed or fails.
     """
-    said = _tell(["squeue", "--me", "--noheader", "--states=PENDING", "--format=%i|%r|%k"])
-    rows = (line.split("|", 2) for line in said.splitlines())
+    output = _run(["squeue", "--me", "--noheader", "--states=PENDING", "--format=%i|%r|%k"])
+    rows = (line.split("|", 2) for line in output.splitlines())
     return [(job, reason, comment) for job, reason, comment in rows]
 
 
 def advice(reason: str) -> str | None:
-    """A reason that does not pass by itself, in words; None for one that may."""
-    return next((words for pattern, words in LASTING.items() if re.match(pattern, reason)), None)
+    """Return the explanation of a permanent reason; None if the reason can pass."""
+    return next((words for pattern, words in PERMANENT.items() if re.match(pattern, reason)), None)
 
 
 def report(cancel: bool) -> None:
-    """Print every waiting job and why it waits; raises ValueError if some can never start, which
-    `cancel` ends.
+    """Print each waiting job and its reason.
+
+    Args:
+        cancel: Cancel the jobs that can never start.
+
+    Raises:
+        ValueError: If some jobs can never start, or if Slurm's commands fail.
     """
     stuck = []
     for job, reason, comment in waiting():
-        words = advice(reason)
+        explanation = advice(reason)
         print(f"{job} {comment}: {reason}")
-        if words:
-            stuck.append(f"\n  - {job} {comment}: {reason}: {words}")
+        if explanation:
+            stuck.append(f"\n  - {job} {comment}: {reason}: {explanation}")
             if cancel:
-                _tell(["scancel", job])
+                _run(["scancel", job])
     if stuck:
-        done = (
+        state = (
             "cancelled, Snakemake will report them" if cancel else "`lora queue --cancel` ends them"
         )
         raise ValueError(
-            f"{len(stuck)} jobs can never start ({done}). Ask for something else "
-            f"with {ASK}{''.join(stuck)}"
+            f"{len(stuck)} jobs can never start ({state}). "
+            f"Request other resources with {OPTIONS}{''.join(stuck)}"
         )
 
 
-def _tell(command: list[str]) -> str:
+def _run(command: list[str]) -> str:
+    """Standard output of a command."""
     try:
         done = subprocess.run(command, capture_output=True, text=True)
     except FileNotFoundError:
-        raise ValueError(f"there is no {command[0]} here; run this where Slurm is") from None
+        raise ValueError(
+            f"there is no {command[0]} here; run this on a machine with Slurm"
+        ) from None
     if done.returncode:
         raise ValueError(f"{' '.join(command)} failed: {done.stderr.strip()}")
     return done.stdout

@@ -11,20 +11,20 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from lora import paths
 from lora.experiment import csv_tables, registry
 from lora.model import config as model_config
-from lora.paths import CONFIG_DIR
 
-USUAL_MODEL, USUAL_TASK = "roberta-base", "mnli"
-FOLDERS = (
-    "fetched.json",
-    "tokens.json",
-)  # which of the results stand for a whole folder: they are written last
+DEFAULT_MODEL, DEFAULT_TASK = "roberta-base", "mnli"
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a BERT or RoBERTa encoder; `width` is D, `inner` the feed-forward's."""
+    """Sizes of a BERT or RoBERTa encoder.
+
+    `width` is D, `inner` the inner width of the feed-forward block, `vocabulary`, `positions` and
+    `types` the rows of the embeddings.
+    """
 
     layers: int
     width: int
@@ -36,9 +36,7 @@ class Shape:
 
     @property
     def parameters(self) -> int:
-        """Of the encoder without pooler or head: embeddings and their norm, then projections,
-        feed-forward and norms.
-        """
+        """Number of parameters of the encoder, without pooler and head."""
         attention, norms = 4 * self.width * (self.width + 1), 4 * self.width
         feed_forward = 2 * self.width * self.inner + self.inner + self.width
         embeddings = (self.vocabulary + self.positions + self.types + 2) * self.width
@@ -47,8 +45,10 @@ class Shape:
 
 @dataclass(frozen=True)
 class Split:
-    """Examples of a split and their tokens: the mean, and `attended`, the mean over tokens of
-    the length of the sentence that they stand in, E[L^2] / E[L].
+    """Number of examples of a split, and their lengths in tokens.
+
+    For lengths L, `mean` is E[L], and `attended` is E[L^2] / E[L]: the mean number of positions
+    that a token attends to.
     """
 
     examples: int
@@ -57,15 +57,17 @@ class Split:
 
     @property
     def tokens(self) -> float:
+        """Number of tokens of all examples."""
         return self.examples * self.mean
 
     def cut(self, max_tokens: int) -> "Split":
-        """The split with no mean beyond what examples are cut at."""
+        """Return the split with both means at most `max_tokens`."""
         return Split(self.examples, min(self.mean, max_tokens), min(self.attended, max_tokens))
 
 
 @functools.cache
-def _shapes(folder: Path = CONFIG_DIR) -> dict[str, Shape]:
+def _shapes(folder: Path = paths.CONFIG_DIR) -> dict[str, Shape]:
+    """Sizes of the models of models.csv, by name."""
     return {
         row["model"]: Shape(*(int(row[key]) for key in csv_tables.COLUMNS["models.csv"][1:-1]))
         for row in csv_tables.read_rows("models.csv", folder)
@@ -73,8 +75,8 @@ def _shapes(folder: Path = CONFIG_DIR) -> dict[str, Shape]:
 
 
 @functools.cache
-def _splits(folder: Path = CONFIG_DIR) -> dict[tuple[str, str], tuple[Split, bool]]:
-    """(task, split) -> its sizes, and whether they were measured."""
+def _splits(folder: Path = paths.CONFIG_DIR) -> dict[tuple[str, str], tuple[Split, bool]]:
+    """Sizes of the splits of lengths.csv by (task, split), and whether they were measured."""
     return {
         (row["task"], row["split"]): (
             Split(int(row["examples"]), float(row["mean_tokens"]), float(row["attended_tokens"])),
@@ -85,24 +87,30 @@ def _splits(folder: Path = CONFIG_DIR) -> dict[tuple[str, str], tuple[Split, boo
 
 
 def read() -> None:
-    """Read all three files; raises Problems for what is wrong in one of them."""
+    """Read devices.csv, models.csv and lengths.csv, and raise ConfigError if a row is wrong."""
     registry.devices(), _shapes(), _splits()
 
 
-def shape_of(results: Path, model: str) -> tuple[Shape, str]:
-    """The sizes of a model, and in words what was assumed about them, nothing where they are
-    known.
+def shape_of(results: str | Path, model: str) -> tuple[Shape, str]:
+    """Return the sizes of a model, and the assumption about them.
+
+    Args:
+        results: The results folder. If the model was fetched, its own config.json is read.
+        model: Name of the model.
+
+    Returns:
+        The sizes, and the assumption in words; the words are empty if the model is known.
     """
-    folder = Path(results) / "sources" / model
-    if (folder / FOLDERS[0]).is_file():
+    if Path(paths.manifest(results, model)).is_file():
         try:
-            return _read_shape(folder), ""
+            return _read_shape(Path(paths.source_dir(results, model))), ""
         except ValueError:
-            pass  # training says what is wrong with it
-    found = _shapes().get(model)
-    return found or _shapes()[
-        USUAL_MODEL
-    ], "" if found else f"model {model} is not fetched: taken to be as {USUAL_MODEL}"
+            pass  # training reports what is wrong with it
+    shapes = _shapes()
+    if model in shapes:
+        return shapes[model], ""
+    assumption = f"model {model} is not fetched: assumed to be like {DEFAULT_MODEL}"
+    return shapes[DEFAULT_MODEL], assumption
 
 
 def _read_shape(folder: Path) -> Shape:
@@ -120,42 +128,53 @@ def _read_shape(folder: Path) -> Shape:
 
 
 def splits_of(
-    results: Path, model: str, task: registry.Task, max_tokens: int
+    results: str | Path, model: str, task: registry.Task, max_tokens: int
 ) -> tuple[dict[str, Split], list[str]]:
-    """A task's training and evaluation splits, cut at `max_tokens`, and in words what was
-    assumed about them.
+    """Return the sizes of a task's training and evaluation splits, and the assumptions about them.
+
+    Args:
+        results: The results folder. If the task was prepared for the model, its tokens.json is
+            read.
+        model: Name of the model.
+        task: The task.
+        max_tokens: Number of tokens that longer examples are cut to.
+
+    Returns:
+        The sizes by split, and the assumptions in words.
     """
-    names, said, found = ("train", *task.eval_splits), [], {}
-    prepared = _prepared(
-        Path(results) / "tokens" / model / task.name / f"t{max_tokens}" / FOLDERS[1]
-    )
-    for name in names:
+    assumptions, splits = [], {}
+    folder = paths.tokens_dir(results, model, task.name, max_tokens)
+    prepared = _prepared(Path(folder, paths.TOKENS_JSON))
+    for name in ("train", *task.eval_splits):
         known = _splits().get((task.name, name))
         if name in prepared:
             examples, tokens = prepared[name]
             mean = tokens / examples
             attended = mean * (known[0].attended / known[0].mean if known else 1.25)
-            found[name] = Split(examples, mean, attended).cut(max_tokens)
+            splits[name] = Split(examples, mean, attended).cut(max_tokens)
             continue
         if known is None:
-            said.append(
+            assumptions.append(
                 f"{task.name} {name} is in no row of config/lengths.csv: "
-                f"taken to be as {USUAL_TASK}"
+                f"assumed to be like {DEFAULT_TASK}"
             )
-            known = _splits()[USUAL_TASK, "train" if name == "train" else "validation_matched"]
+            known = _splits()[DEFAULT_TASK, "train" if name == "train" else "validation_matched"]
         elif not known[1]:
-            said.append(f"{task.name} {name}: tokens are an estimate (config/lengths.csv)")
-        found[name] = known[0].cut(max_tokens)
-    return found, said
+            assumptions.append(f"{task.name} {name}: tokens are an estimate (config/lengths.csv)")
+        splits[name] = known[0].cut(max_tokens)
+    return splits, assumptions
 
 
 def _prepared(path: Path) -> dict[str, tuple[int, int]]:
-    """Examples and tokens of each split of prepared data; nothing where there is none, or none
-    that can be read.
+    """Number of examples and tokens of each split in a tokens.json.
+
+    Empty if the file is missing or cannot be read.
     """
     try:
         splits = json.loads(path.read_text(encoding="utf-8"))["splits"]
-        counts = {name: (int(one["examples"]), int(one["tokens"])) for name, one in splits.items()}
+        counts = {
+            name: (int(size["examples"]), int(size["tokens"])) for name, size in splits.items()
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
     return {name: count for name, count in counts.items() if min(count) > 0}

@@ -1,4 +1,4 @@
-"""Operation counts against torch, published values and counts by hand."""
+"""Operations and parameters against torch's counter, published values and finished runs."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ from lora.planning import flops as arithmetic
 from lora.planning import workload
 from lora.planning.workload import Split
 
-PEERS = 1e6  # FLOPs in a million
+MFLOP = 1e6
 
 
 @pytest.mark.parametrize(
@@ -34,9 +34,9 @@ PEERS = 1e6  # FLOPs in a million
         ),
     ],
 )
-def test_operations_are_those_that_torch_counts(method, weights, rank, head):
-    """Of a training pass and an evaluation through the encoder here, of sentences that attention
-    need not fill up, and so many that no product is filled up either.
+def test_operations_agree_with_torch(method, weights, rank, head):
+    """Forward and backward pass of the engine's encoder. The sentences have a length and a number
+    that need no padding.
     """
     shape = workload.Shape(
         layers=3, width=64, inner=160, heads=4, vocabulary=100, positions=64, types=2
@@ -58,7 +58,7 @@ def test_operations_are_those_that_torch_counts(method, weights, rank, head):
     lengths = np.full(40, 16)
     random = np.random.default_rng(0)
     given = (0, random.integers(5, 99, lengths.sum()), np.zeros(lengths.sum(), int), lengths)
-    mapping = {  # what torch's counter leaves out: two products, and the fused attention of a CPU
+    mapping = {  # not counted by torch: in-place products, fused attention of a CPU
         torch.ops.aten.addmm_: lambda out, a, b, *rest, out_shape=None, **more: (
             2 * math.prod(a) * b[1]
         ),
@@ -80,7 +80,7 @@ def test_operations_are_those_that_torch_counts(method, weights, rank, head):
         assert counted((), False) == pytest.approx(expected.forward, rel=1e-9)
 
 
-def test_operations_are_the_published_ones():
+def test_operations_agree_with_published_values():
     """FlopCounterMode on transformers' RoBERTa with r=8 on q and v, 40 tokens: 342.4 and 1,218
     MFLOP a token, forward 172.0 and 609.5, full fine-tuning 514.1 and 1,824. The last layer's
     first token alone saves 6.4 to 6.9 % of base.
@@ -95,19 +95,19 @@ def test_operations_are_the_published_ones():
             arithmetic.per_token(
                 shape, Cell(model, "mnli", "lora", "qv", 8, "paper"), split, 3
             ).training
-            / PEERS
+            / MFLOP
         )
         assert saved[0] <= 1 - flops / whole <= saved[1]
         full = (
             arithmetic.per_token(
                 shape, Cell(model, "mnli", "ft", "all", 0, "paper"), split, 3
             ).training
-            / PEERS
+            / MFLOP
         )
         assert saved[0] <= 1 - full / tuned <= saved[1]
 
 
-def test_trained_parameters_are_those_counted_elsewhere():
+def test_trained_parameters_agree_with_finished_runs_and_known_counts():
     for model in SIZES:
         shape, _ = workload.shape_of("/nowhere", model)
         for method, weights in WEIGHTS.items():

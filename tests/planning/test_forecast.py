@@ -1,7 +1,4 @@
-"""Forecasts against what is independent of them: torch's own FLOP counter on the encoder that
-trains, published figures, timings and memory of the benchmark, and the tokens of the paper's
-grid counted by hand.
-"""
+"""Forecasts of time, memory and disk against the benchmark's timings and memory and the engine."""
 
 import csv
 import dataclasses
@@ -19,18 +16,16 @@ from lora.model import memory
 from lora.planning import forecast, workload
 from lora.training import checkpoint_schedule
 
-PEERS = 1e6  # FLOPs in a million
-
 
 def benchmark() -> dict[tuple, tuple[float, float, int]]:
-    """(table, model, lengths, pack, rank) -> the median timed step in seconds, the median of the
-    most memory in GiB, and how many steps there were, of our own ways.
+    """Median seconds of a step, median peak memory in GiB and number of steps of our own runs in
+    the benchmark, by (table, model, lengths, pack, rank).
     """
     path = ROOT / "benchmarks/results/cpu-amd-epyc-2-threads.csv"
     rows = csv.DictReader(
         line for line in path.read_text().splitlines() if not line.startswith("#")
     )
-    found = {}
+    measured = {}
     for row in rows:
         if row["way"].startswith("ours"):
             key = (
@@ -41,16 +36,18 @@ def benchmark() -> dict[tuple, tuple[float, float, int]]:
                 int(row["rank"]),
             )
             steps = int(row["steps"])
-            found.setdefault(key, []).append(
+            measured.setdefault(key, []).append(
                 (float(row["train_s"]) / (steps - 1), float(row["peak_rss_gib"]), steps)
             )
-    return {key: tuple(np.median(np.array(got), axis=0).tolist()) for key, got in found.items()}
+    return {
+        key: tuple(np.median(np.array(values), axis=0).tolist()) for key, values in measured.items()
+    }
 
 
-def test_steps_of_the_benchmark_are_forecast_within_a_quarter_and_memory_somewhat_worse():
-    """Its 19 timings of our own, and so the CPU's row of devices.csv: a step, without start-up,
-    evaluation and states. A CPU process is forecast 0.85 to 1.5 times what it held there: too
-    little is what a cluster kills a job for.
+def test_forecasts_agree_with_the_benchmark():
+    """Seconds of a step agree within a quarter for all 19 timings, without start-up, evaluation
+    and checkpoints. Forecast memory is 0.85 to 1.5 times the measured peak: a cluster kills a job
+    that uses more than it requested.
     """
     cpu, measured = registry.devices()["CPU"], benchmark()
     assert len(measured) == 19
@@ -79,7 +76,7 @@ def test_steps_of_the_benchmark_are_forecast_within_a_quarter_and_memory_somewha
         )
 
 
-def test_more_of_anything_takes_no_less(tmp_path):
+def test_more_runs_and_higher_ranks_need_no_less(tmp_path):
     grid = load(results=str(tmp_path))
     forecaster, cell = forecast.Forecaster(grid), grid.cells[0]
     larger = dataclasses.replace(cell, rank=64)
@@ -101,9 +98,9 @@ def test_more_of_anything_takes_no_less(tmp_path):
         )  # a pack shares the overhead of its steps
 
 
-def test_saving_states_takes_no_more_than_the_engine_lets_it():
-    """At ends of epochs a share of the time, the same as the engine's, and once more; within,
-    once in so many seconds.
+def test_time_for_checkpoints_is_that_of_the_engine():
+    """At ends of epochs they take the share of time that the engine allows, and one more save;
+    within an epoch there is one every `every_s` seconds.
     """
     assert forecast.SAVED_SHARE == checkpoint_schedule.SHARE
     tuned = dict(models=["roberta-large"], tasks=["rte"], method="ft")
@@ -122,7 +119,7 @@ def test_saving_states_takes_no_more_than_the_engine_lets_it():
     assert forecast._seconds([run], 24, cpu, 1e12, 10) > bare * (1 + once / 10)
 
 
-def test_full_fine_tuning_goes_one_after_another_in_float32():
+def test_runs_of_full_fine_tuning_train_one_by_one_in_float32():
     grid = load(
         tables=dict(
             table2=table(["roberta-base"], ["sst2"], baselines=[dict(method="ft")]), table6=None
@@ -138,7 +135,7 @@ def test_full_fine_tuning_goes_one_after_another_in_float32():
     assert forecaster.job((lora,), 5, h100).needed_bytes < one.needed_bytes
 
 
-def test_a_job_asks_for_its_forecast_with_headroom_and_never_for_less_than_it_takes_to_start():
+def test_job_requests_its_forecast_with_headroom_and_at_least_the_minimum():
     small = forecast.Forecast(1.0, 1.0, 1e6, 0, 0, 0, 0, 0, True)
     assert [forecast.mem_mb(small, attempt) for attempt in (1, 2, 3)] == [1500, 3000, 6000]
     assert [forecast.runtime_min(small, attempt) for attempt in (1, 2)] == [10, 20]
@@ -151,7 +148,7 @@ def test_a_job_asks_for_its_forecast_with_headroom_and_never_for_less_than_it_ta
     assert forecast.retries([small], 600) == 2
 
 
-def test_the_device_that_is_planned_for():
+def test_planning_device():
     assert forecast.planning_device(load()).name == "T4"  # the slowest
     assert forecast.planning_device(load(device="cpu")).name == "CPU"
     assert forecast.planning_device(load(device="cpu", plan_device="H100")).name == "H100"
@@ -163,7 +160,7 @@ def test_the_device_that_is_planned_for():
         load(plan_device=3)
 
 
-def test_a_gpu_without_bf16_and_memory_that_does_not_do():
+def test_gpu_without_bf16_and_gpu_with_too_little_memory():
     v100 = registry.devices()["V100"]
     assert (
         v100.precision("auto") == "fp32" and registry.devices()["H100"].precision("auto") == "bf16"
@@ -177,10 +174,10 @@ def test_a_gpu_without_bf16_and_memory_that_does_not_do():
     assert not forecast.Forecaster(grid).job((cell,), 1, tiny).fits
 
 
-def test_every_task_and_model_has_its_rows_and_every_gpu_is_marked_as_an_estimate():
+def test_tasks_and_models_have_rows_and_gpus_are_marked_as_estimates():
     for task in registry.read_tasks().values():
         assert not [
-            said for said in workload.splits_of("/nowhere", "m", task, 128)[1] if "no row" in said
+            line for line in workload.splits_of("/nowhere", "m", task, 128)[1] if "no row" in line
         ]
     for source in registry.read_sources().values():
         assert source.role != "model" or not workload.shape_of("/nowhere", source.name)[1]
@@ -195,7 +192,7 @@ def test_every_task_and_model_has_its_rows_and_every_gpu_is_marked_as_an_estimat
 
 
 @pytest.mark.parametrize(
-    "name, old, new, said",
+    "name, old, new, message",
     [
         (
             "models.csv",
@@ -231,11 +228,11 @@ def test_every_task_and_model_has_its_rows_and_every_gpu_is_marked_as_an_estimat
         ),
     ],
 )
-def test_a_wrong_fact_is_told_with_its_file_and_line(tmp_path, name, old, new, said):
+def test_error_names_the_file_and_line_of_a_wrong_row(tmp_path, name, old, new, message):
     shutil.copy(ROOT / "config" / name, tmp_path)
     text = (tmp_path / name).read_text()
     assert old in text
     (tmp_path / name).write_text(text.replace(old, new, 1))
     with pytest.raises(ConfigError, match=name) as caught:
         csv_tables.read_rows(name, tmp_path)
-    assert said in str(caught.value)
+    assert message in str(caught.value)

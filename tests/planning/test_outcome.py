@@ -11,15 +11,16 @@ from lora.experiment import registry
 from lora.planning import outcome, plan
 
 
-def changed(path, **speed):
+def change(path, **speed):
+    """Change a run.json: another device and precision, and some values of `speed`."""
     record = json.loads(path.read_text())
     record["speed"] |= speed
     path.write_text(json.dumps(record | dict(device="CPU of a kind", seal=None, precision="bf16")))
 
 
-def test_predicted_stands_beside_measured(tmp_path):
+def test_finished_jobs_are_compared_with_their_forecast(tmp_path):
     """Four jobs: one with half the forecast's time and all of its memory, one in another pack,
-    one on an unknown device, and one that is not there in full.
+    one on an unknown device, and one with a missing run.
     """
     grid = load(
         seeds=[0, 1],
@@ -29,54 +30,52 @@ def test_predicted_stands_beside_measured(tmp_path):
         ),
     )
     make_runs(grid, tmp_path / "runs")
-    made, cpu = plan.Plan(grid), registry.devices()["CPU"]
-    first, packed, unknown, partly = made.jobs
-    forecast = made.forecaster.job(first.cells, 2, cpu)
-    folders = {
+    planned, cpu = plan.Plan(grid), registry.devices()["CPU"]
+    first, packed, unknown, incomplete = planned.jobs
+    forecast = planned.forecaster.job(first.cells, 2, cpu)
+    records = {
         job: [tmp_path / "runs" / job.cells[0].path / f"seed{seed}/run.json" for seed in (0, 1)]
-        for job in made.jobs
+        for job in planned.jobs
     }
-    for path in folders[first]:
-        changed(
+    for path in records[first]:
+        change(
             path, wall_s=forecast.train_s / 2, pack=2, peak_host_bytes=round(forecast.host_bytes)
         )
-    for path in folders[packed]:
-        changed(path, pack=1)
-    for path in folders[unknown]:
-        changed(path)
+    for path in records[packed]:
+        change(path, pack=1)
+    for path in records[unknown]:
+        change(path)
         path.write_text(path.read_text().replace("CPU of a kind", "Abacus"))
-    shutil.rmtree(folders[partly][1].parent)
-    found = outcome.of(made, tmp_path / "runs")
-    assert [one.name for one in found.jobs] == [first.name] and (
-        found.other_packs,
-        found.unknown,
-    ) == (2, ("Abacus",))
-    told = "\n".join(outcome.text(found, plan.aligned, plan.duration))
+    shutil.rmtree(records[incomplete][1].parent)
+    outcomes = outcome.compare(planned, tmp_path / "runs")
+    assert [job.name for job in outcomes.jobs] == [first.name]
+    assert (outcomes.other_packs, outcomes.unknown) == (2, ("Abacus",))
+    text = "\n".join(outcome.text(outcomes))
     assert (
         "1 jobs took 0.50 times the seconds predicted (median; 0.50 to 0.50), "
-        "1.00 times the memory (1.00 to 1.00)" in told
+        "1.00 times the memory (1.00 to 1.00)" in text
     )
-    assert "2 runs were trained in another pack than the config's: not compared" in told
-    assert "no row in config/devices.csv: Abacus" in told
-    changed(folders[first][0], wall_s="long")
+    assert "2 runs were trained in another pack than the config's: not compared" in text
+    assert "no row in config/devices.csv: Abacus" in text
+    change(records[first][0], wall_s="long")
     with pytest.raises(ValueError, match="speed.wall_s is 'long'; expected a number"):
-        outcome.of(made, tmp_path / "runs")
+        outcome.compare(planned, tmp_path / "runs")
 
 
-def test_the_reference_runs_are_compared():
-    """All twelve jobs of the demo, trained on a CPU; older than the record of memory."""
-    made = plan.Plan(load(config="demo.yaml"))
-    found = outcome.of(made, ROOT / "results/reference/runs")
-    assert len(found.jobs) == 12 and not found.other_packs and not found.unknown
+def test_reference_runs_are_compared():
+    """All twelve jobs of the demo, trained on a CPU; before memory was recorded."""
+    planned = plan.Plan(load(config="demo.yaml"))
+    outcomes = outcome.compare(planned, ROOT / "results/reference/runs")
+    assert len(outcomes.jobs) == 12 and not outcomes.other_packs and not outcomes.unknown
     walls = {
         float(json.loads(path.read_text())["speed"]["wall_s"])
         for path in (ROOT / "results/reference").rglob("run.json")
     }
-    assert {one.measured_s for one in found.jobs} == walls
+    assert {job.measured_s for job in outcomes.jobs} == walls
 
 
 @pytest.mark.parametrize(
-    "written, name",
+    "recorded, name",
     [
         ("CPU AMD EPYC", "CPU"),
         ("NVIDIA H100 80GB HBM3", "H100"),
@@ -87,6 +86,6 @@ def test_the_reference_runs_are_compared():
         ("NVIDIA RTX A1000", None),
     ],
 )
-def test_devices_are_known_by_their_names(written, name):
-    found = outcome.device_of(written, list(registry.devices().values()))
-    assert (found and found.name) == name
+def test_device_of_recorded_name(recorded, name):
+    device = outcome.device_of(recorded, list(registry.devices().values()))
+    assert (device and device.name) == name

@@ -11,7 +11,7 @@ from lora.experiment import registry
 from lora.planning import forecast, workload
 
 
-def test_table_9_has_the_tokens_that_were_counted_by_hand():
+def test_tokens_and_steps_of_table_9():
     """LoRA on RoBERTa-base, eight tasks, five seeds: 4.88 G tokens, 8.44 M steps of Table 9's
     batch sizes.
     """
@@ -31,14 +31,14 @@ def test_table_9_has_the_tokens_that_were_counted_by_hand():
     training = sum(forecaster._run(cell).flops for cell in grid.cells) * 5
     assert training == pytest.approx(
         1.67e18 * (1 - 0.066), rel=0.02
-    )  # the published figure has the whole last layer
+    )  # the published count has the whole last layer
     evaluation = sum(forecaster._run(cell).eval_flops for cell in grid.cells) * 5
     assert evaluation / training == pytest.approx(0.035, abs=0.01)
 
 
-def test_what_is_there_is_taken_for_what_was_assumed(tmp_path):
-    """An unknown model as RoBERTa-base, in words; once fetched, its own config. Prepared tokens
-    over the table.
+def test_fetched_models_and_prepared_tokens_replace_assumptions(tmp_path):
+    """An unknown model is assumed to be like RoBERTa-base until its config.json is fetched. The
+    counts of a tokens.json replace those of lengths.csv; a damaged one is ignored.
     """
     source = dict(role="model", kind="file", locator="/somewhere")
     changes = dict(
@@ -48,18 +48,19 @@ def test_what_is_there_is_taken_for_what_was_assumed(tmp_path):
     )
     forecaster = forecast.Forecaster(load(**changes))
     assert forecaster.shape("mine") == workload.shape_of("/nowhere", "roberta-base")[0]
-    (said,) = forecaster.said
-    assert said == "model mine is not fetched: taken to be as roberta-base"
+    assert list(forecaster.assumptions) == [
+        "model mine is not fetched: assumed to be like roberta-base"
+    ]
     folder = make_model("bert", tmp_path / "sources/mine")
     assert (
         forecast.Forecaster(load(**changes)).shape("mine").width == 768
-    )  # not whole without fetched.json
+    )  # incomplete without fetched.json
     (folder / "fetched.json").write_text("{}")
     forecaster = forecast.Forecaster(load(**changes))
     model = transformers.AutoModel.from_pretrained(folder, add_pooling_layer=False)
     assert (
         forecaster.shape("mine").parameters == sum(value.numel() for value in model.parameters())
-        and not forecaster.said
+        and not forecaster.assumptions
     )
     cell = forecaster.grid.cells[0]
     before = forecaster._run(cell)
