@@ -93,7 +93,7 @@ def unless_up_to_date(wildcards, files):
         for seed in seeds:
             run = paths.run_dir(paths.runs_dir(config["results"]), cell.path, seed)
             metrics = f"{run}/{paths.METRICS}"
-            if Path(metrics).is_file() and not is_up_to_date(cell, (seed,)):
+            if not is_up_to_date(cell, (seed,)):
                 make_again(metrics)
     return files
 

@@ -114,9 +114,9 @@ def decide_by_checksums():
 
 
 def make_again(*names):
-    """Run the jobs that make these files, if they are in the plan, although the files exist."""
+    """Run the jobs that make those of these files that exist, if the jobs are in the plan."""
     if workflow.is_main_process:
-        workflow.dag.forcefiles.update(names)
+        workflow.dag.forcefiles.update(name for name in names if Path(name).exists())
 
 
 def check_gpu():
