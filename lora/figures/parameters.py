@@ -12,6 +12,7 @@ from lora.figures.rows import (
     LEFT_OUT,
     finished,
     read_table,
+    same_cell,
     sort_by_method,
     varies,
 )
@@ -52,13 +53,24 @@ def parameters(folder: Path) -> Figure:
     panel_rows = -(-len(panels) // columns)
     figure, axes = style.panels(panel_rows, columns, 2.4 * panel_rows, width=1.9)
     flat_axes = [ax for axes_row in axes for ax in axes_row]
+    dots = [
+        (cell, run["best_value"]) for cell in cells for run in runs if same_cell(run, cell)
+    ]  # NaN: not finished, not drawn
     # A series is a method, not a size: without the rank, and the weights of LoRA only.
-    cells = [
+    lines = [
         cell | {"rank": 0, "weights": cell["weights"] if cell["method"] == "lora" else ""}
         for cell in cells
     ]
     for ax, (model, task, title, metric) in zip(flat_axes, panels, strict=False):
-        _draw_ours(ax, model, task, cells)
+        _draw_ours(ax, model, task, lines)
+        style.add_dots(
+            ax,
+            [
+                (cell["trainable"], value)
+                for cell, value in dots
+                if (cell["model"], cell["task"]) == (model, task)
+            ],
+        )
         for value in published:
             if (value["ours_model"], value["task"], value["metric"]) == (model, task, metric):
                 _draw_published(ax, value)
@@ -71,9 +83,8 @@ def parameters(folder: Path) -> Figure:
     style.hide(flat_axes[len(panels) :])
     style.add_legend(figure, flat_axes[: len(panels)])
     text = (
-        "Median over runs of each run's best epoch; bars: lowest to highest run. Parameters: "
-        "logarithmic, without the "
-        "classification head."
+        "Median over runs of each run's best epoch; bars: lowest to highest; dots: runs. "
+        "Parameters: logarithmic, without the classification head."
     )
     style.add_caption(figure, text, runs)
     return figure

@@ -158,6 +158,14 @@ def head_ablation(folder: Path) -> Figure:
     for axes_row, ((model, task), of_task) in zip(axes, tasks.items(), strict=True):
         for ax, weights in zip(axes_row, order, strict=True):
             panel = [cell for cell in of_task if cell["weights"] == weights]
+            style.add_dots(
+                ax,
+                [
+                    (run["rank"], run["last_value"])
+                    for run in runs
+                    if any(same_cell(run, cell) for cell in panel)
+                ],
+            )
             for (protocol,), line in group_by(panel, "protocol").items():
                 _draw_protocol(ax, line, SERIES[protocols.index(protocol) % len(SERIES)])
             style.add_majority(ax, panel)
@@ -181,7 +189,8 @@ def head_ablation(folder: Path) -> Figure:
         columns=3,
         extra={"best epoch, median": cross},
     )
-    text = "Mean ± std over runs of each run's last epoch; crosses: median of the best epochs."
+    text = "Mean ± std over runs of each run's last epoch; dots: runs; crosses: median of the best "
+    text += "epochs."
     text += f" {style.CUT}"
     if any(task == "mnli" for _, task in tasks):
         text += (

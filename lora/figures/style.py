@@ -229,6 +229,12 @@ def bounded_errors(centers: Sequence[float], spreads: Sequence[float], metric: s
     return lower, [max(min(spread, 100 - center), 0.0) for center, spread in pairs]
 
 
+def add_dots(ax: Axes, points: Iterable[tuple[float, float]]) -> None:
+    """Draw a small dot for each run at (x, y), behind the statistics of its cell."""
+    x, y = zip(*points, strict=True)
+    ax.plot(x, y, linestyle="", marker=".", markersize=3, color=GREY, alpha=0.6, zorder=1)
+
+
 def add_majority(ax: Axes, cells: Iterable[Row], vertical: bool = False) -> None:
     """Draw a line at the majority class of the cells of a panel; none if it is not known."""
     values = {cell["majority"] for cell in cells if not math.isnan(cell["majority"])}

@@ -60,7 +60,9 @@ def table2(folder: Path) -> Figure:
         axes_row[0].set_yticks(range(len(names)), names, fontsize=6.5 if with_protocol else 7.5)
         style.hide(axes_row[len(tasks) :])
     style.add_legend(figure, [ax for axes_row in axes for ax in axes_row])
-    text = "Best epoch of each run, chosen on the set it is shown on."
+    text = "Best epoch of each run, chosen on the evaluation set that is reported."
+    if any(_fits(value, cell) for value in published for cell in cells):
+        text += f" {style.CUT}"
     if any(cell["n"] < cell["n_expected"] for cell in cells):
         text += " n: finished runs."
     style.add_caption(figure, text, runs)
