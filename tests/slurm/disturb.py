@@ -178,9 +178,12 @@ def _wait_for_training(grid: Grid, folder: Path, attempt: int) -> None:
     """Wait until the job of this attempt is in its training loop."""
     until = time.monotonic() + LIMIT_S
     while time.monotonic() < until:
-        logs = list((folder / "results/logs/train").rglob("train.log"))
-        in_loop = [log for log in logs if "in lock-step" in log.read_text()]
-        if len(grid.jobs(folder)) == attempt and trainings(folder) and in_loop:
+        text = ""
+        with contextlib.suppress(OSError):  # Snakemake deletes the log of the attempt before
+            text = "".join(
+                log.read_text() for log in (folder / "results/logs/train").rglob("train.log")
+            )
+        if len(grid.jobs(folder)) == attempt and trainings(folder) and "in lock-step" in text:
             return
         time.sleep(0.02)
     raise Lost(f"attempt {attempt} does not train: {grid.output(folder)}")
