@@ -39,6 +39,10 @@ def check_numbers(arguments: Namespace) -> list[str]:
         problems.append(
             f"--micro-batch is {arguments.micro_batch}; allowed: at least 0, the whole step"
         )
+    if arguments.max_runtime < 0:
+        problems.append(
+            f"--max-runtime is {arguments.max_runtime}; allowed: at least 0 minutes, 0 is no limit"
+        )
     if not 0 < arguments.checkpoint_every_s < math.inf:
         problems.append(
             f"--checkpoint-every-s is {arguments.checkpoint_every_s}; allowed: a number above 0"
@@ -49,7 +53,7 @@ def check_numbers(arguments: Namespace) -> list[str]:
 def check_folders(arguments: Namespace) -> list[str]:
     """Return which of the given folders can't be used, one line each."""
     problems = [
-        f"{option(name)} is {folder}; allowed: a folder that is there"
+        f"{option(name)} is {folder}; allowed: an existing folder"
         for name in ("model_dir", "data_dir", "tokens_dir")
         if (folder := getattr(arguments, name)) is not None and not folder.is_dir()
     ]

@@ -40,16 +40,17 @@ def nothing_is_fetched(monkeypatch):
         ((*RUN, "--checkpoint-every-s", "nan"), "--checkpoint-every-s is nan; allowed"),
         ((*RUN, "--checkpoint-every-s", "inf"), "--checkpoint-every-s is inf; allowed"),
         ((*RUN, "--micro-batch", -1), "--micro-batch is -1; allowed: at least 0"),
+        ((*RUN, "--max-runtime", -5), "--max-runtime is -5; allowed: at least 0 minutes"),
         ((*RUN, "--micro-batch", 2**40), "--micro-batch is 1099511627776; allowed: at least 0"),
         ((*RUN, "--protocol", "papre"), "got 'papre'; allowed: course, course-as-run"),
         ((*RUN, "--protocol", "papre"), "(did you mean 'paper'?)"),
         ((*RUN, "--start", "./no/adapter"), "--start is ./no/adapter; allowed: a PEFT folder"),
         (
             (*RUN, "--model-dir", "no/model"),
-            "--model-dir is no/model; allowed: a folder that is there",
+            "--model-dir is no/model; allowed: an existing folder",
         ),
-        ((*RUN, "--data-dir", "no/data"), "--data-dir is no/data; allowed: a folder that is there"),
-        ((*RUN, "--tokens-dir", "no/t"), "--tokens-dir is no/t; allowed: a folder that is there"),
+        ((*RUN, "--data-dir", "no/data"), "--data-dir is no/data; allowed: an existing folder"),
+        ((*RUN, "--tokens-dir", "no/t"), "--tokens-dir is no/t; allowed: an existing folder"),
     ],
 )
 def test_an_argument_that_no_run_can_have_is_refused(refused, tmp_path, arguments, message):

@@ -63,7 +63,7 @@ DAMAGES = {  # damage: (function that does it to the inputs, part of the message
         "does not name the split 'validation'; delete it and prepare it again",
     ),
     "truncated tokens": (lambda inputs: truncate(inputs / TOKENS, -9), "is cut off"),
-    "no tokens": (lambda inputs: shutil.rmtree(inputs / "tokens"), "has no tokens.json"),
+    "no tokens": (lambda inputs: shutil.rmtree(inputs / "tokens"), "allowed: an existing folder"),
     "truncated weights": (
         lambda inputs: truncate(inputs / WEIGHTS, 9000),
         "model.safetensors is not a whole safetensors file",

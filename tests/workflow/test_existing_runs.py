@@ -46,7 +46,7 @@ def test_existing_mode_names_a_missing_run(trained_grid, tmp_path):
         copy,
         check=False,
     )
-    assert code != 0 and "results/runs/course/tiny/stsb/lora/qv/r2/seed1/metrics.csv" in output
+    assert code != 0 and "missing in results/runs: course/tiny/stsb/lora/qv/r2/seed1." in output
     assert len(run_files(copy)) >= 5
     snakemake(
         "--configfile",

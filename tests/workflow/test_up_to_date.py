@@ -130,7 +130,7 @@ def test_existing_mode_counts_missing_runs_in_one_line_and_keeps_the_tables(grid
     (line,) = [line for line in output.splitlines() if "runs are missing" in line]
     assert line.startswith("4 of 6 runs are missing in results/runs: course/tiny/sst2")
     assert line.count("seed") == 3 and "and 1 more" in line and "mode: partial" in line
-    assert code != 0 and output.count("metrics.csv") == 1
+    assert code != 0 and "metrics.csv" not in output
     assert (folder / "results/tables/table2.md").read_bytes() == table
     run(folder, config, mode="partial")
     assert "PARTIAL" in (folder / "results/tables/table2.md").read_text().upper()

@@ -13,6 +13,28 @@ TOKENS = paths.tokens_dir("<results>", "{model}", "{task}", "{max_tokens}")
 DEPTH = len(Path(RUN).parts) + 1
 PACKING = GRID.packing
 
+
+def check_runs_exist():
+    """Stop with one line if `mode: existing` lacks runs of the grid.
+
+    Snakemake itself would name a file for each, or keep old tables without a word.
+    """
+    runs = paths.runs_dir(config["results"])
+    missing = table_inputs.missing_runs(GRID, runs)
+    if missing:
+        count = len(GRID.cells) * len(GRID.seeds)
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise WorkflowError(
+            f"{len(missing)} of {count} runs are missing in {runs}: {', '.join(missing[:3])}{more}. "
+            "Train them with mode: train, or make the tables without them with mode: partial."
+        )
+
+
+# A plan and --unlock need no runs. Snakemake knows its targets only after it has read the rules.
+if config["mode"] == "existing" and not REMOTE:
+    if workflow.is_main_process and not {"plan", "--unlock"} & set(sys.argv):
+        check_runs_exist()
+
 TABLES = paths.tables_dir(config["results"])
 TABLES_ARE_OLD = workflow.is_main_process and table_inputs.read(
     TABLES
@@ -180,23 +202,6 @@ def task_facts(wildcards):
     return str(GRID.tasks[wildcards.task])
 
 
-@functools.cache
-def missing_runs():
-    """Return the runs that `mode: existing` lacks, and log their number and the first three."""
-    if config["mode"] != "existing" or REMOTE:
-        return []
-    runs = paths.runs_dir(config["results"])
-    missing = table_inputs.missing_runs(GRID, runs)
-    if missing:
-        count = len(GRID.cells) * len(GRID.seeds)
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        logger.error(
-            f"{len(missing)} of {count} runs are missing in {runs}: {', '.join(missing[:3])}{more}. "
-            "Train them with mode: train, or make the tables without them with mode: partial."
-        )
-    return missing
-
-
 def grid_runs(wildcards):
     """Return every per-run file of the grid; with `mode: partial` only those that exist.
 
@@ -206,8 +211,6 @@ def grid_runs(wildcards):
     decide_by_checksums()
     if not REMOTE and TABLES_ARE_OLD:
         make_again(f"{TABLES}/runs.csv", f"{TABLES}/provenance.csv")
-    if missing := missing_runs():  # Snakemake then stops, and names the first
-        return [f"{runs}/{missing[0]}/{paths.METRICS}"]
     files = [
         f"{paths.run_dir(runs, cell.path, seed)}/{name}"
         for cell in GRID.cells
