@@ -189,12 +189,12 @@ def test_generic_profile_makes_a_dry_run(tmp_path):
 def test_paths_may_have_spaces_quotes_and_dollars(one_table, tmp_path, absolute):
     """Run a grid with checkout, working directory, sources, config and results in unusual paths.
 
-    No other files are written.
+    No other files are written. Paths in a config have no variables in them: those are expanded.
     """
     odd = 'it\'s "a" $HOME; `x` &'
-    checkout, work, away = (
-        tmp_path / f"{name} {odd}" for name in ("checkout", "work {b}", "away {b}")
-    )
+    in_config = odd.replace("$HOME", "HOME$")
+    checkout, work = (tmp_path / f"{name} {odd}" for name in ("checkout", "work {b}"))
+    away = tmp_path / f"away {{b}} {in_config}"
     checkout.mkdir()
     for name in ("Snakefile", "workflow", "config", "lora", "envs"):
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, checkout / name)
@@ -203,7 +203,7 @@ def test_paths_may_have_spaces_quotes_and_dollars(one_table, tmp_path, absolute)
         name: source | dict(locator=str(away / Path(source["locator"]).name))
         for name, source in one_table["sources"].items()
     }
-    results = f"{tmp_path}/results {odd}" if absolute else f"results {odd}"
+    results = f"{tmp_path}/results {in_config}" if absolute else f"results {in_config}"
     path = write_config(away, one_table, sources=sources, results=results)
     command = [
         sys.executable,

@@ -56,8 +56,7 @@ def test_no_setting_without_effect_on_numbers_trains_a_finished_run(grid):
     used = json.loads((folder / RUN / "run.json").read_text())["precision"]
     other = "fp32" if used == "bf16" else "bf16"
     assert trained(run(folder, config, "-n", precision=other)) == 3
-    for options in (("--sdm", "conda"), ("--rerun-triggers", "mtime")):
-        assert trained(run(folder, config, "-n", *options)) == 0, options
+    assert trained(run(folder, config, "-n", "--rerun-triggers", "mtime")) == 0
 
 
 def test_a_finished_grid_stays_whole_without_its_gpu(grid):

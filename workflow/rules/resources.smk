@@ -17,7 +17,7 @@ except ValueError as problems:
 
 # A job that stops at max_runtime continues in its next attempt. Attempts are counted in the main
 # process; inside a cluster job the rule has none of its own.
-TRAIN_RETRIES = 0  # those of the profile
+TRAIN_RETRIES = None  # those of the profile
 if config["max_runtime"] and workflow.is_main_process:
     TRAIN_RETRIES = forecast.retries(
         (
