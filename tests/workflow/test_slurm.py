@@ -27,8 +27,8 @@ MISSING = missing_programs()
 on_slurm = pytest.mark.skipif(
     bool(MISSING), reason=f"not installed: {', '.join(MISSING)}: see tests/slurm/install.sh"
 )
-# Parts of the names of disturbances that take at most two minutes.
-SHORT = ("scontrol requeue", "out of memory", "retried", "max_runtime")
+# Parts of the names of short disturbances; time limits and a lost node take minutes.
+SHORT = ("scontrol requeue", "out of memory", "retried")
 
 
 @pytest.fixture(scope="module")
