@@ -53,7 +53,7 @@ def notes(grid: Grid, values: list[Row]) -> list[str]:
             ),
         ):
             if of_kind:
-                parts.append(f"{text} {listed([_title(grid, value) for value in of_kind])}")
+                parts.append(f"{text} {listed([column_name(grid, value) for value in of_kind])}")
         margin = "its 95 % margin, " if any(v["margin_from"] for v in group) else ""
         found.append(f"Difference of {name} to the {source} and {margin}{'; '.join(parts)}.")
     return found
@@ -71,8 +71,8 @@ def _is_within(value: Row) -> bool:
     return bool(abs(value["difference"]) <= value["difference_margin"])
 
 
-def _title(grid: Grid, value: Row) -> str:
-    """Return the column of a difference, in words."""
+def column_name(grid: Grid, value: Row) -> str:
+    """Return a name for the column that a published value is in: task, or weights and rank."""
     if value["table"] != "table2":
         return f"{adapted(value['method'], value['weights'])} r={value['rank']}"
     if value["task"] == "average":

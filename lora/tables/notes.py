@@ -19,7 +19,6 @@ from lora.tables.labels import (
     METRICS,
     OTHER_SETS,
     SYMBOLS,
-    adapted,
     listed,
     model_name,
     origin,
@@ -300,7 +299,7 @@ def _published_notes(grid: Grid, values: list[Row]) -> list[str]:
     by_row: dict[str, dict[str, None]] = {}
     gathered: dict[str, dict[str, dict[str, None]]] = {}
     for value in values:
-        row, cell = _row_of(value), _cell_of(grid, value)
+        row, cell = _row_of(value), margins.column_name(grid, value)
         by_row.setdefault(row, {})[cell] = None
         for part in filter(None, value["note"].split("; ")):
             if not part.startswith(EXPLAINED):
@@ -320,13 +319,3 @@ def _row_of(value: Row) -> str:
     size = f" {value['trainable']}" if value["method"] not in ("lora", *BASE_METHODS) else ""
     course = ", course" if origin(value) == "course" else ""
     return f"{model_name(value['model'])} ({published_name(value)}{size}){course}"
-
-
-def _cell_of(grid: Grid, value: Row) -> str:
-    """Return a name for the cell of its row that a published value is in."""
-    if value["table"] != "table2":
-        return f"{adapted(value['method'], value['weights'])} r={value['rank']}"
-    if value["task"] == "average":
-        return "Avg"
-    suffix = OTHER_SETS.get(value["metric"])
-    return grid.tasks[value["task"]].title + (f"-{suffix}" if suffix else "")

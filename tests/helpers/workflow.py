@@ -33,7 +33,7 @@ def snakemake(
 
 
 def copy_checkout(target: Path) -> Path:
-    """A checkout of its own, with everything that the workflow needs."""
+    """Copy what the workflow needs to a new checkout; return its folder."""
     for name in ("Snakefile", "workflow", "config", "lora", "envs"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         target.mkdir(parents=True, exist_ok=True)

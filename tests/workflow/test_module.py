@@ -24,7 +24,7 @@ PART = dict(table2=dict(tasks=["mrpc"]), table6=None)  # of the default table 2
 
 
 def importer(folder: Path, module: str, use="use rule * from lora as lora_*", before="") -> Path:
-    """A workflow that imports this one and has a rule of its own."""
+    """Write a workflow that imports this one and has one more rule."""
     folder.mkdir(parents=True, exist_ok=True)
     own = 'rule own:\n    output: "own.txt"\n    shell: "env > {output}"\n'
     path = folder / "Snakefile"

@@ -16,7 +16,7 @@ except ValueError as problems:
 
 
 # A job that stops at max_runtime continues in its next attempt. Attempts are counted in the main
-# process; inside a cluster job the rule has none of its own.
+# process; inside a cluster job nothing is tried again.
 TRAIN_RETRIES = None  # those of the profile
 if config["max_runtime"] and workflow.is_main_process:
     TRAIN_RETRIES = forecast.retries(
