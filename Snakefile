@@ -22,6 +22,7 @@ if config["mode"] == "train":  # else new timestamps could train runs again
 
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/subspace_inputs.smk"
 include: "workflow/rules/subspace.smk"
 include: "workflow/rules/plan.smk"
 
