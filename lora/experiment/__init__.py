@@ -22,7 +22,7 @@ packing: Which runs of a grid are trained together in one job.
 registry: Tasks, sources and devices by name, from the tables of config/.
 run_spec: What one run trains (RunSpec), and how a job trains its runs (JobOptions).
 source: Sources: where a data set or a model comes from, and what pins its content.
-table_inputs: Checksum of everything that tables are made of: runs, config, facts, version.
+table_inputs: Checksum of everything that tables are made of: runs, config, facts, code.
 task: Tasks: a data set, its columns, its labels and its metric.
 verify: Checks of trained runs by their run.json: against the config, and against each other.
 """

@@ -1,4 +1,4 @@
-"""Checksum of everything that tables are made of: runs, config, facts and package version.
+"""Checksum of everything that tables are made of: runs, config, facts and code.
 
 `lora collect` writes it next to runs.csv. The workflow makes the tables again when it has changed,
 so timestamps do not decide. Snakemake calls this module in every command, so it reads no rows.
@@ -14,6 +14,7 @@ from lora.experiment.csv_tables import COLUMNS, FOLDER
 from lora.experiment.grid import Grid
 
 NAME = "inputs.json"
+CODE = (".py", ".j2", ".css")  # Python files and the templates of pages
 # Keys of the config that change no table: they name a folder, or say whether to train.
 WITHOUT_EFFECT = ("mode", "results")
 
@@ -30,7 +31,8 @@ def checksum(grid: Grid, runs_dir: Path | str, facts: Path = FOLDER) -> str:
         key: value for key, value in grid.config.as_dict().items() if key not in WITHOUT_EFFECT
     }
     inputs = {
-        "version": [lora.__version__, lora.RESULTS_VERSION],
+        "version": lora.__version__,
+        "code": _code(Path(lora.__file__).parent),
         "config": config,
         "facts": {name: _sha256(facts / name) for name in COLUMNS},
         "runs": _runs(grid, runs_dir),
@@ -75,6 +77,15 @@ def _runs(grid: Grid, runs_dir: Path | str) -> dict[str, list[str]]:
                 names = (paths.METRICS, paths.RUN_JSON)
                 found[f"{cell.path}/seed{seed}"] = [_sha256(folder / name) for name in names]
     return found
+
+
+def _code(package: Path) -> dict[str, str]:
+    """Return the checksums of the package's files: an update may change how a table is made."""
+    return {
+        path.relative_to(package).as_posix(): _sha256(path)
+        for path in package.rglob("*")
+        if path.suffix in CODE
+    }
 
 
 def _sha256(path: Path) -> str:

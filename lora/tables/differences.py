@@ -27,18 +27,7 @@ NAME = "differences"
 LEVEL = 0.05
 EPOCHS = ("best", "last")
 SAME = 1e-9  # differences that vary by less do not vary: per cent
-COLUMNS = (
-    "Pair",
-    "Best epoch: difference",
-    "95 % interval",
-    "p",
-    "p, Holm",
-    "Last epoch: difference",
-    "95 % interval",
-    "p",
-    "p, Holm",
-    "n",
-)
+COLUMNS = ("Pair", "Difference", "95 % interval", "p", "p, Holm", "n")
 NOTES = (
     "Difference: the mean over seeds of the first minus the second, in per cent; n is the number "
     "of seeds that finished in both. Interval and p value are those of the paired t test "
@@ -151,12 +140,15 @@ def _row(
 
 
 def _page(grid: Grid, rows: list[Row], why_partial: str) -> Page:
-    """Return the page: a section for each model, task and axis, a line for each pair."""
-    sections = []
-    for (model, title, axis), group in group_by(rows, "model", "task_title", "differs_in").items():
-        pairs = zip(group[::2], group[1::2], strict=True)  # best and last epoch of a pair
-        lines = tuple(Line("ours", _cells(best, last)) for best, last in pairs)
-        sections.append(Section(f"{model_name(model)}, {title}: other {axis}", lines))
+    """Return the page: a section for each model, task, axis and epoch, a line for each pair."""
+    groups = group_by(rows, "model", "task_title", "differs_in", "epoch").items()
+    sections = [
+        Section(
+            f"{model_name(model)}, {title}: other {axis}, {epoch} epoch",
+            tuple(Line("ours", (_pair(row), *_numbers(row), str(row["n"]))) for row in group),
+        )
+        for (model, title, axis, epoch), group in groups
+    ]
     first = [_summary(rows, epoch) for epoch in EPOCHS]
     if not rows:
         first = [
@@ -171,11 +163,6 @@ def _page(grid: Grid, rows: list[Row], why_partial: str) -> Page:
         sections=tuple(sections),
         footnotes=(*first, *NOTES),
     )
-
-
-def _cells(best: Row, last: Row) -> tuple[str, ...]:
-    values = [text for row in (best, last) for text in _numbers(row)]
-    return (_pair(best), *values, str(best["n"]))
 
 
 def _numbers(row: Row) -> tuple[str, ...]:

@@ -120,6 +120,7 @@ def _environment(suffix: str) -> jinja2.Environment:
         "filled": _filled,
         "floats": _floats,
         "value": _value,
+        "with_spread": _with_spread,
         "main_rows": _markdown_rows,
         "details_rows": _markdown_details,
         "wrapped": _wrapped,
@@ -137,13 +138,26 @@ def _filled(line: Line, page: Page) -> tuple[str, ...]:
     return line.cells + ("",) * (len(page.columns) - len(line.cells))
 
 
-def _value(text: str) -> Markup:
-    """Return a value in HTML with its spread in a box of fixed width, to align the decimals."""
+def _with_spread(page: Page) -> list[bool]:
+    """Return which columns have a value with a spread."""
+    rows = [_filled(line, page) for section in page.sections for line in section.lines]
+    return [
+        any((found := VALUE.fullmatch(text)) and found["spread"] for text in column)
+        for column in zip(page.columns, *rows, strict=True)
+    ]
+
+
+def _value(text: str, with_spread: bool) -> Markup:
+    """Return a value in HTML.
+
+    In a column with spreads they are in a box of fixed width, which aligns the decimals.
+    """
     found = VALUE.fullmatch(text)
     if found is None:
         return Markup(markup(text))
+    spread = f'<span class="pm">{found["spread"] or ""}</span>' if with_spread else ""
     rest = f'<span class="rest">{markup(found["rest"])}</span>' if found["rest"] else ""
-    return Markup(f'{found["value"]}<span class="pm">{found["spread"] or ""}</span>{rest}')
+    return Markup(f"{found['value']}{spread}{rest}")
 
 
 def _floats(sections: Sequence[Section]) -> list[list[Section]]:

@@ -13,7 +13,7 @@ TABLES = dict(table2=table(["roberta-base"], ["mrpc"]), table6=None)
 
 
 def test_every_input_changes_the_checksum(tmp_path, monkeypatch):
-    """Runs, their bytes, the config, the facts and the version; not the mode, nor timestamps."""
+    """Runs, their bytes, the config, the facts and the code; not the mode, nor timestamps."""
     grid = load(seeds=[0, 1], tables=TABLES, overrides=dict(epochs=2))
     (cell,) = grid.cells
     runs, facts = tmp_path / "runs", tmp_path / "config"
@@ -37,6 +37,14 @@ def test_every_input_changes_the_checksum(tmp_path, monkeypatch):
     seen.append(checksum(load(seeds=[0, 1], tables=TABLES, overrides=dict(epochs=3))))
     monkeypatch.setattr(lora, "__version__", "another")
     seen.append(checksum())
+    package = tmp_path / "lora"
+    shutil.copytree(ROOT / "lora", package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(lora, "__file__", str(package / "__init__.py"))
+    assert checksum() == seen[-1]
+    for name in ("tables/render.py", "tables/templates/page.html.j2", "tables/templates/style.css"):
+        with open(package / name, "a") as handle:
+            handle.write("\n")
+        seen.append(checksum())
     assert len(set(seen)) == len(seen)
 
     os.utime(record, (1, 1))
