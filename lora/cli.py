@@ -17,7 +17,7 @@ from lora.experiment import config, grid, registry
 log = logging.getLogger("lora")
 SOURCE_COLUMNS = ("role", "kind", "locator", "revision", "sha256", "licence")
 NEW_SOURCE = ("role", "kind", "locator")  # what a source that is not in the registry needs
-TABLES = ("table2", "table5", "table6", "selection", "differences")
+TABLES = ("table2", "table5", "table6", "selection", "differences", "claims")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +168,8 @@ def _add_table(parser: ArgumentParser) -> None:
     parser.add_argument(
         "table",
         choices=TABLES,
-        help="selection: effect of choosing the epoch; differences: pairs of cells",
+        help="selection: effect of choosing the epoch; differences: pairs of cells; claims: what "
+        "the paper claims",
     )
     _add_config(parser)
     parser.add_argument(

@@ -235,6 +235,20 @@ DIFFERENCES_COLUMNS: Columns = {
     "comparisons": (int, "number of those comparisons; 0 if this pair has no test"),
 }
 
+# claims.csv: one row per comparison that a claim of the paper is checked by.
+CLAIMS_COLUMNS: Columns = {
+    "claim": (str, "short name of the claim"),
+    "text": (str, "the claim"),
+    "source": (str, "where the paper makes it"),
+    "model": RUN_COLUMNS["model"],
+    "compared": (str, "what is compared, first minus second"),
+    "n": (int, "seeds that finished in all compared cells"),
+    "difference": (float, "per cent: mean over seeds of the difference in the last epoch"),
+    "low": (float, "per cent: lower end of the 95 % interval of the paired t test"),
+    "high": (float, "per cent: upper end of that interval"),
+    "verdict": (str, "confirmed, contradicted or not decided"),
+}
+
 # provenance.csv: one row per requested run. Hashes are cut to 12 digits.
 PROVENANCE_COLUMNS: Columns = {
     **{name: RUN_COLUMNS[name] for name in (*CELL_COLUMNS, "seed")},

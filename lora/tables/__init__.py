@@ -1,6 +1,7 @@
 """Tables: from the files of finished runs to CSV, Markdown, LaTeX and HTML.
 
 cells: Aggregate runs into the cells of a table, and write the table.
+claims: Claims of the paper, checked against the runs of a grid.
 collect: Check every run against the config and gather all metrics.csv into runs.csv.
 differences: Two cells of one model and task compared, paired by seed.
 import_course: Import result folders of the course re-implementation as runs.

@@ -15,6 +15,7 @@ import pandas as pd
 
 from lora.columns import (
     BEST_COLUMNS,
+    CLAIMS_COLUMNS,
     CURVES_COLUMNS,
     DIFFERENCES_COLUMNS,
     PUBLISHED_COLUMNS,
@@ -26,7 +27,16 @@ from lora.experiment.cell import Cell
 from lora.experiment.grid import Grid
 from lora.experiment.task import Task
 from lora.files import Columns, Row, write_csv, write_text
-from lora.tables import differences, layout, majority, render, selection, sources, statistics
+from lora.tables import (
+    claims,
+    differences,
+    layout,
+    majority,
+    render,
+    selection,
+    sources,
+    statistics,
+)
 from lora.tables import published as matching
 from lora.tables.labels import GLUE, OTHER_SETS, Page
 from lora.tables.statistics import RunRows, percent, summarize, whole
@@ -36,6 +46,7 @@ COUNTS = ("n", "n_expected", "n_failed", "n_missing")
 SUMMARIES = {  # tables of every cell of the grid
     selection.NAME: (selection.make, SELECTION_COLUMNS),
     differences.NAME: (differences.make, DIFFERENCES_COLUMNS),
+    claims.NAME: (claims.make, CLAIMS_COLUMNS),
 }
 CURVES = {"metric": "metric_percent", "train_loss": "train_loss", "eval_loss": "eval_loss"}
 

@@ -11,6 +11,7 @@ TOKENS = paths.tokens_dir("<results>", "{model}", "{task}", "{max_tokens}")
 # parts of the path of a run's file below the folder of all runs
 DEPTH = len(Path(RUN).parts) + 1
 PACKING = GRID.packing
+SUMMARIES = ("selection", "differences", "claims")  # tables of every cell of the grid
 
 
 def check_runs_exist():

@@ -56,25 +56,27 @@ rule table:
         " --log {log:q}"
 
 
-rule selection:
+rule summary:
     input:
         "<tables>/runs.csv",
     output:
         report(
-            "<tables>/selection.html",
-            caption="../report/selection.rst",
+            "<tables>/{summary}.html",
+            caption="../report/summary.rst",
             category="Tables",
-            labels={"table": "selection", "what": "page"},
+            labels={"table": "{summary}", "what": "page"},
         ),
         report(
-            "<tables>/selection.csv",
-            caption="../report/selection.rst",
+            "<tables>/{summary}.csv",
+            caption="../report/summary.rst",
             category="Tables",
-            labels={"table": "selection", "what": "every value (CSV)"},
+            labels={"table": "{summary}", "what": "every value (CSV)"},
         ),
-        multiext("<tables>/selection", ".md", ".tex"),
+        multiext("<tables>/{summary}", ".md", ".tex"),
     log:
-        "<logs>/tables/selection.log",
+        "<logs>/tables/{summary}.log",
+    wildcard_constraints:
+        summary="|".join(SUMMARIES),
     localrule: True
     conda:
         "../../envs/tables.yaml"
@@ -82,37 +84,7 @@ rule selection:
         config=config_text,
         folder=subpath(output[0], parent=True),
     shell:
-        "python -m lora table selection --config {params.config:q} --runs {input:q} --output-dir {params.folder:q}"
-        " --log {log:q}"
-
-
-rule differences:
-    input:
-        "<tables>/runs.csv",
-    output:
-        report(
-            "<tables>/differences.html",
-            caption="../report/differences.rst",
-            category="Tables",
-            labels={"table": "differences", "what": "page"},
-        ),
-        report(
-            "<tables>/differences.csv",
-            caption="../report/differences.rst",
-            category="Tables",
-            labels={"table": "differences", "what": "every value (CSV)"},
-        ),
-        multiext("<tables>/differences", ".md", ".tex"),
-    log:
-        "<logs>/tables/differences.log",
-    localrule: True
-    conda:
-        "../../envs/tables.yaml"
-    params:
-        config=config_text,
-        folder=subpath(output[0], parent=True),
-    shell:
-        "python -m lora table differences --config {params.config:q} --runs {input:q} --output-dir {params.folder:q}"
+        "python -m lora table {wildcards.summary} --config {params.config:q} --runs {input:q} --output-dir {params.folder:q}"
         " --log {log:q}"
 
 
@@ -144,7 +116,6 @@ rule provenance:
 rule tables:
     input:
         expand("<tables>/{table}.html", table=GRID.tables),
-        "<tables>/selection.html",
-        "<tables>/differences.html",
+        expand("<tables>/{summary}.html", summary=SUMMARIES),
         "<tables>/provenance.html",
     localrule: True

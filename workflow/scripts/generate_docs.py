@@ -43,6 +43,7 @@ CSVS: tuple[tuple[str, str, Columns], ...] = (
     ("tables/\\<table\\>_curves.csv", "cell and epoch", columns.CURVES_COLUMNS),
     ("tables/selection.csv", "cell of any table, and average", columns.SELECTION_COLUMNS),
     ("tables/differences.csv", "pair of cells and epoch", columns.DIFFERENCES_COLUMNS),
+    ("tables/claims.csv", "comparison of cells", columns.CLAIMS_COLUMNS),
     ("tables/provenance.csv", "run", columns.PROVENANCE_COLUMNS),
     ("subspace/phi.csv", "figure, layer, weight type, i and j", columns.PHI_COLUMNS),
     ("subspace/amplification.csv", "layer, weight type and run", columns.AMPLIFICATION_COLUMNS),

@@ -1,0 +1,124 @@
+"""Render a table as plain text for a terminal: aligned columns, no markup, no control characters.
+
+Long names of lines and columns are wrapped. A table that is still wider than the terminal is cut
+into blocks of columns, and the first column begins each block.
+"""
+
+import functools
+import re
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lora.tables.labels import Page
+
+WIDTH = 80  # characters of a line
+LABEL_WIDTH = 30  # of the first column
+MOST_COLUMNS = 7
+MARKS = re.compile(r"W_([qkvo])|Adpt\^([DPH])")
+GAP = "  "
+wrap = functools.partial(textwrap.wrap, break_on_hyphens=False)
+
+
+def to_text(page: Page, width: int = WIDTH, notes: bool = False) -> str:
+    """Return a table as text.
+
+    Args:
+        page: The table.
+        width: Characters of a line. A block has at least two columns, even if they need more.
+        notes: Whether the notes follow the table.
+    """
+    title = plain(f"PARTIAL: {page.title}" if page.partial else page.title)
+    parts = [f"{title}\n{'=' * min(len(title), width)}", *_Text(page, width).blocks()]
+    if page.partial:
+        parts.append(f"Partial: {page.partial}.")
+    if notes:
+        numbered = enumerate(page.footnotes, start=1)
+        parts.append("\n".join(_wrapped(f"{number}. {note}", width) for number, note in numbered))
+    return "\n\n".join(parts) + "\n"
+
+
+def plain(text: str) -> str:
+    """Return a text without the marks of sub- and superscripts: `Wq` for `W_q`."""
+    return MARKS.sub(lambda found: f"W{found[1]}" if found[1] else f"Adpt{found[2]}", text)
+
+
+def _heading(name: str) -> str:
+    """Return the name of a column; the sign # stays with its word."""
+    return plain(name).replace("# ", "#\N{NO-BREAK SPACE}")
+
+
+def _wrapped(text: str, width: int) -> str:
+    return "\n".join(wrap(plain(text), width, subsequent_indent="   "))
+
+
+@dataclass(frozen=True)
+class _Text:
+    """A page with plain texts and the widths of its columns."""
+
+    page: Page
+    width: int
+
+    @property
+    def _rows(self) -> list[tuple[str, list[list[str]]]]:
+        """The title of each section with its lines, filled up to the number of columns."""
+        missing = [""] * len(self.page.columns)
+        return [
+            (
+                plain(section.title),
+                [[*map(plain, line.cells), *missing][: len(missing)] for line in section.lines],
+            )
+            for section in self.page.sections
+        ]
+
+    def _widths(self) -> list[int]:
+        """Return the width of each column: that of its values, or of a word of its heading."""
+        rows = [row for _, of_section in self._rows for row in of_section]
+        widths = [
+            max([*map(len, _heading(name).split(" ")), *(len(row[index]) for row in rows)])
+            for index, name in enumerate(self.page.columns)
+        ]
+        return [min(widths[0], LABEL_WIDTH), *widths[1:]]
+
+    def blocks(self) -> list[str]:
+        """Return the text of each block of columns."""
+        first, *others = self._widths()
+        blocks: list[list[int]] = [[]]
+        room = self.width - first
+        for index, needed in enumerate(others, start=1):
+            if blocks[-1] and (len(GAP) + needed > room or len(blocks[-1]) == MOST_COLUMNS - 1):
+                blocks.append([])
+                room = self.width - first
+            blocks[-1].append(index)
+            room -= len(GAP) + needed
+        return ["\n".join(self._lines(block)) for block in blocks]
+
+    def _lines(self, block: Sequence[int]) -> list[str]:
+        """Return the lines of one block; a section without values in it is left out."""
+        widths = self._widths()
+
+        def line(cells: Sequence[str]) -> str:
+            values = (GAP + cells[index].rjust(widths[index]) for index in block)
+            return (cells[0].ljust(widths[0]) + "".join(values)).rstrip()
+
+        def lines(cells: Sequence[str]) -> list[str]:
+            label = wrap(cells[0], widths[0], subsequent_indent="  ") or [""]
+            blank = [""] * (len(cells) - 1)
+            return [line([part, *blank]) for part in label[:-1]] + [line([label[-1], *cells[1:]])]
+
+        names = [
+            wrap(_heading(name), widths[index]) for index, name in enumerate(self.page.columns)
+        ]
+        height = max(len(names[index]) for index in (0, *block))
+        padded = [[""] * (height - len(parts)) + parts for parts in names]
+        heading = [
+            line(cells) for cells in zip(*(parts[-height:] for parts in padded), strict=True)
+        ]
+        rule = "-" * (widths[0] + sum(len(GAP) + widths[index] for index in block))
+        found = [*heading, rule]
+        for title, rows in self._rows:
+            shown = [row for row in rows if any(row[index] for index in block)]
+            if shown:
+                found += wrap(title, self.width, subsequent_indent="  ")
+                found += [text for row in shown for text in lines(row)]
+        return found
