@@ -8,8 +8,7 @@ BIN := .venv/bin
 demo: .venv/.ready
 	$(BIN)/snakemake --cores all --configfile config/demo.yaml
 	$(BIN)/snakemake --cores 1 --configfile config/demo.yaml --report results/demo/report.html --quiet
-	@cat results/demo/tables/table2.md results/demo/tables/table6.md
-	@echo "Tables: results/demo/tables  Plots: results/demo/figures  Report: results/demo/report.html"
+	@echo "Report    results/demo/report.html"
 
 # Tables, figures and report of the tracked reference runs. Seconds; needs no torch.
 tables: .venv/.ready

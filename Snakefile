@@ -8,6 +8,7 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/checkout.smk"
+include: "workflow/rules/screen.smk"
 include: "workflow/rules/environment.smk"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/resources.smk"

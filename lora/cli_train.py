@@ -20,6 +20,7 @@ from lora.errors import ConfigError
 from lora.experiment import (
     config,
     earlier_outputs,
+    job_progress,
     jobs,
     registry,
 )
@@ -203,6 +204,7 @@ def resolve(arguments: Namespace) -> tuple[list[RunSpec], JobOptions]:
         checkpoint_every_s=arguments.checkpoint_every_s,
         limit_s=60 * arguments.max_runtime or math.inf,
         overwrite=arguments.cells is not None or bool(arguments.overwrite),
+        progress_file=arguments.log and arguments.log.with_name(job_progress.NAME),
     )
     return specs, options
 

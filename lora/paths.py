@@ -7,6 +7,7 @@ functions below them keep the text of the results folder.
 
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent  # of this checkout
@@ -21,6 +22,7 @@ ADAPTER = "adapter/adapter_model.safetensors"  # in a run's folder
 ADAPTER_CONFIG = "adapter/adapter_config.json"
 METRICS = "metrics.csv"
 RUN_JSON = "run.json"
+TRAIN_LOG = "train.log"  # in a job's folder of logs
 TOKENS_JSON = "tokens.json"  # in a folder of tokens
 
 VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
@@ -128,6 +130,21 @@ def figures_dir(results: str | Path) -> str:
 def subspace_dir(results: str | Path) -> str:
     """Return the folder of the subspace analysis: its tables and figures."""
     return f"{results}/subspace"
+
+
+def train_log_dir(logs: str | Path, packed: Collection[str]) -> str:
+    """Return the folder of a training job's log, as a pattern of the axes that are not packed.
+
+    Args:
+        logs: The folder of all logs.
+        packed: The axes that a job trains together.
+    """
+    kept = [
+        part
+        for part in Path(RUN_PATTERN).parts
+        if not any(f"{{{axis}}}" in part for axis in packed)
+    ]
+    return str(Path(logs, "train", *kept))
 
 
 def logs_dir(results: str | Path) -> str:

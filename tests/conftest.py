@@ -10,6 +10,7 @@ from helpers.models import make_model
 from helpers.training import make_tokens
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("LORA_SCREEN", "snakemake")  # tests read Snakemake's own log
 
 
 @pytest.fixture(scope="session", params=["bert", "roberta"])

@@ -16,6 +16,7 @@ grid_checks: Checks of a config against the tables of config/: names, weights, r
 hparam_rows: Hyperparameters by protocol: the rows of config/hparams.csv, and those of a cell.
 hparam_warnings: Warnings for valid but unusual hyperparameters, with the usual range and source.
 hparams: Hyperparameters of a run: names, units, allowed values and parsing.
+job_progress: Progress of a running training job, for `lora status` and the screen.
 jobs: The runs of one training job, as the JSON text of `lora train --cells`.
 names: Names that become folders, and the largest whole number that is accepted.
 packing: Which runs of a grid are trained together in one job.

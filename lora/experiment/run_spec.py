@@ -70,6 +70,7 @@ class JobOptions:
         limit_s: Time limit of the job in seconds: it saves and stops before.
         overwrite: Whether the outputs of another run in a run's folder are replaced. A job of the
             workflow does: Snakemake decides which outputs are made again.
+        progress_file: File for the progress of the job while it runs; None for no file.
     """
 
     model_dir: Path
@@ -80,3 +81,4 @@ class JobOptions:
     checkpoint_every_s: float = math.inf
     limit_s: float = math.inf
     overwrite: bool = True
+    progress_file: Path | None = None

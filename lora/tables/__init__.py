@@ -17,5 +17,6 @@ render: Render a table as Markdown, LaTeX and HTML from the jinja2 templates in 
 selection: Selection table: best epoch minus last epoch of every run.
 sources: Check that a cell has the model and data that published values are about.
 statistics: Best and last epoch of each run, and statistics over runs.
+terminal: Render a table as plain text for a terminal.
 uncertainty: Uncertainty of the difference between our value and a published one.
 """

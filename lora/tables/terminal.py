@@ -34,7 +34,7 @@ def to_text(page: Page, width: int = WIDTH, notes: bool = False) -> str:
         parts.append(f"Partial: {page.partial}.")
     if notes:
         numbered = enumerate(page.footnotes, start=1)
-        parts.append("\n".join(_wrapped(f"{number}. {note}", width) for number, note in numbered))
+        parts.append("\n".join(filled(f"{number}. {note}", width) for number, note in numbered))
     return "\n\n".join(parts) + "\n"
 
 
@@ -48,7 +48,8 @@ def _heading(name: str) -> str:
     return plain(name).replace("# ", "#\N{NO-BREAK SPACE}")
 
 
-def _wrapped(text: str, width: int) -> str:
+def filled(text: str, width: int) -> str:
+    """Return a paragraph in lines of at most `width` characters, indented from the second on."""
     return "\n".join(wrap(plain(text), width, subsequent_indent="   "))
 
 
@@ -99,7 +100,8 @@ class _Text:
 
         def line(cells: Sequence[str]) -> str:
             values = (GAP + cells[index].rjust(widths[index]) for index in block)
-            return (cells[0].ljust(widths[0]) + "".join(values)).rstrip()
+            text = (cells[0].ljust(widths[0]) + "".join(values)).rstrip()
+            return text.replace("\N{NO-BREAK SPACE}", " ")
 
         def lines(cells: Sequence[str]) -> list[str]:
             label = wrap(cells[0], widths[0], subsequent_indent="  ") or [""]

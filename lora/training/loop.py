@@ -6,8 +6,10 @@ pass. After each epoch a run is evaluated and saved. A finished run is restored 
 never trained again.
 """
 
+import contextlib
 import logging
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -182,7 +184,8 @@ def _train_pack(
         base_sha256=base_sha256,
         family=base.config.model_type,
     )
-    _train_epochs(model, pack, schedule, budget, record)
+    with contextlib.closing(_progress(pack, options.progress_file)) as progress:
+        _train_epochs(model, pack, schedule, budget, record, progress)
     for run in pack:  # so that the memory of this base model is free before the next one is loaded
         run.release()
 
@@ -227,6 +230,7 @@ def _train_epochs(
     schedule: CheckpointSchedule,
     budget: TokenBudget,
     base: Base,
+    progress: Progress,
 ) -> None:
     """Step all unfinished runs together until every run is done.
 
@@ -234,10 +238,6 @@ def _train_epochs(
     Interrupted is raised.
     """
     left = [run for run in pack if not run.done]
-    examples_left = sum(
-        (run.spec.hparams.epochs - run.epoch) * len(run.tokens["train"]) for run in left
-    )
-    progress = Progress(_label(left), examples_left)
     log.info("training %d runs in lock-step", len(left))
     schedule.unfinished = left
     while left:
@@ -264,6 +264,13 @@ def _train_epochs(
         epoch = f"epoch {first.epoch + 1}/{first.spec.hparams.epochs}"
         progress.show(examples, f"{epoch}  step {first.step}/{first.total_steps}")
         schedule.save_if_due()
+
+
+def _progress(pack: Sequence[RunState], path: Path | None) -> Progress:
+    """Return the progress of the runs of a pack that are not done."""
+    left = [run for run in pack if not run.done]
+    examples = sum((run.spec.hparams.epochs - run.epoch) * len(run.tokens["train"]) for run in left)
+    return Progress(_label(left), examples, path=path)
 
 
 def _label(pack: Sequence[RunState]) -> str:

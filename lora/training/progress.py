@@ -1,14 +1,19 @@
-"""Progress of a job: a tqdm bar on a terminal, and a line in the log every LOG_EVERY_S.
+"""Progress of a job: a tqdm bar on a terminal, a line in the log, and progress.json beside it.
 
-Without a terminal on standard error there is no bar, only the lines in the log.
+Without a terminal on standard error there is no bar. The log gets a line every LOG_EVERY_S.
 """
 
 import logging
+import math
 import sys
 import time
+from pathlib import Path
 from typing import TextIO
 
 from tqdm import tqdm
+
+from lora.experiment import job_progress
+from lora.experiment.job_progress import JobProgress
 
 log = logging.getLogger(__name__)
 BAR_EVERY_S = 0.2
@@ -29,12 +34,16 @@ class Progress:
         label: What is trained.
         total: Examples of all runs together.
         stream: Where the bar is drawn if it is a terminal. Standard error by default.
+        path: File for the progress of this job; see `lora.experiment.job_progress`.
     """
 
-    def __init__(self, label: str, total: int, stream: TextIO | None = None):
-        self.label, self.total, self.done = label, total, 0
+    def __init__(
+        self, label: str, total: int, stream: TextIO | None = None, path: Path | None = None
+    ):
+        self.label, self.total, self.done, self.path = label, total, 0, path
         stream = sys.stderr if stream is None else stream
         self.started = self.logged = time.monotonic()
+        self.written = -math.inf
         self._bar: tqdm | None = None
         if stream.isatty():
             self._bar = tqdm(
@@ -66,13 +75,22 @@ class Progress:
         if self._bar is not None:
             self._bar.set_description_str(f"{self.label}  {position}", refresh=False)
             self._bar.update(examples)
-        now = time.monotonic()
+        now, rate = time.monotonic(), self.rate()
+        if self.path is not None and now - self.written >= job_progress.WRITE_EVERY_S:
+            self.written = now
+            found = JobProgress(self.label, position, self.done, self.total, rate, time.time())
+            job_progress.write(self.path, found)
         if now - self.logged >= LOG_EVERY_S:
             self.logged = now
-            rate = self.rate()
             left = clock((self.total - self.done) / rate)
             self.clear()
             log.info("%s  %s  %.0f examples/s  %s left", self.label, position, rate, left)
+
+    def close(self) -> None:
+        """Remove the bar and the file: the job ends."""
+        self.clear()
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Remove the bar until the next `show`: before other output, and at the end."""

@@ -5,6 +5,7 @@ import logging
 
 import pytest
 
+from lora.experiment import job_progress
 from lora.training import progress
 from lora.training.progress import Progress
 
@@ -58,3 +59,19 @@ def test_without_a_terminal_progress_is_in_the_log_only(elapsed, caplog):
     assert stream.getvalue() == ""
     assert caplog.messages == ["SST-2  epoch 1/3  step 4/12  3 examples/s  0:04:04 left"]
     assert bar.rate() == 300 / 62
+
+
+def test_progress_file_while_the_job_runs(elapsed, tmp_path):
+    """Written at the first step and every few seconds, and deleted at the end."""
+    path = tmp_path / job_progress.NAME
+    bar = Progress("SST-2", 1000, Stream(terminal=False), path)
+    assert not path.exists()
+    for elapsed[0], done in ((1.0, 100), (2.0, 100), (4.0, 300)):
+        bar.show(100, "epoch 1/3")
+        assert job_progress.read(path).done == done
+    found = job_progress.read(path)
+    assert (found.label, found.position, found.total) == ("SST-2", "epoch 1/3", 1000)
+    assert (found.rate, found.left_s) == (75.0, pytest.approx(700 / 75))
+    bar.close()
+    assert not path.exists()
+    bar.close()

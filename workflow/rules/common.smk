@@ -62,15 +62,6 @@ def per_run(name):
     )
 
 
-def per_job(name):
-    """Return the pattern of a training job's log, in a folder named by the axes that are not packed."""
-    packed = [f"{{{axis}}}" for axis in PACKING.axes]
-    kept = [
-        part for part in Path(RUN).parts if not any(axis in part for axis in packed)
-    ]
-    return str(Path("<logs>/train", *kept, name))
-
-
 def cells_of(wildcards):
     """Return the cells that a training job trains."""
     return PACKING.cells_of(dict(wildcards.items()))

@@ -133,7 +133,3 @@ def check_gpu():
             f"device is cuda, but torch in {sys.executable} sees no GPU. Nothing was changed. Use "
             "device: auto or device: cpu, or run on a machine with a GPU and a CUDA build of torch."
         )
-
-
-onstart:
-    check_gpu()

@@ -11,7 +11,7 @@ rule train:
         adapter=per_run(paths.ADAPTER),
         adapter_config=per_run(paths.ADAPTER_CONFIG),
     log:
-        per_job("train.log"),
+        f"{paths.train_log_dir('<logs>', PACKING.axes)}/{paths.TRAIN_LOG}",
     priority: work_of
     retries: TRAIN_RETRIES
     conda:
