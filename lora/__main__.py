@@ -23,13 +23,15 @@ def main(argv: list[str] | None = None) -> int:
     Args:
         argv: The arguments without the program's name; those of the process by default.
     """
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv:
+        argv = ["--help"]
     try:
         checkout.check_rules()  # first: rules of another version may give other arguments
-        parser = cli.parser()  # reads the defaults
+        arguments = cli.parse(argv)  # reads the defaults
     except ValueError as error:
         print(f"lora: error: {error}", file=sys.stderr)
         return 2
-    arguments = parser.parse_args(argv)
     command = f"lora {arguments.name}"
     try:
         _log_to(arguments.log)
@@ -67,8 +69,12 @@ def _message(error: Exception) -> str:
 
 
 def _log_to(path: Path | None) -> None:
-    """Log to standard error; with a log file, log everything there and only warnings here."""
+    """Log to standard error; with a log file, log everything there and only warnings here.
+
+    Times are in the file only.
+    """
     console = logging.StreamHandler()
+    console.setFormatter(logging.Formatter("%(message)s"))
     console.setLevel(logging.WARNING if path else logging.INFO)
     handlers: list[logging.Handler] = [console]
     if path:

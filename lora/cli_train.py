@@ -20,11 +20,12 @@ from lora.errors import ConfigError
 from lora.experiment import (
     config,
     earlier_outputs,
+    hparam_rows,
     job_progress,
     jobs,
     registry,
 )
-from lora.experiment.cell import Cell
+from lora.experiment.cell import METHODS, Cell
 from lora.experiment.hparams import (
     HPARAM_FIELDS,
     HPARAM_NAMES,
@@ -65,15 +66,23 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def _add_run_arguments(parser: ArgumentParser, defaults: dict[str, object]) -> None:
     """Add the options that say which runs to train."""
-    parser.add_argument("--task", help="a task of config/tasks.csv")
+    protocols = dict.fromkeys(row.protocol for row in hparam_rows.read_hparam_rows())
+    models = [name for name, one in registry.read_sources().items() if one.role == "model"]
+    parser.add_argument("--task", help=f"one of {', '.join(registry.read_tasks())}")
     parser.add_argument(
-        "--model", help=f"a model of config/sources.csv (default {defaults['model']})"
+        "--model",
+        help=f"one of {', '.join(models)}, or any name with --model-dir (default "
+        f"{defaults['model']})",
     )
-    parser.add_argument("--method", help=f"what is trained (default {defaults['method']})")
+    parser.add_argument(
+        "--method",
+        help=f"what is trained: one of {', '.join(METHODS)} (default {defaults['method']})",
+    )
     parser.add_argument("--weights", help="weight types to adapt: letters of qkvo for lora")
     parser.add_argument("--rank", type=int, help="rank of LoRA, or bottleneck of an adapter")
     parser.add_argument(
-        "--protocol", help=f"a protocol of config/hparams.csv (default {defaults['protocol']})"
+        "--protocol",
+        help=f"one of {', '.join(protocols)} (default {defaults['protocol']})",
     )
     parser.add_argument(
         "--cells",
@@ -81,8 +90,10 @@ def _add_run_arguments(parser: ArgumentParser, defaults: dict[str, object]) -> N
         help="train several cells of one model instead: a JSON list of objects with the keys "
         f"{', '.join(jobs.CELL_KEYS)}. Outputs go to OUTPUT_DIR/<cell>/seed<n>",
     )
-    seeds = parser.add_mutually_exclusive_group(required=True)
-    seeds.add_argument("--seed", type=int, help="train one run; its outputs go to OUTPUT_DIR")
+    seeds = parser.add_mutually_exclusive_group()
+    seeds.add_argument(
+        "--seed", type=int, help="train one run; its outputs go to OUTPUT_DIR (default 0)"
+    )
     seeds.add_argument(
         "--seeds",
         type=int,
@@ -187,6 +198,8 @@ def train(arguments: Namespace) -> None:
 
 def resolve(arguments: Namespace) -> tuple[list[RunSpec], JobOptions]:
     """Return the runs and the options of the job; fetch and prepare what is not given."""
+    if arguments.cells is None and arguments.seeds is None and arguments.seed is None:
+        arguments.seed = 0
     problems = cli_train_checks.check_numbers(arguments)
     if arguments.cells is None:
         problems += cli_train_checks.check_folders(arguments)

@@ -19,7 +19,9 @@ def run(monkeypatch, error, *options):
         if error:
             raise error
 
-    monkeypatch.setitem(cli.COMMANDS, "queue", cli.Command("raise", lambda parser: None, command))
+    monkeypatch.setitem(
+        cli.COMMANDS, "queue", cli.Command("group", "raise", "", lambda parser: None, command)
+    )
     return main(["queue", *options])
 
 

@@ -23,8 +23,8 @@ LAYERS = (
     ("data", "planning"),
     ("adapters", "figures"),
     ("training",),
-    ("cli_train_checks",),
-    ("cli_train",),
+    ("cli_options", "cli_parser", "cli_train_checks"),
+    ("cli_adapters", "cli_run", "cli_show", "cli_tables", "cli_train"),
     ("cli",),
     ("__main__",),
 )

@@ -3,6 +3,7 @@
 cells: Aggregate runs into the cells of a table, and write the table.
 claims: Claims of the paper, checked against the runs of a grid.
 collect: Check every run against the config and gather all metrics.csv into runs.csv.
+compare: Compare two runs, or two cells with the same seeds.
 differences: Two cells of one model and task compared, paired by seed.
 import_course: Import result folders of the course re-implementation as runs.
 labels: Names and number formats, and the records that a page is made of.

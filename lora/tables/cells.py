@@ -103,6 +103,13 @@ def make(grid: Grid, runs_csv: Path, name: str) -> TableData:
     return TableData(name, cells, published, best, curves, page)
 
 
+def page(grid: Grid, runs_csv: Path, name: str) -> Page:
+    """Return the page of a table of the config, or of a summary of all its cells."""
+    if name in SUMMARIES:
+        return SUMMARIES[name][0](grid, runs_csv)[1]
+    return make(grid, runs_csv, name).page
+
+
 def write(grid: Grid, runs_csv: Path, name: str, folder: Path) -> None:
     """Write a table into `folder`: <name>.csv, .md, .tex and .html.
 

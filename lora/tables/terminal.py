@@ -49,8 +49,11 @@ def _heading(name: str) -> str:
 
 
 def filled(text: str, width: int) -> str:
-    """Return a paragraph in lines of at most `width` characters, indented from the second on."""
-    return "\n".join(wrap(plain(text), width, subsequent_indent="   "))
+    """Return a paragraph in lines of at most `width` characters, indented from the second on.
+
+    A longer word, such as a path, has a line to itself.
+    """
+    return "\n".join(wrap(plain(text), width, subsequent_indent="   ", break_long_words=False))
 
 
 @dataclass(frozen=True)

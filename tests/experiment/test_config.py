@@ -85,12 +85,12 @@ def test_a_wrong_file_or_value_is_refused(refused, tmp_path, name):
     path = tmp_path / "mine.yaml"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     assert message in refused(
-        "collect", "--config", path, "--runs-dir", tmp_path, "--output", tmp_path / "runs.csv"
+        "collect", "--config", path, "--runs-dir", tmp_path, "--output-dir", tmp_path
     )
 
 
 def test_a_missing_file_or_wrong_json_is_refused(refused, tmp_path):
-    rest = ("--runs-dir", tmp_path, "--output", tmp_path / "runs.csv")
+    rest = ("--runs-dir", tmp_path, "--output-dir", tmp_path)
     assert "there is no file" in refused(
         "collect", "--config", tmp_path / "no.yaml", *rest, names=[tmp_path / "no.yaml"]
     )

@@ -127,7 +127,7 @@ def _start_collect(bench: Bench, folder: Path) -> Job:
         sources=dict(tiny=dict(role="model", kind="file", locator=str(bench.model_dir))),
     )
     arguments = ["collect", "--config", json.dumps(config), "--runs-dir", str(folder / "runs")]
-    return bench.launch([*arguments, "--output", str(folder / "runs.csv")])
+    return bench.launch([*arguments, "--output-dir", str(folder)])
 
 
 DAMAGE: dict[str, Callable[[Bench, Random], str]] = {

@@ -89,15 +89,3 @@ def test_every_packing(tmp_path, pack):
     found = status.read(plan.Plan(grid))
     expected = {("seed",): 2, (): 1, ("rank", "seed"): 6}[tuple(pack)]
     assert found.count("running") == expected and found.runs == 6
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"label": 1}', '{"updated": "now"}'])
-def test_a_damaged_progress_file_counts_as_none(tmp_path, text):
-    (tmp_path / job_progress.NAME).write_text(text)
-    assert job_progress.read(tmp_path / job_progress.NAME) is None
-
-
-def test_a_folder_that_cannot_be_written_does_not_stop_a_job(tmp_path):
-    found = JobProgress("a", "b", 1, 2, 3.0, 4.0)
-    job_progress.write(tmp_path / "missing" / job_progress.NAME, found)
-    assert list(tmp_path.iterdir()) == []

@@ -231,7 +231,7 @@ def test_stopped_command_reports_the_signal_and_exits_with_128_plus_its_number(
         "collect",
         *("--config", json.dumps(config)),
         *("--runs-dir", str(tmp_path)),
-        *("--output", str(tmp_path / "out")),
+        *("--output-dir", str(tmp_path / "out")),
     ]
     assert main(arguments) == 128 + signal.SIGTERM
     assert "stopped by SIGTERM" in capsys.readouterr().err

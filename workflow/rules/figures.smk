@@ -21,9 +21,9 @@ rule figure:
         "../../envs/tables.yaml"
     params:
         tables=subpath(input[0], parent=True),
-        stem=subpath(output[0], strip_suffix=".svg"),
+        folder=subpath(output[0], parent=True),
     shell:
-        "python -m lora plot {wildcards.figure} --tables-dir {params.tables:q} --output {params.stem:q} --log {log:q}"
+        "python -m lora plot {wildcards.figure} --tables-dir {params.tables:q} --output-dir {params.folder:q} --log {log:q}"
 
 
 rule figures:

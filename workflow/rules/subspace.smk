@@ -45,9 +45,9 @@ rule heatmap:
     conda:
         "../../envs/tables.yaml"
     params:
-        stem=subpath(output[0], strip_suffix=".svg"),
+        folder=subpath(output[0], parent=True),
     shell:
-        "python -m lora heatmap {wildcards.heatmap} --phi {input:q} --output {params.stem:q} --log {log:q}"
+        "python -m lora heatmap {wildcards.heatmap} --phi {input:q} --output-dir {params.folder:q} --log {log:q}"
 
 
 rule subspaces:

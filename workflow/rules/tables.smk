@@ -13,8 +13,9 @@ rule collect:
     params:
         config=config_text,
         runs=runs_folder,
+        folder=subpath(output[0], parent=True),
     shell:
-        "python -m lora collect --config {params.config:q} --runs-dir {params.runs:q} --output {output.runs:q} --log {log:q}"
+        "python -m lora collect --config {params.config:q} --runs-dir {params.runs:q} --output-dir {params.folder:q} --log {log:q}"
 
 
 rule table:
@@ -52,7 +53,7 @@ rule table:
         config=config_text,
         folder=subpath(output[0], parent=True),
     shell:
-        "python -m lora table {wildcards.table} --config {params.config:q} --runs {input:q} --output-dir {params.folder:q}"
+        "python -m lora table {wildcards.table} --config {params.config:q} --runs-csv {input:q} --output-dir {params.folder:q}"
         " --log {log:q}"
 
 
@@ -84,7 +85,7 @@ rule summary:
         config=config_text,
         folder=subpath(output[0], parent=True),
     shell:
-        "python -m lora table {wildcards.summary} --config {params.config:q} --runs {input:q} --output-dir {params.folder:q}"
+        "python -m lora table {wildcards.summary} --config {params.config:q} --runs-csv {input:q} --output-dir {params.folder:q}"
         " --log {log:q}"
 
 

@@ -1,0 +1,37 @@
+"""Options that several commands have, each with one name and one meaning."""
+
+from argparse import ArgumentParser
+
+from lora import paths
+
+
+def add_config(parser: ArgumentParser) -> None:
+    """Add --config for a command of the workflow."""
+    parser.add_argument(
+        "--config",
+        required=True,
+        help="YAML file with changes to config/config.yaml, or JSON text",
+    )
+
+
+def add_configs(parser: ArgumentParser) -> None:
+    """Add --config for a person: which grid, and where its results are."""
+    parser.add_argument(
+        "--config",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="YAML files with changes to config/config.yaml, the last one wins; or JSON text",
+    )
+
+
+def add_output_dir(
+    parser: ArgumentParser, text: str = "folder for the outputs", required: bool = True
+) -> None:
+    """Add --output-dir."""
+    parser.add_argument("--output-dir", type=paths.argument, required=required, help=text)
+
+
+def add_runs_dir(parser: ArgumentParser) -> None:
+    """Add --runs-dir."""
+    parser.add_argument("--runs-dir", type=paths.argument, required=True, help="folder of all runs")

@@ -1,0 +1,15 @@
+"""Commands that use a trained adapter."""
+
+from pathlib import Path
+
+from lora import cli
+from lora.adapters import merge
+
+
+def test_merge_gets_the_folders_that_are_given(monkeypatch):
+    found = []
+    monkeypatch.setattr(merge, "merge", lambda *folders: found.append(folders))
+    words = ["--adapter-dir", "a", "--model-dir", "b", "--output-dir", "c"]
+    arguments = cli.parse(["merge", *words])
+    arguments.run(arguments)
+    assert found == [(Path("a"), Path("b"), Path("c"))]
