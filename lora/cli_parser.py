@@ -20,7 +20,7 @@ class Parser(ArgumentParser):
 
     _words: Sequence[str] = ()
 
-    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def,override]
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         """Parse, and remember the words for `error`."""
         self._words = args or ()
         return super().parse_known_args(args, namespace)
@@ -35,7 +35,8 @@ class Parser(ArgumentParser):
             if word.startswith("--") and not any(name.startswith(word) for name in options):
                 meant.append(closest(word, options))
         lines = [message, *(f"Did you mean {word}?" for word in meant if word)]
-        super().error("\n".join(lines))
+        text = "\n".join(lines)
+        self.exit(2, f"{self.prog}: error: {text}\nHelp: {self.prog} --help\n")
 
 
 def closest(word: str, allowed: Iterable[str]) -> str:
