@@ -171,6 +171,14 @@ COMMANDS = {
         cli_tables.add_provenance,
         cli_tables.provenance,
     ),
+    "report-home": Command(
+        WORKFLOW,
+        "Write the first page of the report",
+        "--config config/demo.yaml --runs-csv tables/runs.csv --figures-dir figures "
+        "--output-dir tables",
+        cli_tables.add_report_home,
+        cli_tables.report_home,
+    ),
     "plot": Command(
         WORKFLOW,
         "Draw one figure from the tables, as SVG and PNG",

@@ -63,6 +63,27 @@ def provenance(arguments: Namespace) -> None:
     provenance.write_provenance(grid.load(merged), merged, arguments.runs_dir, arguments.output_dir)
 
 
+def add_report_home(parser: ArgumentParser) -> None:
+    """Add the arguments of `lora report-home`."""
+    cli_options.add_config(parser)
+    parser.add_argument(
+        "--runs-csv", type=paths.argument, required=True, help="output of `lora collect`"
+    )
+    parser.add_argument(
+        "--figures-dir", type=paths.argument, required=True, help="folder of the figures"
+    )
+    cli_options.add_output_dir(parser, "folder for home.rst")
+
+
+def report_home(arguments: Namespace) -> None:
+    """Write the first page of the report."""
+    from lora.tables import home
+
+    requested = grid.load(config.read(arguments.config))
+    output = arguments.output_dir / home.NAME
+    home.write(requested, arguments.runs_csv, arguments.figures_dir, output)
+
+
 def add_plot(parser: ArgumentParser) -> None:
     """Add the arguments of `lora plot`."""
     parser.add_argument("figure", help="name of the figure")

@@ -45,6 +45,7 @@ RUN_COLUMNS: Columns = {
     "digest": (str, "sha256 of everything that decides the run's numbers"),
     "base_precision": (str, "precision of the base model and its activations: bf16 or fp32"),
     "trainable": (int, "trained parameters without the head, as the paper counts"),
+    "train_examples": (int, "size of the training set"),
     "eval_examples": (int, "size of the evaluation set"),
     "data_source": (str, "identity of the data set: what pins its content"),
     "base_source": (str, "identity of the base model: what pins its content"),

@@ -21,6 +21,7 @@ from lora.paths import CONFIG_DIR, CONFIG_DIR_VARIABLE, ROOT
 log = logging.getLogger(__name__)
 Row = dict[str, str]
 FOLDER = CONFIG_DIR
+TABLE7 = ("w_norm", "delta_norm", "projected_delta", "projected_w", "projected_random")
 COLUMNS = {  # file in config/ -> its columns
     "tasks.csv": (
         "task title dataset format text_columns num_labels metric eval_splits mirrors source"
@@ -31,6 +32,7 @@ COLUMNS = {  # file in config/ -> its columns
         "table model method trainable task weights rank protocol metric value spread spread_kind "
         "statistic selection n_seeds source note"
     ).split(),
+    "table7.csv": ["rank", *TABLE7, "source"],
     "models.csv": "model layers width inner heads vocabulary positions types source".split(),
     "lengths.csv": "task split examples mean_tokens attended_tokens known source".split(),
     "devices.csv": (
@@ -41,6 +43,7 @@ COLUMNS = {  # file in config/ -> its columns
 KEYS = {  # file -> the columns that together are given once
     "tasks.csv": ("task",),
     "sources.csv": ("name",),
+    "table7.csv": ("rank",),
     "models.csv": ("model",),
     "lengths.csv": ("task", "split"),
     "devices.csv": ("device",),
@@ -60,6 +63,7 @@ PATTERNS = {
         "n_seeds": (r"\d*", OR_EMPTY),
         "trainable": (r"(\d+(\.\d+)?M)?", OR_EMPTY),
     },
+    "table7.csv": {"rank": COUNT} | dict.fromkeys(TABLE7, AMOUNT),
     "models.csv": dict.fromkeys(COLUMNS["models.csv"][1:-1], COUNT),
     "lengths.csv": {
         "examples": COUNT,

@@ -105,15 +105,13 @@ class Page:
 
 @dataclass(frozen=True)
 class Listing:
-    """A plain table of rows with a block of text above it."""
+    """A plain table of rows."""
 
     title: str
     caption: str
     columns: tuple[str, ...]
     numeric: tuple[bool, ...]
     rows: tuple[tuple[str, ...], ...]
-    text_title: str
-    text: str
 
 
 def number(value: float, digits: int = 1) -> str:

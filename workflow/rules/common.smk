@@ -5,12 +5,14 @@ from pathlib import Path
 
 from lora import RESULTS_VERSION, paths
 from lora.experiment import jobs, table_inputs, verify
+from lora.tables import captions
 
 RUN = paths.RUN_PATTERN
 TOKENS = paths.tokens_dir("<results>", "{model}", "{task}", "{max_tokens}")
 # parts of the path of a run's file below the folder of all runs
 DEPTH = len(Path(RUN).parts) + 1
 PACKING = GRID.packing
+HOME = "home.rst"  # first page of the report
 SUMMARIES = ("selection", "differences", "claims")  # tables of every cell of the grid
 
 
@@ -223,6 +225,17 @@ def runs_folder(wildcards, input):
         else paths.runs_dir(config["results"])
     )
     return str(found)
+
+
+def report_home():
+    """Return the first page of the report; a short one until the tables are there."""
+    page = Path(TABLES, HOME).absolute()
+    return str(page) if page.is_file() else "workflow/report/workflow.rst"
+
+
+def caption_of(wildcards):
+    """Return the caption of a table in the report."""
+    return captions.caption(GRID, *wildcards)
 
 
 def config_text(wildcards):
