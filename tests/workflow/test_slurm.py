@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 MISSING = missing_programs()
 on_slurm = pytest.mark.skipif(
-    bool(MISSING), reason=f"not installed: {', '.join(MISSING)}: see tests/slurm/install.sh"
+    bool(MISSING), reason=f"not installed: {', '.join(MISSING)}: see tests/install_programs.sh"
 )
 # Parts of the names of short disturbances; time limits and a lost node take minutes.
 SHORT = ("scontrol requeue", "out of memory", "retried")
