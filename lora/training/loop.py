@@ -9,7 +9,6 @@ never trained again.
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +25,16 @@ from lora.model import config as model_config
 from lora.model.methods import AdapterSpec
 from lora.model.packed_model import PackedModel
 from lora.run_record import Base
-from lora.training import batching, checkpoint, evaluation, optim, run_outputs, run_state, signals
+from lora.training import (
+    batching,
+    checkpoint,
+    evaluation,
+    optim,
+    progress,
+    run_outputs,
+    run_state,
+    signals,
+)
 from lora.training.batching import MicroBatch, TokenBudget
 from lora.training.checkpoint_schedule import CheckpointSchedule
 from lora.training.device import DTYPES, pick_device, pick_precision
@@ -184,8 +192,8 @@ def _train_pack(
         base_sha256=base_sha256,
         family=base.config.model_type,
     )
-    with contextlib.closing(_progress(pack, options.progress_file)) as progress:
-        _train_epochs(model, pack, schedule, budget, record, progress)
+    with contextlib.closing(progress.of_pack(pack, options.progress_file)) as bar:
+        _train_epochs(model, pack, schedule, budget, record, bar)
     for run in pack:  # so that the memory of this base model is free before the next one is loaded
         run.release()
 
@@ -230,7 +238,7 @@ def _train_epochs(
     schedule: CheckpointSchedule,
     budget: TokenBudget,
     base: Base,
-    progress: Progress,
+    bar: Progress,
 ) -> None:
     """Step all unfinished runs together until every run is done.
 
@@ -245,10 +253,10 @@ def _train_epochs(
             signals.raise_if_received()
             ended = [run for run in left if run.step == (run.epoch + 1) * run.steps_per_epoch]
             if ended:
-                progress.clear()
-                evaluation.end_epoch(model, ended, budget, progress.rate())
+                bar.clear()
+                evaluation.end_epoch(model, ended, budget, bar.rate())
         except Interrupted:
-            progress.clear()
+            bar.clear()
             schedule.save_all()
             raise
         if ended:
@@ -260,31 +268,8 @@ def _train_epochs(
         for run in left:
             run.begin_epoch(model.device)
         examples = _optimizer_step(model, left, budget)
-        first = left[0]
-        epoch = f"epoch {first.epoch + 1}/{first.spec.hparams.epochs}"
-        progress.show(examples, f"{epoch}  step {first.step}/{first.total_steps}")
+        bar.show(examples, progress.position(left))
         schedule.save_if_due()
-
-
-def _progress(pack: Sequence[RunState], path: Path | None) -> Progress:
-    """Return the progress of the runs of a pack that are not done."""
-    left = [run for run in pack if not run.done]
-    examples = sum((run.spec.hparams.epochs - run.epoch) * len(run.tokens["train"]) for run in left)
-    return Progress(_label(left), examples, path=path)
-
-
-def _label(pack: Sequence[RunState]) -> str:
-    """Return what the runs have in common, for the progress line; a count where they differ."""
-    words = []
-    for axis, one, several in (
-        ("model", "{}", ""),
-        ("task", "{}", "{} tasks"),
-        ("weights", "{}", "{} weight types"),
-        ("rank", "r{}", "{} ranks"),
-    ):
-        values = {getattr(run.spec.cell, axis) for run in pack}
-        words.append(one.format(*values) if len(values) == 1 else several.format(len(values)))
-    return " ".join(words)
 
 
 def _optimizer_step(model: PackedModel, pack: Sequence[RunState], budget: TokenBudget) -> int:
