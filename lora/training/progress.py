@@ -44,10 +44,10 @@ def position(pack: Sequence[RunState]) -> str:
     rows = [run.rows[-1] for run in pack if run.rows]
     metrics = {run.spec.task.metric for run in pack}
     if rows:
-        text += f"  loss {fmean(row['train_loss'] for row in rows):.3f}"
+        text += f"  loss {fmean(float(row['train_loss']) for row in rows):.3f}"
         if len(metrics) == 1:
             (metric,) = metrics
-            text += f"  {metric} {fmean(row[metric] for row in rows):.3f}"
+            text += f"  {metric} {fmean(float(row[metric]) for row in rows):.3f}"
     return text
 
 
