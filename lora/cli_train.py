@@ -67,11 +67,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 def _add_run_arguments(parser: ArgumentParser, defaults: dict[str, object]) -> None:
     """Add the options that say which runs to train."""
     protocols = dict.fromkeys(row.protocol for row in hparam_rows.read_hparam_rows())
-    models = [name for name, one in registry.read_sources().items() if one.role == "model"]
     parser.add_argument("--task", help=f"one of {', '.join(registry.read_tasks())}")
     parser.add_argument(
         "--model",
-        help=f"one of {', '.join(models)}, or any name with --model-dir (default "
+        help=f"one of {', '.join(_models())}, or any name with --model-dir (default "
         f"{defaults['model']})",
     )
     parser.add_argument(
@@ -101,6 +100,11 @@ def _add_run_arguments(parser: ArgumentParser, defaults: dict[str, object]) -> N
         metavar="SEED",
         help="train several runs together; outputs go to OUTPUT_DIR/seed<n>",
     )
+
+
+def _models() -> list[str]:
+    """Return the models of config/sources.csv."""
+    return [name for name, one in registry.read_sources().items() if one.role == "model"]
 
 
 def _add_job_arguments(
@@ -274,14 +278,18 @@ def _runs_of_one_cell(arguments: Namespace, problems: list[str]) -> tuple[list[R
         task = registry.task(arguments.task)
     except ValueError as error:
         problems = [*problems, str(error)]
+    unknown = cli_train_checks.check_protocol(arguments.protocol)
+    problems = [*problems, *unknown]
     if arguments.model_dir is None and arguments.model not in registry.read_sources():
         problems = [
             *problems,
-            f"no model {arguments.model!r} in config/sources.csv; give --model-dir, or add a row",
+            f"no model {arguments.model!r} in config/sources.csv; allowed: {', '.join(_models())}, "
+            "or any name with --model-dir",
         ]
     try:
         cell = Cell(**{axis: getattr(arguments, axis) for axis in CELL_COLUMNS})
-        hparams = cli_train_checks.hparams_of(arguments, cell)
+        if not unknown:
+            hparams = cli_train_checks.hparams_of(arguments, cell)
     except ConfigError as error:
         problems = [*problems, *error.problems]
     if problems:

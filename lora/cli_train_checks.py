@@ -67,23 +67,23 @@ def check_folders(arguments: Namespace) -> list[str]:
     return problems
 
 
+def check_protocol(name: str) -> list[str]:
+    """Return what is wrong with the name of a protocol, in at most one line."""
+    known = {row.protocol for row in hparam_rows.read_hparam_rows()}
+    return config_errors.check_choice("--protocol", name, known)
+
+
 def hparams_of(arguments: Namespace, cell: Cell) -> Hparams:
     """Return the hyperparameters: those of the protocol, replaced by those that are given.
 
     Raises:
-        ConfigError: If a value is not allowed, the protocol is unknown, or the run starts from one
-            that is not there.
+        ConfigError: If a value is not allowed, or the run starts from one that is not there.
     """
     rows = hparam_rows.read_hparam_rows()
     given = {name: getattr(arguments, name) for name in HPARAM_NAMES}
     given = {name: value for name, value in given.items() if value is not None}
     if "start" in given:
         given["start"] = os.path.expanduser(given["start"])
-    unknown = config_errors.check_choice(
-        "--protocol", cell.protocol, {row.protocol for row in rows}
-    )
-    if unknown:
-        raise ConfigError(TITLE, unknown)
     hparams = hparam_rows.resolve(rows, cell, given)
     if hparams.start_task not in (None, cell.task):
         raise ConfigError(

@@ -102,7 +102,7 @@ def test_given_inputs_are_taken_as_they_are(brought, tmp_path, monkeypatch):
         ),
         (
             (*ONE, "--model", "unknown"),
-            "no model 'unknown' in config/sources.csv; give --model-dir",
+            "no model 'unknown' in config/sources.csv; allowed: roberta-base",
         ),
     ],
 )

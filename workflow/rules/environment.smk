@@ -1,5 +1,6 @@
 # Settings inside Snakemake, each with its reason: the config, the results folder and the checked grid.
 import functools
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -132,4 +133,13 @@ def check_gpu():
         raise WorkflowError(
             f"device is cuda, but torch in {sys.executable} sees no GPU. Nothing was changed. Use "
             "device: auto or device: cpu, or run on a machine with a GPU and a CUDA build of torch."
+        )
+
+
+def check_slurm():
+    """Stop before any job if jobs would go to a Slurm that is not there."""
+    if workflow.executor_plugin.name == "slurm" and shutil.which("sbatch") is None:
+        raise WorkflowError(
+            "There is no sbatch on this machine, so no Slurm to submit jobs to. Nothing was changed. "
+            "Run on a login node of the cluster, or without --profile and --executor."
         )
