@@ -21,7 +21,8 @@ ADAPTER = "adapter/adapter_model.safetensors"  # in a run's folder
 ADAPTER_CONFIG = "adapter/adapter_config.json"
 METRICS = "metrics.csv"
 RUN_JSON = "run.json"
-TOKENS_JSON = "tokens.json"  # in a folder of tokens
+TOKENS_ARRAYS = "tokens.safetensors"  # in a folder of tokens
+TOKENS_JSON = "tokens.json"
 
 VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
@@ -108,6 +109,11 @@ def tokens_dir(results: str | Path, model: str, task: str, max_tokens: int | str
 def state_dir(results: str | Path) -> str:
     """Return the folder of the checkpoints of all runs."""
     return f"{results}/state"
+
+
+def checkpoint_dir(state: str | Path, digest: str) -> str:
+    """Return the folder of one run's checkpoints; `state` is the folder of all checkpoints."""
+    return f"{state}/{digest[:16]}"
 
 
 def plan_dir(results: str | Path) -> str:

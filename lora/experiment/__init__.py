@@ -17,6 +17,7 @@ hparam_rows: Hyperparameters by protocol: the rows of config/hparams.csv, and th
 hparam_warnings: Warnings for valid but unusual hyperparameters, with the usual range and source.
 hparams: Hyperparameters of a run: names, units, allowed values and parsing.
 jobs: The runs of one training job, as the JSON text of `lora train --cells`.
+kept_outputs: Outputs of finished runs, kept where Snakemake does not delete them.
 names: Names that become folders, and the largest whole number that is accepted.
 packing: Which runs of a grid are trained together in one job.
 registry: Tasks, sources and devices by name, from the tables of config/.

@@ -2,8 +2,8 @@
 
 Every run has its own example order, learning rate, mean loss, gradient clipping and AdamW, so its
 rows are those it would give alone. The runs share the frozen weights and each forward and backward
-pass. After each epoch a run is evaluated and saved. A finished run is restored from its checkpoint,
-never trained again.
+pass. After each epoch a run is evaluated and saved. A finished run is restored from its checkpoint
+or its outputs, never trained again.
 """
 
 import logging
@@ -16,7 +16,7 @@ import torch
 from lora.adapters import warm_start
 from lora.data import fetch, tokens
 from lora.errors import ConfigError, Interrupted
-from lora.experiment import earlier_outputs
+from lora.experiment import earlier_outputs, kept_outputs
 from lora.experiment.cell import BASE_METHODS
 from lora.experiment.run_spec import JobOptions, RunSpec
 from lora.model import collate, compiled, dropout, layers, methods, pretrained
@@ -128,10 +128,14 @@ def _check_outputs(
 
 
 def _restore(states: Sequence[RunState], options: JobOptions) -> bool:
-    """Write the outputs of a run that is finished in one of these states; return whether it is."""
-    if not any(run_outputs.restore(run, options.state_dir) for run in states):
+    """Restore a run that is finished in one of these states; return whether it is."""
+    name = states[0].spec.name
+    if any(run_outputs.restore(run, options.state_dir) for run in states):
+        log.info("%s is finished: outputs written from its checkpoint", name)
+    elif any(kept_outputs.restore(run.spec, run.digest, options.state_dir) for run in states):
+        log.info("%s is finished: its outputs are whole", name)
+    else:
         return False
-    log.info("%s is finished: outputs written from its checkpoint", states[0].spec.name)
     return True
 
 

@@ -119,21 +119,50 @@ def make_again(*names):
         workflow.dag.forcefiles.update(name for name in names if Path(name).exists())
 
 
+@functools.cache
+def gpu_problem():
+    """Return why this machine cannot train on the config's device; None if it can."""
+    if config["device"] != "cuda" or not workflow.local_exec or deployed:
+        return None
+    code = "import torch; exit(not torch.cuda.is_available())"
+    if not subprocess.run([sys.executable, "-c", code], capture_output=True).returncode:
+        return None
+    return (
+        f"device is cuda, but torch in {sys.executable} sees no GPU. Nothing was changed. Use "
+        "device: auto or device: cpu, or run on a machine with a GPU and a CUDA build of torch."
+    )
+
+
+@functools.cache
+def warn_without_gpu():
+    """Warn once in a dry run that training would stop."""
+    if gpu_problem():
+        logger.warning(gpu_problem())
+
+
 def check_gpu():
     """Stop before any job if runs would be trained on a GPU that is not there.
 
     Snakemake deletes the outputs of a job before the job could find out.
     """
-    trains = any(job.rule.name == "train" for job in workflow.dag.needrun_jobs())
-    if config["device"] != "cuda" or not trains or not workflow.local_exec or deployed:
-        return
-    code = "import torch; exit(not torch.cuda.is_available())"
-    if subprocess.run([sys.executable, "-c", code], capture_output=True).returncode:
-        raise WorkflowError(
-            f"device is cuda, but torch in {sys.executable} sees no GPU. Nothing was changed. Use "
-            "device: auto or device: cpu, or run on a machine with a GPU and a CUDA build of torch."
-        )
+    runs = Path(paths.runs_dir(config["results"]))
+    made = (Path(name) for job in workflow.dag.needrun_jobs() for name in job.output)
+    trains = any(
+        path.name == paths.METRICS and path.is_relative_to(runs) for path in made
+    )
+    if trains and gpu_problem():
+        raise WorkflowError(gpu_problem())
 
 
 onstart:
     check_gpu()
+
+
+if is_module:  # Snakemake ignores the onstart of a module
+    _importers_onstart = workflow._onstart
+
+    def _onstart(log):
+        _importers_onstart(log)
+        check_gpu()
+
+    workflow._onstart = _onstart
