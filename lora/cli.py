@@ -12,7 +12,7 @@ import lora
 from lora import cli_train, paths
 from lora.data import hub
 from lora.errors import shown
-from lora.experiment import config, grid, registry
+from lora.experiment import config_files, grid, registry
 
 log = logging.getLogger("lora")
 SOURCE_COLUMNS = ("role", "kind", "locator", "revision", "sha256", "licence")
@@ -139,7 +139,7 @@ def _add_plan(parser: ArgumentParser) -> None:
 def _plan(arguments: Namespace) -> None:
     from lora.planning import outcome, plan, plan_text
 
-    requested = grid.load(config.read(*arguments.config))
+    requested = grid.load(config_files.read(*arguments.config))
     planned = plan.Plan(requested)
     outcomes = outcome.compare(planned, paths.runs_dir(requested.config.results))
     text = plan_text.text(planned, outcome.text(outcomes))
@@ -160,7 +160,7 @@ def _add_collect(parser: ArgumentParser) -> None:
 def _collect(arguments: Namespace) -> None:
     from lora.tables import collect
 
-    requested = grid.load(config.read(arguments.config))
+    requested = grid.load(config_files.read(arguments.config))
     collect.collect(requested, arguments.runs_dir, arguments.output)
 
 
@@ -180,7 +180,7 @@ def _add_table(parser: ArgumentParser) -> None:
 def _table(arguments: Namespace) -> None:
     from lora.tables import cells
 
-    requested = grid.load(config.read(arguments.config))
+    requested = grid.load(config_files.read(arguments.config))
     cells.write(requested, arguments.runs, arguments.table, arguments.output_dir)
 
 
@@ -193,7 +193,7 @@ def _add_provenance(parser: ArgumentParser) -> None:
 def _provenance(arguments: Namespace) -> None:
     from lora.tables import provenance
 
-    merged = config.read(arguments.config)
+    merged = config_files.read(arguments.config)
     provenance.write_provenance(grid.load(merged), merged, arguments.runs_dir, arguments.output_dir)
 
 

@@ -38,13 +38,17 @@ def expand(path: str) -> str:
     if unset:
         raise ValueError(
             f"environment variable {', '.join(unset)} is not set or empty; run `export "
-            f"{unset[0]}=...` first, or write the path in full"
+            f"{unset[0]}=...` first, or write the path in full. A folder with ${unset[0]} in its "
+            "name needs a symbolic link with another name"
         )
     # As in a shell, a ~ counts at the start of what was written, not of what a variable gave.
     expanded = os.path.expanduser(path) if path.startswith("~") else path
     if expanded.startswith("~"):
         user = expanded.split("/")[0]
-        raise ValueError(f"there is no home folder of {user}; write the path in full")
+        raise ValueError(
+            f"there is no home folder of {user}; write the path in full, or ./{user} for a folder "
+            "of that name"
+        )
     expanded = VARIABLE.sub(lambda match: os.environ[match[1] or match[2]], expanded)
     # What is read again, in a job, must give the same path.
     if VARIABLE.search(expanded) or expanded.startswith("~"):

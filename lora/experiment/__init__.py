@@ -4,8 +4,9 @@ Snakemake imports this room in every job, so it loads neither torch, pandas, tra
 
 cell: Cells: a cell is a run without its seed. The methods and weight types that it may have.
 compared_runs: The three runs whose subspaces are compared: a lower rank, two seeds of a higher one.
-config: The config: its keys (pydantic models), and reading it from YAML files or JSON text.
+config: The config: its keys, as pydantic models.
 config_errors: Messages about a config: which key, what was given, what is allowed.
+config_files: Reading a config from YAML files or JSON text, over the defaults.
 config_repair: The valid part of a config that has problems, so that every problem is listed.
 config_types: Types of config values: lists without repeats, seeds, hyperparameters, names.
 config_values: Values as a user writes them: numbers and lists given as text, and paths.

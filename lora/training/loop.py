@@ -50,7 +50,8 @@ def train(specs: Sequence[RunSpec], options: JobOptions) -> None:
     Raises:
         ValueError: If the inputs don't fit together, or the pack does not fit memory; before any
             training.
-        ConfigError: If another run would be overwritten, unless `options.overwrite`.
+        ConfigError: If another run would be overwritten, unless `options.overwrite`. Before any
+            training, or after it if another job wrote to the same folder in the meantime.
         Interrupted: If a signal arrived or the time limit is near; after all runs were saved.
     """
     device = pick_device(options.device)
@@ -65,10 +66,19 @@ def train(specs: Sequence[RunSpec], options: JobOptions) -> None:
         _check_outputs(candidates, base_sha256, options)
     with checkpoint.held(options.state_dir, digests):
         unfinished = [states[0] for states in candidates if not _restore(states, options)]
-        schedule = CheckpointSchedule(options.state_dir, options.checkpoint_every_s)
+        schedule = CheckpointSchedule(
+            options.state_dir, options.checkpoint_every_s, options.overwrite
+        )
         with signals.handle_signals(options.limit_s):
             for pack in _packs(unfinished):
                 _train_pack(pack, base_sha256, schedule, device, options)
+    if schedule.refused:
+        raise ConfigError(
+            "Another job wrote another run to the output folder in the meantime. This run is "
+            "saved. To write its outputs without training, give another --output-dir, and "
+            f"--state-dir {options.state_dir}:",
+            schedule.refused,
+        )
 
 
 def adapter_spec(spec: RunSpec) -> AdapterSpec:

@@ -5,14 +5,14 @@ import sys
 from pathlib import Path
 
 from lora.experiment import config as lora_config
-from lora.experiment import grid as lora_grid, hparam_warnings
+from lora.experiment import config_files, grid as lora_grid, hparam_warnings
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.path_modifier import PathModifier
 from snakemake.settings.types import DeploymentMethod, RerunTrigger
 
 
-configfile: str(lora_config.DEFAULTS)  # also with --directory
+configfile: str(config_files.DEFAULTS)  # also with --directory
 
 
 is_module = not workflow.modifier.is_main_snakefile()
@@ -20,7 +20,7 @@ is_module = not workflow.modifier.is_main_snakefile()
 if not is_module and workflow.config_settings.replace_workflow_config:
     logger.warning(
         "--replace-workflow-config has no effect: keys that your config leaves out have the values "
-        f"of {lora_config.DEFAULTS}. Set a table to null to leave it out."
+        f"of {config_files.DEFAULTS}. Set a table to null to leave it out."
     )
 
 # Users edit the copy that they see. A module's config comes from the importing workflow.
@@ -29,7 +29,7 @@ if (
     not is_module
     and _unread.is_file()
     and _unread not in [Path(path).resolve() for path in workflow.configfiles]
-    and _unread.read_bytes() != lora_config.DEFAULTS.read_bytes()
+    and _unread.read_bytes() != config_files.DEFAULTS.read_bytes()
 ):
     logger.warning(
         f"{_unread} is not read. To use it, give --configfile config/config.yaml."
@@ -39,11 +39,11 @@ try:
     if not is_module:
         # Refuse a key that is in a file twice. Snakemake would take the last.
         for path in workflow.overwrite_configfiles:
-            lora_config.read_yaml(path)
+            config_files.read_yaml(path)
     # Snakemake lays the config of a module, or with --replace-workflow-config, over nothing.
     # --config gives numbers in lists as text, and paths may have ~ and variables. Rules and GRID use
     # the same values. What cannot be read stays as it is, and GRID reports it.
-    config = lora_config.resolved(lora_config.with_defaults(config))
+    config = lora_config.resolved(config_files.with_defaults(config))
     # The prefix of a module is made a part of the results folder, which commands get too. Snakemake
     # would add it to declared files alone, and not to those that are local().
     if isinstance(config["results"], str):
