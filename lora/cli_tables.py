@@ -4,7 +4,7 @@ import logging
 from argparse import ArgumentParser, Namespace
 
 from lora import cli_options, paths
-from lora.experiment import config, grid
+from lora.experiment import config_files, grid
 
 log = logging.getLogger("lora")
 TABLES = ("table2", "table5", "table6", "selection", "differences", "claims")
@@ -21,7 +21,7 @@ def collect(arguments: Namespace) -> None:
     """Write runs.csv, one row per epoch of every run of a grid."""
     from lora.tables import collect
 
-    requested = grid.load(config.read(arguments.config))
+    requested = grid.load(config_files.read(arguments.config))
     collect.collect(requested, arguments.runs_dir, arguments.output_dir / "runs.csv")
 
 
@@ -44,7 +44,7 @@ def table(arguments: Namespace) -> None:
     """Write one table."""
     from lora.tables import cells
 
-    requested = grid.load(config.read(arguments.config))
+    requested = grid.load(config_files.read(arguments.config))
     cells.write(requested, arguments.runs_csv, arguments.table, arguments.output_dir)
 
 
@@ -59,7 +59,7 @@ def provenance(arguments: Namespace) -> None:
     """Write provenance.csv and provenance.html."""
     from lora.tables import provenance
 
-    merged = config.read(arguments.config)
+    merged = config_files.read(arguments.config)
     provenance.write_provenance(grid.load(merged), merged, arguments.runs_dir, arguments.output_dir)
 
 
@@ -79,7 +79,7 @@ def report_home(arguments: Namespace) -> None:
     """Write the first page of the report."""
     from lora.tables import home
 
-    requested = grid.load(config.read(arguments.config))
+    requested = grid.load(config_files.read(arguments.config))
     output = arguments.output_dir / home.NAME
     home.write(requested, arguments.runs_csv, arguments.figures_dir, output)
 

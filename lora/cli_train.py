@@ -18,7 +18,7 @@ from lora.columns import CELL_COLUMNS
 from lora.data import hub
 from lora.errors import ConfigError
 from lora.experiment import (
-    config,
+    config_files,
     earlier_outputs,
     hparam_rows,
     job_progress,
@@ -43,7 +43,7 @@ ONE_CELL_OPTIONS = (*CELL_COLUMNS, "data_dir", "tokens_dir", "cache_dir", "overw
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of `lora train`. Defaults are those of config/config.yaml."""
-    defaults = config.read_defaults()
+    defaults = config_files.read_defaults()
     table = defaults["tables"]["table2"]
     # Applied to the runs of one cell only: --cells leaves no choice.
     one_cell = dict(

@@ -9,13 +9,13 @@ from helpers.models import ROOT
 from lora import cli_train
 from lora.cli import parser
 from lora.data import fetch, hub, prepare
-from lora.experiment import config, grid
+from lora.experiment import config_files, grid
 from lora.experiment.cell import Cell
 from lora.experiment.jobs import cell_entry, to_json
 from lora.experiment.run_spec import JobOptions
 
 SAME_ARTICLE = Cell("minilm", "same-article", "lora", "qv", 8, "demo")
-HPARAMS = grid.load(config.read(str(ROOT / "config/demo.yaml"))).hparams(SAME_ARTICLE)
+HPARAMS = grid.load(config_files.read(str(ROOT / "config/demo.yaml"))).hparams(SAME_ARTICLE)
 JSON = to_json([cell_entry(SAME_ARTICLE, HPARAMS, "tokens")])
 JOB = ("--cells", JSON, "--seeds", 0, "--model-dir", "m", "--output-dir", "out")
 ONE = ("--task", "sst2", "--weights", "qv", "--rank", 2, "--seed", 3, "--output-dir", "out")

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lora import files
+from lora import files, paths
 from lora.data.mapped_arrays import map_arrays
 from lora.errors import ConfigError, shown
 from lora.experiment.names import NAME
 
-ARRAYS, FACTS = "tokens.safetensors", "tokens.json"
+ARRAYS, FACTS = paths.TOKENS_ARRAYS, paths.TOKENS_JSON
 DTYPES: dict[str, type[np.generic]] = {
     "ids": np.int32,
     "offsets": np.int64,

@@ -2,8 +2,8 @@
 
 Every run has its own example order, learning rate, mean loss, gradient clipping and AdamW, so its
 rows are those it would give alone. The runs share the frozen weights and each forward and backward
-pass. After each epoch a run is evaluated and saved. A finished run is restored from its checkpoint,
-never trained again.
+pass. After each epoch a run is evaluated and saved. A finished run is restored from its checkpoint
+or its outputs, never trained again.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import torch
 from lora.adapters import warm_start
 from lora.data import fetch, tokens
 from lora.errors import ConfigError, Interrupted
-from lora.experiment import earlier_outputs
+from lora.experiment import earlier_outputs, kept_outputs
 from lora.experiment.cell import BASE_METHODS
 from lora.experiment.run_spec import JobOptions, RunSpec
 from lora.model import collate, compiled, dropout, layers, methods, pretrained
@@ -60,7 +60,8 @@ def train(specs: Sequence[RunSpec], options: JobOptions) -> None:
     Raises:
         ValueError: If the inputs don't fit together, or the pack does not fit memory; before any
             training.
-        ConfigError: If another run would be overwritten, unless `options.overwrite`.
+        ConfigError: If another run would be overwritten, unless `options.overwrite`. Before any
+            training, or after it if another job wrote to the same folder in the meantime.
         Interrupted: If a signal arrived or the time limit is near; after all runs were saved.
     """
     device = pick_device(options.device)
@@ -75,10 +76,19 @@ def train(specs: Sequence[RunSpec], options: JobOptions) -> None:
         _check_outputs(candidates, base_sha256, options)
     with checkpoint.held(options.state_dir, digests):
         unfinished = [states[0] for states in candidates if not _restore(states, options)]
-        schedule = CheckpointSchedule(options.state_dir, options.checkpoint_every_s)
+        schedule = CheckpointSchedule(
+            options.state_dir, options.checkpoint_every_s, options.overwrite
+        )
         with signals.handle_signals(options.limit_s):
             for pack in _packs(unfinished):
                 _train_pack(pack, base_sha256, schedule, device, options)
+    if schedule.refused:
+        raise ConfigError(
+            "Another job wrote another run to the output folder in the meantime. This run is "
+            "saved. To write its outputs without training, give another --output-dir, and "
+            f"--state-dir {options.state_dir}:",
+            schedule.refused,
+        )
 
 
 def adapter_spec(spec: RunSpec) -> AdapterSpec:
@@ -138,10 +148,14 @@ def _check_outputs(
 
 
 def _restore(states: Sequence[RunState], options: JobOptions) -> bool:
-    """Write the outputs of a run that is finished in one of these states; return whether it is."""
-    if not any(run_outputs.restore(run, options.state_dir) for run in states):
+    """Restore a run that is finished in one of these states; return whether it is."""
+    name = states[0].spec.name
+    if any(run_outputs.restore(run, options.state_dir) for run in states):
+        log.info("%s is finished: outputs written from its checkpoint", name)
+    elif any(kept_outputs.restore(run.spec, run.digest, options.state_dir) for run in states):
+        log.info("%s is finished: its outputs are whole", name)
+    else:
         return False
-    log.info("%s is finished: outputs written from its checkpoint", states[0].spec.name)
     return True
 
 

@@ -4,11 +4,14 @@ import dataclasses
 import json
 import shutil
 
+import pytest
 from helpers.training import adapter_of, make_spec, rows_of, train
 from safetensors.torch import load_file
 
 from lora import files, run_record
 from lora.columns import METRICS_COLUMNS
+from lora.errors import ConfigError
+from lora.training import run_outputs
 
 
 def test_run_json_has_all_fields_and_no_paths(bert_dir, tokens_dir, tmp_path):
@@ -53,3 +56,30 @@ def test_outputs_of_a_renamed_run_are_restored(bert_dir, tokens_dir, tmp_path):
     assert restored["settings"] == record["settings"] | dict(protocol="mine")
     assert restored["finished"] == record["finished"]
     assert restored["digest"] == record["digest"]
+
+
+def test_a_run_that_another_job_wrote_meanwhile_is_kept(
+    monkeypatch, bert_dir, tokens_dir, tmp_path
+):
+    """Two terminals, two seeds, one output folder: both checked it while it was empty."""
+    first, second = (
+        dataclasses.replace(make_spec(tmp_path, seed, epochs=1), output_dir=tmp_path / "out")
+        for seed in (0, 1)
+    )
+    build, state = run_outputs.build_record, tmp_path / "state"
+
+    def build_late(run, *given):
+        monkeypatch.setattr(run_outputs, "build_record", build)
+        train([first], bert_dir, tokens_dir, state, overwrite=False)
+        return build(run, *given)
+
+    monkeypatch.setattr(run_outputs, "build_record", build_late)
+    with pytest.raises(ConfigError, match="another --output-dir, and --state-dir") as caught:
+        train([second], bert_dir, tokens_dir, state, overwrite=False)
+    assert caught.value.problems == [str(tmp_path / "out")]
+    path = first.output_dir / "run.json"
+    assert json.loads(path.read_text())["settings"]["seed"] == 0
+    moved = dataclasses.replace(second, output_dir=tmp_path / "second")
+    monkeypatch.setattr("lora.training.loop._train_pack", lambda *given: pytest.fail("trained"))
+    train([moved], bert_dir, tokens_dir, state, overwrite=False)
+    assert json.loads((tmp_path / "second/run.json").read_text())["settings"]["seed"] == 1

@@ -127,26 +127,6 @@ def lora_queue(cluster: Cluster, *options: str) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.mark.parametrize(
-    "reason, permanent",
-    [
-        ("Resources", False),
-        ("Priority", False),
-        ("QOSGrpGRES", False),
-        ("AssocGrpCpuLimit", False),
-        ("BeginTime", False),
-        ("QOSMaxWallDurationPerJobLimit", True),
-        ("AssocMaxJobsLimit", False),
-        ("QOSMaxGRESPerUser", False),
-        ("InvalidQOS", True),
-        ("BadConstraints", True),
-        ("JobHeldAdmin", True),
-    ],
-)
-def test_reasons_that_do_not_pass_have_advice(reason, permanent):
-    assert (slurm_queue.advice(reason) is not None) == permanent
-
-
 @on_slurm
 def test_grid_on_slurm_without_accounting(grid, tmp_path_factory):
     """No slurmdbd and no database: squeue gives the job states."""

@@ -73,6 +73,22 @@ def test_a_missing_gpu_is_an_error_before_any_output_is_touched(grid):
     code, output = snakemake(TABLE, "--configfile", path, "--directory", folder, check=False)
     assert code != 0 and "device is cuda, but torch" in output and "sees no GPU" in output
     assert trained(output) == 0 and run_files(folder) == before
+    assert "sees no GPU" in snakemake(TABLE, "-n", "--configfile", path, "--directory", folder)
+
+
+def test_a_new_seed_of_a_pack_trains_alone_without_checkpoints(grid):
+    """Finished seeds keep every byte, run.json too: nothing of them is made again."""
+    folder, config = grid
+    shutil.rmtree(folder / "results/state")
+    runs = folder / "results/runs"
+    before = {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()}
+    assert len(before) == 6 * 4
+    path = write_config(folder, config, seeds=[0, 1, 7])
+    target = "results/runs/course/tiny/stsb/lora/qv/r2/seed7/metrics.csv"
+    snakemake(target, "--configfile", path, "--directory", folder)
+    log = (folder / "results/logs/train/course/tiny/stsb/lora/qv/r2/train.log").read_text()
+    assert log.count("its outputs are whole") == 2 and log.count("training 1 runs") == 1
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_changed_hyperparameter_trains_exactly_its_runs(grid):

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from lora import RESULTS_VERSION, paths
-from lora.experiment import jobs, table_inputs, verify
+from lora.experiment import jobs, kept_outputs, table_inputs, verify
 from lora.tables import captions
 
 RUN = paths.RUN_PATTERN
@@ -82,7 +82,7 @@ def tokens_folder(cell):
 
 def tokens_json(cell):
     """Return the file that describes a cell's tokens."""
-    return f"{tokens_folder(cell)}/tokens.json"
+    return f"{tokens_folder(cell)}/{paths.TOKENS_JSON}"
 
 
 @functools.cache
@@ -103,14 +103,23 @@ def unless_up_to_date(wildcards, files):
     cells, seeds = cells_of(wildcards), tuple(seeds_of(wildcards))
     if REMOTE or all(is_up_to_date(cell, seeds) for cell in cells):
         return [ancient(name) for name in files]
+    if workflow.dryrun:
+        warn_without_gpu()
     for cell in cells:
         make_again_unless_prepared(cell)
         for seed in seeds:
             run = paths.run_dir(paths.runs_dir(config["results"]), cell.path, seed)
-            metrics = f"{run}/{paths.METRICS}"
+            keep_outputs(run)
             if not is_up_to_date(cell, (seed,)):
-                make_again(metrics)
+                make_again(f"{run}/{paths.METRICS}")
     return files
+
+
+@functools.cache
+def keep_outputs(run):
+    """Keep a run's outputs if they are whole: Snakemake deletes those of all runs of a job."""
+    if workflow.is_main_process and workflow.executor_plugin and not workflow.dryrun:
+        kept_outputs.keep(run, paths.state_dir(config["results"]))
 
 
 def make_again_unless_prepared(cell):
@@ -133,7 +142,7 @@ def model_of(wildcards):
 def tokens_of(wildcards):
     """Return the token files of a training job, one for each task."""
     folders = {tokens_folder(cell) for cell in cells_of(wildcards)}
-    files = [f"{folder}/tokens.safetensors" for folder in sorted(folders)]
+    files = [f"{folder}/{paths.TOKENS_ARRAYS}" for folder in sorted(folders)]
     return unless_up_to_date(wildcards, [local(name) for name in files])
 
 

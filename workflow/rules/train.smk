@@ -19,6 +19,7 @@ rule train:
     threads: threads_of
     resources:
         gpu=0 if config["device"] == "cpu" else 1,
+        training_gpu=0 if config["device"] == "cpu" else 1,
         mem_mb=mem_mb_of,
         runtime=runtime_of,
         # Settings that decide no number are resources: another value must not train a run again.
