@@ -13,6 +13,7 @@ from lora.adapters import peft_rules
 from lora.adapters.peft_names import PREFIX, as_peft_writes, module_of, run_name
 from lora.adapters.peft_tensors import (
     StoredTensor,
+    check_base_weights,
     check_biases,
     check_family,
     check_head,
@@ -104,10 +105,12 @@ def describe(
     keys = {name: found.stored[key] for key, name in names_of.items()}
     tensors = {name: stored[key] for name, key in keys.items()}
     layers, width = base.get("num_hidden_layers"), base.get("hidden_size")
-    problems = check_types(stored)
-    problems += check_unknown((key for key in found.stored if key not in names_of), family)
+    unknown = [key for key in found.stored if key not in names_of]
+    if problems := check_base_weights(unknown, family):
+        raise ConfigError(title, problems)
+    problems = [*check_types(stored), *check_unknown(unknown, family)]
     problems += check_size(tensors, layers, width) or [
-        *check_pairs(config, tensors, family, layers),
+        *check_pairs(config, tensors, family, layers, unknown),
         *check_head(tensors, family, config.get("bias")),
         *check_biases(config, tensors, family),
     ]
