@@ -160,10 +160,8 @@ def check_pairs(
             f"the base model has {layers}; give the base model that it was trained on"
         ]
     problems = [
-        *_by_letter(missing, wanted, "names it under target_modules, but there is no pair of it"),
-        *_by_letter(
-            surplus, found, "does not name it under target_modules, though there are pairs of it"
-        ),
+        *_by_letter(missing, wanted, "adapts", "is no pair"),
+        *_by_letter(surplus, found, "does not adapt", "are pairs"),
     ]
     for pair in sorted(found):
         problems += [
@@ -176,8 +174,8 @@ def check_pairs(
     if others:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         problems.append(
-            f"{others[0]}{more}: adapter_config.json names it under target_modules, but there is "
-            f"no pair of it; {_allowed(family)}"
+            f"{others[0]}{more}: adapter_config.json adapts it, but there is no pair of it; "
+            f"{_allowed(family)}"
         )
     return [
         *problems,
@@ -200,7 +198,7 @@ def _check_alphas(config: Mapping[str, Any], pairs: set[str], family: str) -> li
     return []
 
 
-def _by_letter(pairs: set[str], of: set[str], what: str) -> list[str]:
+def _by_letter(pairs: set[str], of: set[str], what: str, but: str) -> list[str]:
     """Return a line for each weight type; it names the layers unless all are meant."""
     lines = []
     for letter, target in TARGETS.items():
@@ -208,7 +206,10 @@ def _by_letter(pairs: set[str], of: set[str], what: str) -> list[str]:
         if layers:
             whole = len(layers) == sum(pair.endswith(f".{letter}") for pair in of)
             where = "" if whole else f" in layer {', '.join(map(str, layers))} (counted from 0)"
-            lines.append(f"{target}: adapter_config.json {what}{where}")
+            lines.append(
+                f"{target}: adapter_config.json {what} it{where}, but there {but} of it; give the "
+                "whole adapter, or correct target_modules, exclude_modules or layers_to_transform"
+            )
     return lines
 
 

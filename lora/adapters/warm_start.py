@@ -112,8 +112,8 @@ def load_start(start: Start, spec: RunSpec, parameters: Mapping[str, Tensor], fa
         ConfigError: If a tensor or the scale alpha/r does not fit. It names every such tensor.
     """
     title = (
-        f"{spec.name} cannot start from {start.folder}; its weights, rank and model must be the "
-        "same:"
+        f"{spec.name} cannot start from {start.folder}; the adapter's model and weights must be "
+        "the run's, and its rank at most the run's:"
     )
     notes: list[str] = []
     if spec.cell.method == "lora":
@@ -130,8 +130,12 @@ def _read_lora(
     start: Start, spec: RunSpec, parameters: Mapping[str, Tensor], family: str, title: str
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Return the tensors of a LoRA adapter with the run's rank and scale, and what was changed."""
-    depth = 1 + max(int(name.split(".")[0]) for name in parameters if name.endswith(".a"))
-    tensors, adapter = peft_folder.read_adapter(start.folder, family, {"num_hidden_layers": depth})
+    widths = {name: len(value.T) for name, value in parameters.items() if name.endswith(".a")}
+    base = {
+        "num_hidden_layers": 1 + max(int(name.split(".")[0]) for name in widths),
+        "hidden_size": next(iter(widths.values())),
+    }
+    tensors, adapter = peft_folder.read_adapter(start.folder, family, base)
     made_for = peft_header.read_config(start.folder).get("base_model_name_or_path")
     model = Path(str(made_for)).name
     if model not in (spec.cell.model, "None"):

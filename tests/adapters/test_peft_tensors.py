@@ -75,23 +75,22 @@ def test_adapters_of_deeper_and_shallower_models_are_told_apart(
     [
         (
             dict(layers_to_transform=[0]),
-            "attention.self.query: adapter_config.json does not name it under target_modules, "
-            "though there are pairs of it in layer 1, 2, 3 (counted from 0)",
+            "attention.self.query: adapter_config.json does not adapt it in layer 1, 2, 3 "
+            "(counted from 0), but there are pairs of it; give the whole",
         ),
         (
             dict(target_modules=["query", "value", "key"], layers_to_transform=[0, 1, 2, 3]),
-            "attention.self.key: adapter_config.json names it under target_modules, but there is "
-            "no pair of it",
+            "attention.self.key: adapter_config.json adapts it, but there is no pair of it",
         ),
         (
             dict(exclude_modules=["layer.2.attention.self.value"]),
-            "attention.self.value: adapter_config.json does not name it under target_modules, "
-            "though there are pairs of it in layer 2 (counted from 0)",
+            "attention.self.value: adapter_config.json does not adapt it in layer 2 "
+            "(counted from 0), but there are pairs of it; give the whole",
         ),
         (
             dict(target_modules=[]),
-            "attention.self.value: adapter_config.json does not name it under target_modules, "
-            "though there are pairs of it",
+            "attention.self.value: adapter_config.json does not adapt it, but there are "
+            "pairs of it; give the whole",
         ),
         (
             dict(rank_pattern={"value": 2}),
@@ -100,8 +99,8 @@ def test_adapters_of_deeper_and_shallower_models_are_told_apart(
         ),
         (
             dict(bias="lora_only"),
-            "base_model.model.bert.encoder.layer.0.attention.self.query.bias is missing, though bias "
-            "is 'lora_only'",
+            "base_model.model.bert.encoder.layer.0.attention.self.query.bias is missing, though "
+            "bias is 'lora_only'",
         ),
         (
             dict(target_modules=["query", "value", "intermediate.dense"]),
