@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from lora.adapters import peft_rules
 from lora.adapters.peft_names import HEADS, LORA_KEY, PREFIX, TARGETS, module_of, peft_name
+from lora.experiment.cell import MODEL_FAMILIES
 
 # safetensors' types that float32 or float64 represents exactly.
 FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ")
@@ -40,7 +41,8 @@ def check_family(keys: Collection[str], family: str) -> list[str]:
             ]
     for key, other in pairs:
         if other != family:
-            return [f"{key[:200]}: an adapter of {other[:100]}; allowed: one of {family}"]
+            allowed = family if other in MODEL_FAMILIES else " or ".join(MODEL_FAMILIES)
+            return [f"{key[:200]}: an adapter of {other[:100]}; allowed: one of {allowed}"]
     return []
 
 

@@ -3,8 +3,10 @@
 import json
 
 import pytest
+import torch
 from helpers.encoders import saved_adapter
 from helpers.models import make_model
+from safetensors.torch import load_file, save_file
 
 from lora.adapters import peft_folder, peft_header
 from lora.errors import ConfigError
@@ -123,3 +125,47 @@ def test_biases_that_the_config_does_not_describe_are_refused(models, tmp_path):
         with pytest.raises(ConfigError, match=f"bias is there, but bias is '{written}'") as caught:
             peft_header.describe_folder(tmp_path)
         assert len(caught.value.problems) == 1
+
+
+def test_biases_are_read_under_the_names_of_older_versions_of_peft(models, tmp_path):
+    """They replaced the linear layer itself, so there was no `base_layer` in the key."""
+    saved_adapter(tmp_path, models[4], bias="lora_only")
+    before, described = peft_folder.read_adapter(tmp_path, "bert")
+    stored = load_file(tmp_path / peft_folder.TENSORS)
+    renamed = {key.replace(".base_layer.", "."): value for key, value in stored.items()}
+    assert renamed.keys() != stored.keys()
+    save_file(renamed, tmp_path / peft_folder.TENSORS)
+    after, again = peft_folder.read_adapter(tmp_path, "bert")
+    assert after.keys() == before.keys() and again.pairs == described.pairs
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert sum(name.startswith("base.") for name in after) == 8
+
+
+OTHER_MODELS = [  # pairs of other architectures, and the only problem
+    (
+        "model.layers.0.self_attn.q_proj",
+        "q_proj.lora_A.weight and 1 more tensors: allowed: LoRA pairs of attention.self.query",
+    ),
+    (
+        "distilbert.transformer.layer.0.attention.q_lin",
+        "q_lin.lora_A.weight and 1 more tensors: allowed: LoRA pairs of attention.self.query",
+    ),
+    (
+        "electra.encoder.layer.0.attention.self.query",
+        "an adapter of electra; allowed: one of bert or roberta",
+    ),
+    ("roberta.encoder.layer.0.attention.self.query", "an adapter of roberta; allowed: one of bert"),
+]
+
+
+@pytest.mark.parametrize("module, message", OTHER_MODELS)
+def test_adapters_of_other_architectures_are_one_problem(models, tmp_path, module, message):
+    saved_adapter(tmp_path, models[4])
+    pair = {
+        f"base_model.model.{module}.lora_A.weight": torch.ones(3, 32),
+        f"base_model.model.{module}.lora_B.weight": torch.ones(32, 3),
+    }
+    save_file(pair, tmp_path / peft_folder.TENSORS)
+    with pytest.raises(ConfigError) as caught:
+        peft_header.describe_folder(tmp_path, dict(model_type="bert"))
+    assert len(caught.value.problems) == 1 and message in caught.value.problems[0]

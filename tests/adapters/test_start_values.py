@@ -12,6 +12,7 @@ from helpers.encoders import MODULES, member, packed, padded, peft_model, saved_
 from helpers.models import make_model, sentences
 from helpers.training import adapter_of, make_spec, train
 from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file, save_file
 
 from lora.adapters import peft_folder, warm_start
 from lora.errors import ConfigError
@@ -191,3 +192,16 @@ def test_scales_are_part_of_the_digest(bert_dir, tmp_path):
         digest(use_rslora=True),
     ]
     assert len({plain, *others}) == 5
+
+
+def test_numbers_too_large_for_the_run_are_refused(bert_dir, tmp_path):
+    """Finite float64 numbers, or finite ones times the ratio of the scales."""
+    for stored, scale in ((1e39, 1), (1e38, 1e4)):
+        saved_adapter(tmp_path, bert_dir, r=4, lora_alpha=3 * scale, use_rslora=True)
+        tensors = load_file(tmp_path / peft_folder.TENSORS)
+        key = next(key for key in tensors if "layer.1" in key and "query.lora_B" in key)
+        save_file(tensors | {key: tensors[key] * 0 + stored}, tmp_path / peft_folder.TENSORS)
+        spec = make_spec(tmp_path / "run", 0, "qv", RANK, alpha=ALPHA, start=str(tmp_path))
+        parameters = packed(bert_dir, member(0, "qv", RANK)).float().parameters_of(0)
+        with pytest.raises(ConfigError, match="1.q.b: got numbers too large for torch.float32"):
+            warm_start.load_start(warm_start.find_start(spec), spec, parameters, "bert")
