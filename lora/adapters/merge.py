@@ -17,7 +17,8 @@ import safetensors
 import torch
 from torch import Tensor
 
-from lora.adapters import peft_folder, peft_names
+from lora.adapters import peft_folder, peft_header, peft_names
+from lora.adapters.peft_checks import Adapter
 from lora.data import fetch
 from lora.errors import ConfigError
 from lora.experiment.cell import BASE_METHODS
@@ -74,11 +75,13 @@ def _adapted(
     adapter_dir: Path, base: pretrained.BaseModel
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the encoder's state with the adapter merged in, and the head's tensors by name."""
-    config = peft_folder.read_config(adapter_dir)
+    config = peft_header.read_config(adapter_dir)
     method = config.get("method")
     if "peft_type" in config or method is None:
-        tensors, facts = peft_folder.read_adapter(adapter_dir, base.config.model_type)
-        encoder = _with_pairs(base, tensors, facts, adapter_dir)
+        tensors, adapter = peft_folder.read_adapter(
+            adapter_dir, base.config.model_type, base.config.to_dict()
+        )
+        encoder = _with_pairs(base, tensors, adapter)
     elif method in BASE_METHODS:
         tensors = peft_folder.read_tensors(adapter_dir)
         encoder = _replaced(base, tensors, method, adapter_dir)
@@ -93,27 +96,37 @@ def _adapted(
 
 @torch.no_grad()
 def _with_pairs(
-    base: pretrained.BaseModel,
-    tensors: dict[str, Tensor],
-    config: peft_folder.AdapterConfig,
-    folder: Path,
+    base: pretrained.BaseModel, tensors: dict[str, Tensor], adapter: Adapter
 ) -> dict[str, Tensor]:
-    """Return the base model's state with W0 + (alpha/r) B A in place of every adapted W0."""
-    depth, width = base.config.num_hidden_layers, base.config.hidden_size
-    names = [name.removesuffix(".a") for name in tensors if name.endswith(".a")]
-    layers = 1 + max(int(name.split(".")[0]) for name in names)
-    got = tensors[f"{names[0]}.a"].shape[1]
-    if (layers, got) != (depth, width):
-        raise ValueError(
-            f"{folder} is for a model of {layers} layers of width {got}, the base model has "
-            f"{depth} of {width}; give the model that the adapter was trained on"
+    """Return the base model's state with W0 + s B A in place of every adapted W0, and its biases.
+
+    s is the pair's own scale, alpha/r by default.
+    """
+    if left_out := adapter.left_out(base.config.num_hidden_layers):
+        log.info(
+            "by its adapter_config.json the adapter has no pairs on %s, in layers counted from 0; "
+            "their weights stay the base model's",
+            ", ".join(left_out),
         )
-    for name in names:
+    for name, pair in adapter.pairs.items():
         layer, letter = name.split(".")
         weight = methods.linear_of(base, int(layer), letter).weight
         delta = tensors[f"{name}.b"].double() @ tensors[f"{name}.a"].double()
-        weight.copy_(weight.double() + config["alpha"] / config["rank"] * delta)
-    return base.state_dict()
+        weight.copy_(weight.double() + pair.scale * delta)
+    state = base.state_dict()
+    biases = {name.removeprefix("base."): name for name in tensors if name.startswith("base.")}
+    wrong = [
+        f"{name}: got {list(tensors[biases[name]].shape)}, the base model has "
+        f"{list(state[name].shape) if name in state else 'no such bias'}"
+        for name in biases
+        if name not in state or tensors[biases[name]].shape != state[name].shape
+    ]
+    if wrong:
+        raise ConfigError(
+            "The adapter's biases do not fit the base model; give the model it was trained on:",
+            wrong,
+        )
+    return state | {name: tensors[stored].to(state[name].dtype) for name, stored in biases.items()}
 
 
 def _replaced(

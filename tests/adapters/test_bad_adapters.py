@@ -27,11 +27,11 @@ def adapter(tmp_path):
     [
         (
             ["query"],
-            "attention.self.value: adapter_config.json does not name it under target_modules",
+            "attention.self.value: adapter_config.json does not adapt it",
         ),
         (
             ["query", "value", "key"],
-            "attention.self.key: adapter_config.json names it under target_modules",
+            "attention.self.key: adapter_config.json adapts it",
         ),
     ],
 )
@@ -48,7 +48,7 @@ def test_target_modules_that_differ_from_the_tensors_are_refused(adapter, module
 def test_other_spellings_of_target_modules_are_read(adapter, modules):
     facts = json.loads((adapter / peft_folder.CONFIG).read_text())
     (adapter / peft_folder.CONFIG).write_text(json.dumps(facts | dict(target_modules=modules)))
-    assert peft_folder.read_adapter(adapter, "bert")[1]["weights"] == "qv"
+    assert peft_folder.read_adapter(adapter, "bert")[1].weights == "qv"
 
 
 def test_a_scalar_head_is_refused(adapter):

@@ -1,6 +1,7 @@
 """A merged checkpoint gives the logits of peft on the same adapter, and is written atomically."""
 
 import json
+import logging
 
 import peft
 import pytest
@@ -52,6 +53,56 @@ def test_a_merged_adapter_of_peft_gives_peft_s_logits(
     assert facts["problem_type"] == (
         "regression" if num_labels == 1 else "single_label_classification"
     )
+
+
+VARIANTS = [  # what adapter_config.json can describe
+    dict(use_rslora=True),
+    dict(rank_pattern={"query": 2, r"layer\.1\..*value": 5}),
+    dict(rank_pattern={"query": 5}, alpha_pattern={"query": 1, "layer.0.attention.self.value": 3}),
+    dict(rank_pattern={"query": 5}, alpha_pattern={"value": 1}, use_rslora=True),
+    dict(layers_to_transform=[1]),
+    dict(layers_to_transform=0, layers_pattern="layer"),
+    dict(exclude_modules=r".*layer\.0.*value"),
+    dict(target_modules=["query", "attention.output.dense"], exclude_modules=["layer.1.output"]),
+    dict(target_modules=r".*layer\.\d\.attention.*(key|query|output\.dense)"),
+    dict(target_modules="all-linear", exclude_modules=r".*(intermediate|layer\.\d\.output).*"),
+    dict(target_modules=None),
+    dict(bias="lora_only"),
+    dict(bias="all"),
+    dict(bias="lora_only", use_rslora=True, layers_to_transform=[0]),
+    dict(init_lora_weights=False),
+    dict(init_lora_weights="gaussian"),
+    dict(init_lora_weights="orthogonal", r=4),
+]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_every_kind_of_adapter_gives_the_logits_that_peft_gives(
+    model_dir, family, tmp_path, options
+):
+    """The same folder, loaded by peft, and merged by peft."""
+    trained = peft_model(model_dir, **options)
+    trained.save_pretrained(tmp_path / "adapter")
+    base = transformers.AutoModelForSequenceClassification.from_pretrained(
+        model_dir, num_labels=3, dtype=torch.float64, attn_implementation="eager"
+    )
+    plain = logits_of(base, family)
+    wanted = logits_of(
+        peft.PeftModel.from_pretrained(base, tmp_path / "adapter").merge_and_unload(), family
+    )
+    assert (wanted - logits_of(trained, family)).abs().max() < 1e-12
+    found = logits_of(
+        merged(tmp_path / "adapter", model_dir, tmp_path / "out", torch.float64), family
+    )
+    assert (found - wanted).abs().max() < 1e-12 < 1e-3 < (plain - wanted).abs().max()
+
+
+def test_layers_that_an_adapter_leaves_out_are_in_the_log(bert_dir, tmp_path, caplog):
+    peft_model(bert_dir, layers_to_transform=[1]).save_pretrained(tmp_path / "adapter")
+    with caplog.at_level(logging.INFO):
+        merge.merge(tmp_path / "adapter", bert_dir, tmp_path / "out")
+    assert "the adapter has no pairs on 0.q, 0.v, in layers counted from 0" in caplog.text
 
 
 @pytest.mark.parametrize("dtype", CLOSE)
@@ -163,13 +214,25 @@ def test_parameters_of_another_model_are_refused(bert_dir, tmp_path, change, mes
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("changes", [dict(num_hidden_layers=3), dict(hidden_size=48)])
-def test_an_adapter_of_a_model_of_another_size_is_refused(bert_dir, tmp_path, changes):
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (
+            dict(num_hidden_layers=3),
+            "it has pairs of 2 layers and by adapter_config.json it adapts every layer, but the "
+            "base model has 3; give",
+        ),
+        (
+            dict(num_hidden_layers=1),
+            "it has pairs of layer 2, counted from 1, the base model has 1 layers; give",
+        ),
+        (dict(hidden_size=48), "it is for a model of width 32, the base model has 48; give"),
+    ],
+)
+def test_an_adapter_of_a_model_of_another_size_is_refused(bert_dir, tmp_path, changes, message):
     peft_model(bert_dir).save_pretrained(tmp_path / "adapter")
     other = make_model("bert", tmp_path / "other", **changes)
-    with pytest.raises(
-        ValueError, match="is for a model of 2 layers of width 32, the base model has "
-    ):
+    with pytest.raises(ConfigError, match=message):
         merge.merge(tmp_path / "adapter", other, tmp_path / "out")
 
 

@@ -230,8 +230,8 @@ def check_adapter(folder) -> None:
                 torch.equal(value, stored[peft_names.peft_name(name, "bert")])
                 and torch.isfinite(value).all()
             )
-        assert tensors["0.q.a"].shape[0] == settings["rank"] and math.isfinite(
-            settings["alpha"] / settings["rank"]
+        assert tensors["0.q.a"].shape[0] == settings.pairs["0.q"].rank and math.isfinite(
+            settings.pairs["0.q"].scale
         )
 
 
@@ -298,7 +298,7 @@ def test_the_files_to_damage_are_valid(prepared, run, adapter):
     for folder, files, *_ in (prepared, run, adapter):
         write_damaged(folder, files, *next(iter(files.items())))
     assert len(tokens.load(prepared[0])["train"]) == 42
-    assert peft_folder.read_adapter(adapter[0], "bert")[1]["rank"] == 2
+    assert peft_folder.read_adapter(adapter[0], "bert")[1].rank == 2
     collect.collect(GRID, run[2], run[2] / "runs.csv")
     assert [row["accuracy"] for row in read_csv(run[2] / "runs.csv", RUNS_COLUMNS)] == [
         0.8,
