@@ -24,6 +24,7 @@ def read_tasks(folder: Path = FOLDER) -> dict[str, Task]:
             metric=row["metric"],
             eval_splits=tuple(row["eval_splits"].split()),
             mirrors=row["mirrors"],
+            label_names=tuple(row["label_names"].split()),
         )
         for row in read_rows("tasks.csv", folder)
     }

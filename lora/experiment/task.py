@@ -22,6 +22,8 @@ class Task:
         metric: One of METRICS: shown in tables, and used to choose the best epoch.
         eval_splits: The reported split; MNLI has a second one, which is recorded too.
         mirrors: For demo tasks, the GLUE task of the same kind; otherwise empty.
+        label_names: Name of each class, class 0 first. Empty for regression, and where the names
+            are unknown.
 
     Raises:
         ConfigError: If a value is not allowed.
@@ -36,6 +38,7 @@ class Task:
     metric: str
     eval_splits: tuple[str, ...]
     mirrors: str
+    label_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         problems = check_name("task", self.name) + check_name("dataset", self.dataset)
@@ -64,8 +67,31 @@ class Task:
             problems.append(
                 "eval_splits has 'train'; allowed: splits that the run does not train on"
             )
+        problems += self._check_label_names()
         if problems:
             raise ConfigError(f"config/tasks.csv, task {self.name!r}:", problems)
+
+    def _check_label_names(self) -> list[str]:
+        """Return what is wrong with the names of the classes; no names at all are allowed."""
+        names = self.label_names
+        if not names:
+            return []
+        if self.is_regression:
+            return [f"label_names is {shown(' '.join(names))}; allowed: nothing, for regression"]
+        problems = []
+        if len(names) != self.num_labels:
+            problems.append(
+                f"label_names has {len(names)} names; allowed: {self.num_labels}, the number of "
+                "classes, or nothing"
+            )
+        if len(set(names)) < len(names):
+            problems.append(f"label_names is {shown(' '.join(names))}; allowed: each only once")
+        problems += [
+            f"label_names has {shown(name)}; allowed: printable characters without spaces"
+            for name in names
+            if not name or not name.isprintable() or " " in name
+        ]
+        return problems
 
     @property
     def is_regression(self) -> bool:
