@@ -104,6 +104,12 @@ class Data(_Part):
         default={},
         description="examples of each label in each evaluation set; empty for regression",
     )
+    read_counts: dict[str, dict[str, int]] = Field(
+        default={},
+        description="counted while the data were read, by split: skipped_lines and long_lines of "
+        "official files, empty_texts, repeated (texts of an earlier example), in_train (texts that "
+        "are in train too), truncated (examples cut at max_tokens)",
+    )
 
 
 class Base(_Part):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora.errors import ConfigError, shown
+from lora.experiment import task_names
 from lora.experiment.csv_tables import COLUMNS, FOLDER, read_rows
 from lora.experiment.source import Source
 from lora.experiment.task import Task
@@ -31,10 +32,15 @@ def read_tasks(folder: Path = FOLDER) -> dict[str, Task]:
 
 
 def task(name: str) -> Task:
-    """Return one task of tasks.csv; raise ValueError if there is none of this name."""
+    """Return one task of tasks.csv by its name, in any spelling of `task_names.registered`.
+
+    Raises:
+        ValueError: If there is none of this name.
+    """
     tasks = read_tasks()
-    if name not in tasks:
-        raise ValueError(f"no task {name!r}; allowed: {', '.join(tasks)}")
+    name = task_names.registered(name, tasks)
+    if problems := task_names.check("task", name, tasks):
+        raise ValueError(problems[0])
     return tasks[name]
 
 

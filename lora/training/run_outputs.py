@@ -58,6 +58,11 @@ def build_record(run: RunState, base: Base, device: torch.device, pack_size: int
             train_tokens=int(run.tokens["train"].lengths.sum()),
             eval_examples=len(run.tokens[task.eval_splits[0]]),
             label_counts={} if task.is_regression else _label_counts(run),
+            read_counts={
+                split: facts.read_counts | {"truncated": facts.truncated}
+                for split, facts in run.facts.splits.items()
+                if facts.read_counts is not None
+            },
         ),
         base=base,
         start=None if start is None else Start(source=start.source, sha256=start.sha256),

@@ -47,7 +47,7 @@ SPLITS = {
 
 
 def check_examples(task, content: bytes, examples) -> None:
-    """Assert that every line is an example with its label."""
+    """Assert that every line is an example with its label, but for few that are skipped."""
     lines = content.decode("utf-8-sig").removesuffix("\n").split("\n")[task.name != "cola" :]
     assert len(examples) == len(lines) > 0
     for line, first, label in zip(lines, examples.first, examples.labels, strict=True):
@@ -80,6 +80,7 @@ def test_a_damaged_line_of_glues_files_is_refused_with_its_number(tmp_path, name
     for at in (1, 7, len(lines) - 1):
         cells = lines[at].split(b"\t")
         wrong_label = b"\t".join([*cells[:label_at], b"maybe", *cells[label_at + 1 :]])
+        skipped = len(lines) > 1000  # GLUE's readers skip up to 0.1 % of the lines
         for line in (
             wrong_label,
             b"",
@@ -91,6 +92,11 @@ def test_a_damaged_line_of_glues_files_is_refused_with_its_number(tmp_path, name
             (tmp_path / "dev.tsv").write_bytes(
                 b"\n".join([*lines[:at], line, *lines[at + 1 :], b""])
             )
+            if skipped and line == lines[at][: len(line)]:
+                splits = read(TASKS[name], tmp_path)
+                assert len(splits["validation"]) == len(splits["train"]) - 1
+                assert splits["validation"].counts.skipped_lines == 1
+                continue
             with pytest.raises(ValueError, match=rf"dev\.tsv, line {at + 1}\b") as caught:
                 read(TASKS[name], tmp_path)
             fuzzing.check_message(str(caught.value))

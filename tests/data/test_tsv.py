@@ -20,7 +20,7 @@ import pandas
 import pytest
 from helpers.glue import GLUE
 
-from lora.data import glue, tsv
+from lora.data import formats, tsv
 from lora.experiment import registry
 from lora.files import read_csv
 
@@ -51,7 +51,7 @@ def test_a_file_with_a_quoted_header_is_read_as_it_was_written(tmp_path, quoting
     assert [number for number, _ in got][1:5] == [2, 3, 4, 5]
     assert got[-1][0] == text.count("\n")  # cells of several lines are counted
     (tmp_path / "validation.tsv").write_bytes((tmp_path / "train.tsv").read_bytes())
-    splits = glue.read(TASK, tmp_path)
+    splits = formats.read(TASK, tmp_path)
     assert splits["train"].first == TEXTS == splits["validation"].first
 
 
@@ -149,13 +149,13 @@ BYTES = {
 @pytest.mark.parametrize("name", ["train", "dev", "validation"])
 def test_a_file_that_can_be_misread_is_refused_by_its_line(tmp_path, content, message, name):
     """In either file of a folder: the other one is good, and begins with a byte-order mark."""
-    good = "\ufeff" + HEAD + "a\t1\r\n"
+    good = "\ufeff" + HEAD + "a\t1\r\nb\t0\r\n"
     for file in ("train.tsv", "dev.tsv" if name == "train" else f"{name}.tsv"):
         (tmp_path / file).write_bytes(good.encode())
-    assert glue.read(TASK, tmp_path)["train"].first == ["a"]
+    assert formats.read(TASK, tmp_path)["train"].first == ["a", "b"]
     (tmp_path / f"{name}.tsv").write_bytes(content)
     with pytest.raises(ValueError, match=message) as error:
-        glue.read(TASK, tmp_path)
+        formats.read(TASK, tmp_path)
     assert str(error.value).startswith(str(tmp_path / f"{name}.tsv"))
 
 
@@ -169,16 +169,16 @@ def test_a_tab_at_the_end_of_every_line_is_an_empty_column(tmp_path):
 def test_validation_may_have_the_hubs_name_but_not_both(tmp_path):
     mnli = registry.read_tasks()["mnli"]
     header = "sentence1\tsentence2\tgold_label\n"
-    (tmp_path / "train.tsv").write_text(header + "a\tb\tneutral\n")
+    (tmp_path / "train.tsv").write_text(header + "a\tb\tneutral\nc\td\tentailment\n")
     (tmp_path / "dev_matched.tsv").write_text(header + "c\td\tneutral\n")
     (tmp_path / "validation_mismatched.tsv").write_text(header + "e\tf\tneutral\n")
-    splits = glue.read(mnli, tmp_path)
+    splits = formats.read(mnli, tmp_path)
     assert [splits[name].first for name in mnli.eval_splits] == [["c"], ["e"]]
     (tmp_path / "validation_matched.tsv").write_text(header + "g\th\tneutral\n")
     with pytest.raises(ValueError, match=r"both dev_matched\.tsv and validation_matched\.tsv"):
-        glue.read(mnli, tmp_path)
+        formats.read(mnli, tmp_path)
     own = dataclasses.replace(mnli, eval_splits=("dev_matched",))  # a split of that very name
-    assert glue.read(own, tmp_path)["dev_matched"].first == ["c"]
+    assert formats.read(own, tmp_path)["dev_matched"].first == ["c"]
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_two_layouts_in_one_folder_are_refused(tmp_path, first, second):
     for name in (first, second):
         (tmp_path / name).write_text(HEAD + "a\t1\n")
     with pytest.raises(ValueError, match=f"has {first} and {second}; keep the data in one of them"):
-        glue.read(TASK, tmp_path)
+        formats.read(TASK, tmp_path)
 
 
 def test_files_of_the_config_are_refused_too(tmp_path):
