@@ -36,7 +36,7 @@ def to_examples(task: Task, splits: Mapping[str, RawSplit]) -> dict[str, Example
             found = _check_training_labels(examples[name], raw)
         problems += found
         where += [raw.where] if found else []
-    problems += _check_label_names(task, splits)
+    problems = problems or _check_label_names(task, splits)
     if len(problems) == 1:
         raise ValueError(problems[0])
     if problems:
@@ -97,13 +97,22 @@ def _check_training_labels(examples: Examples, raw: RawSplit) -> list[str]:
 
 
 def _check_label_names(task: Task, splits: Mapping[str, RawSplit]) -> list[str]:
-    """Check that splits count their classes alike, for a task without names of its own."""
-    names = {raw.label_names: raw.where for raw in splits.values() if raw.label_names is not None}
-    if task.label_names or len(names) < 2:
+    """Check that splits give their classes alike: by names or by numbers, in one order."""
+    if task.is_regression:
         return []
-    lists = "; ".join(f"{where}: {', '.join(one)}" for one, where in names.items())
+    read = [raw for raw in splits.values() if len(raw.labels)]
+    named = {labels.has_names(raw): raw.where for raw in read}
+    if len(named) == 2:
+        return [
+            f"{named[True]} has names of classes, {named[False]} has numbers, whose order is not "
+            "known; use names in both, or numbers in both"
+        ]
+    lists = {raw.label_names: raw.where for raw in read if raw.label_names is not None}
+    if task.label_names or len(lists) < 2:
+        return []
+    shown_lists = "; ".join(f"{where}: {', '.join(names)}" for names, where in lists.items())
     return [
-        f"the splits have different lists of classes ({lists}); give label_names of task "
+        f"the splits have different lists of classes ({shown_lists}); give label_names of task "
         f"{task.name} in {labels.TABLE}, or save the splits with one list"
     ]
 

@@ -81,6 +81,11 @@ def read(task: Task, folder: Path) -> dict[str, RawSplit]:
             "split"
         )
     recipe = DEMO_TASKS[task.name]
+    if len(task.text_columns) != 1 + recipe.pairs:
+        raise ValueError(
+            f"task {task.name}: text_columns has {len(task.text_columns)} names; allowed: "
+            f"{1 + recipe.pairs}"
+        )
     path = folder / recipe.file
     sentences = _read_rated(path)
     make_splits = _split_pairs if recipe.pairs else _split_rated

@@ -95,8 +95,11 @@ def read(task: Task, folder: Path) -> dict[str, RawSplit]:
 
 def _other_files(folder: Path) -> str:
     """Return a hint for files that look like tables in another format."""
+    if (folder / "state.json").is_file():
+        return ". It is a single saved split; save a DatasetDict with all splits"
     kinds = (".csv", ".json", ".jsonl", ".xlsx", ".txt", ".tsv", ".gz", ".zip")
-    names = [path.name for path in sorted(folder.glob("*")) if path.suffix in kinds][:5]
+    files = [path for path in sorted(folder.glob("*")) if path.suffix in kinds and path.is_file()]
+    names = [path.name for path in files[:5]]
     return f". It has {', '.join(names)}; save it as one of these" if names else ""
 
 
@@ -104,12 +107,18 @@ def _file_of(split: str, folder: Path) -> Path:
     """Return the path of a split's file: the official dev.tsv, or validation.tsv as on the hub.
 
     Raises:
-        ValueError: If both are there.
+        ValueError: If both are there, or neither.
     """
     official, own = folder / f"{DEV_FILES.get(split, split)}.tsv", folder / f"{split}.tsv"
     if official != own and official.is_file() and own.is_file():
         raise ValueError(
             f"{folder} has both {official.name} and {own.name} for split {split}; keep one of them"
+        )
+    if not official.is_file() and not own.is_file():
+        names = ", ".join(sorted(path.name for path in folder.glob("*.tsv")))
+        raise ValueError(
+            f"there is no file {official} or {own.name} for split {split}; the folder has {names}. "
+            f"Save the examples with labels that you evaluate on as {own.name}"
         )
     return own if own.is_file() else official
 
@@ -140,13 +149,13 @@ def _read_tsv(task: Task, layout: Layout, split: str, folder: Path) -> RawSplit:
         ragged = [line for line in rows if line[0] in broken.union(long)]
     if len(ragged) > (MOST_RAGGED * len(rows) if task.name in OFFICIAL else 0):
         problems = _explain_ragged(path, ragged, header, len(rows), task.name in OFFICIAL)
-    whole = [(number, cells) for number, cells in lines if len(cells) > max(at)]
-    *texts, labels = [[cells[index] for _, cells in whole] for index in at]
+        lines = [(number, cells) for number, cells in lines if len(cells) == len(header)]
+    *texts, labels = [[cells[index] for _, cells in lines] for index in at]
     return RawSplit(
         where=str(path),
         texts=dict(zip(layout.texts, texts, strict=True)),
         labels=labels,
-        rows=[number for number, _ in whole],
+        rows=[number for number, _ in lines],
         limits=layout.limits,
         problems=problems,
         counts=counts,

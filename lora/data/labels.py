@@ -50,6 +50,12 @@ def read(task: Task, raw: RawSplit) -> tuple[list[float], list[tuple[int, str]],
     return labels, wrong, mixed
 
 
+def has_names(raw: RawSplit) -> bool:
+    """Return whether a split gives its classes by name, not by number."""
+    names = raw.labels if raw.label_names is None else raw.label_names
+    return any(isinstance(name, str) and name.strip() and not _is_number(name) for name in names)
+
+
 def _classes_of(task: Task, names: Sequence[str]) -> tuple[list[float], str]:
     """Return the task's class number of each class of a data set, and what is wrong with them."""
     have = f"the data set has the classes {', '.join(names)}"

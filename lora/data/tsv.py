@@ -30,13 +30,16 @@ def read_rows(path: Path) -> Rows:
         ValueError: If quotes can be read in two ways, a quoted file is not well-formed, or as in
             `lora.data.examples.read_lines`.
     """
-    if files.read_text(path).startswith('"'):
+    text = files.read_text(path)
+    if text.startswith('"'):
+        if "\t" not in text.partition("\n")[0] and '","' in text.partition("\n")[0]:
+            raise ValueError(f"{path}, line 1: columns are separated by commas; expected tabs")
         return files.read_rows(path, delimiter="\t")
     rows = [(number, line.split("\t")) for number, line in enumerate(read_lines(path), start=1)]
     with_quotes = [(number, cell) for number, cells in rows for cell in cells if '"' in cell]
     unquoted = [line for line in with_quotes if not QUOTED.fullmatch(line[1])]
     if not with_quotes or unquoted:
-        _warn_about_quoted(path, with_quotes, unquoted)
+        _warn_about_quotes(path, with_quotes, unquoted)
         return rows
     if any('""' in cell[1:-1] for _, cell in with_quotes):
         return [(number, [_unquoted(cell) for cell in cells]) for number, cells in rows]
@@ -48,14 +51,18 @@ def read_rows(path: Path) -> Rows:
     )
 
 
-def _warn_about_quoted(
+def _warn_about_quotes(
     path: Path, with_quotes: list[tuple[int, str]], unquoted: list[tuple[int, str]]
 ) -> None:
-    """Log the first cell that pandas could have quoted in a file that is read without quoting."""
+    r"""Log the first cell that looks quoted in a file that is read without quoting.
+
+    That is a cell in quotes with doubled quotes inside, as pandas writes it, or a quote after a
+    backslash.
+    """
     for number, cell in with_quotes:
-        if QUOTED.fullmatch(cell) and '""' in cell[1:-1]:
+        if (QUOTED.fullmatch(cell) and '""' in cell[1:-1]) or '\\"' in cell:
             log.warning(
-                "%s, line %d: the cell %s looks quoted, but quotes are read as text, because line "
+                "%s, line %d: the cell %s looks quoted, but all quotes are read as text, as line "
                 "%d has %s. If the file is quoted, %s",
                 path,
                 number,

@@ -60,9 +60,15 @@ def without_metadata(folder: Path) -> None:
 
 @pytest.mark.parametrize("names", [NAMES, SWAPPED, None])
 def test_a_saved_folder_is_read_by_the_names_of_its_classes(tmp_path, names):
-    folder = save(tmp_path / "rte", data_set(names), data_set(NAMES))
+    folder = save(tmp_path / "rte", data_set(names), data_set(names and NAMES))
     splits = read(TASKS["rte"], folder)
     assert splits == dict(train=EXPECTED, validation=EXPECTED)
+
+
+def test_names_in_one_split_and_numbers_in_the_other_are_refused(tmp_path):
+    folder = save(tmp_path / "rte", data_set(SWAPPED), data_set(None))
+    with pytest.raises(ValueError, match="split train has names of classes, .*has numbers"):
+        read(TASKS["rte"], folder)
 
 
 def test_text_labels_of_a_saved_folder_are_names(tmp_path):

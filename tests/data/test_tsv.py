@@ -124,6 +124,12 @@ REFUSED = {  # content -> the message after the file
     "\ufeff": "is empty",
     "\n": "no column",
     HEAD: "holds no example",
+    "sentence,label\na,1\n": "no column .*the columns must be separated by tabs",
+    '"sentence","label"\n"a","1"\n': "line 1: columns are separated by commas; expected tabs",
+    HEAD + "a\tTrue\nb\tFalse\n": "line 2: label 'True'; allowed",
+    HEAD + "a\t1\nb\t\n": "line 3: label ''; allowed.*the label is missing",
+    HEAD + "a\t1\nb\tpositive\n": "labels are names and numbers",
+    HEAD + "\t1\n \t0\n": "column sentence has only empty texts",
 }
 BYTES = {
     (HEAD + "é\t1\n").encode("latin-1"): "line 2: byte 0xe9 is not UTF-8",
@@ -205,3 +211,55 @@ def test_files_of_the_config_are_refused_too(tmp_path):
         (tmp_path / "table.csv").write_bytes(content)
         with pytest.raises(ValueError, match=f"table.csv, {message}"):
             read_csv(tmp_path / "table.csv", {"a": (str, "")})
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
+@pytest.mark.parametrize(
+    "labels", [[0, 1, 1], [0.0, 1.0, 1.0], ["negative", "Positive", " positive"], ["0 ", "1", "1"]]
+)
+def test_labels_that_pandas_writes_are_read(tmp_path, quoting, labels):
+    frame = pandas.DataFrame(dict(sentence=['a "b"', "c", ""], label=labels))
+    for name in ("train", "validation"):
+        frame.to_csv(tmp_path / f"{name}.tsv", sep="\t", index=False, quoting=quoting)
+    splits = formats.read(TASK, tmp_path)
+    assert splits["train"].first == ['a "b"', "c", ""] and splits["train"].labels == [0, 1, 1]
+    assert splits["validation"].counts.empty_texts == 1
+
+
+def test_a_quoted_cell_in_a_file_without_quoting_is_a_warning(tmp_path, caplog):
+    assert cells(read(tmp_path, '0\tA 5" disk\n1\t"He said ""no"""\n'))[1][1] == '"He said ""no"""'
+    assert "train.tsv, line 2: the cell" in caplog.text and "as line 1 has" in caplog.text
+    caplog.clear()
+    read(tmp_path, '0\tA 5" disk\n1\t"Fine."\n')
+    assert caplog.text == ""  # as in MRPC
+    frame = pandas.DataFrame(dict(text=['He said "no".'], label=1))
+    frame.to_csv(tmp_path / "a.tsv", sep="\t", quoting=csv.QUOTE_NONE, escapechar="\\")
+    tsv.read_rows(tmp_path / "a.tsv")
+    assert "a.tsv, line 2: the cell" in caplog.text
+
+
+@pytest.mark.parametrize("other", ["test", "valid"])
+def test_a_split_of_another_name_is_refused_with_the_names_there_are(tmp_path, other):
+    (tmp_path / "train.tsv").write_text(HEAD + "a\t1\nb\t0\n")
+    (tmp_path / f"{other}.tsv").write_text(HEAD + "a\t1\n")
+    message = rf"no file .*dev\.tsv or validation\.tsv .*has .*{other}\.tsv"
+    with pytest.raises(ValueError, match=message):
+        formats.read(TASK, tmp_path)
+
+
+def test_tables_in_other_formats_are_named(tmp_path):
+    (tmp_path / "train.csv").write_text("sentence,label\na,1\n")
+    with pytest.raises(ValueError, match=r"It has train\.csv; save it as one of these"):
+        formats.read(TASK, tmp_path)
+    (tmp_path / "train.csv").rename(tmp_path / "state.json")
+    with pytest.raises(ValueError, match="It is a single saved split; save a DatasetDict"):
+        formats.read(TASK, tmp_path)
+
+
+def test_names_in_one_file_and_numbers_in_the_other_are_refused(tmp_path):
+    (tmp_path / "train.tsv").write_text(HEAD + "a\tpositive\nb\tnegative\n")
+    (tmp_path / "dev.tsv").write_text(HEAD + "a\t1\n")
+    with pytest.raises(
+        ValueError, match=r"train\.tsv has names of classes, .*dev\.tsv has numbers"
+    ):
+        formats.read(TASK, tmp_path)
