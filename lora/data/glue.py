@@ -114,7 +114,7 @@ def _file_of(split: str, folder: Path) -> Path:
         raise ValueError(
             f"{folder} has both {official.name} and {own.name} for split {split}; keep one of them"
         )
-    if not official.is_file() and not own.is_file():
+    if not official.exists() and not own.exists():
         names = ", ".join(sorted(path.name for path in folder.glob("*.tsv")))
         raise ValueError(
             f"there is no file {official} or {own.name} for split {split}; the folder has {names}. "

@@ -68,6 +68,25 @@ def test_a_damaged_data_set_is_read_or_refused(tmp_path_factory, given_data):
         check_examples(TASKS[name], content, read(TASKS[name], folder)["validation"])
 
 
+@fuzz(100)
+@given(st.data())
+def test_damaged_parquet_files_are_read_or_refused(tmp_path_factory, given_data):
+    """Parquet pages have no checksums here, so another text may be read, but as one example."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = tmp_path_factory.getbasetemp() / "parquet"
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"{split}-00000-of-00001.parquet" for split in ("train", "validation")]
+    for path in paths:
+        pq.write_table(pa.table(dict(sentence=["a", "b", "c"], label=[0, 1, 1])), path)
+    path = given_data.draw(st.sampled_from(paths))
+    path.write_bytes(given_data.draw(fuzzing.damaged_bytes(path.read_bytes())))
+    with valid_or_refused(folder):
+        for one in read(TASKS["sst2"], folder).values():
+            assert len(one.first) == len(one.labels) > 0 and set(one.labels) <= {0, 1}
+
+
 @pytest.mark.parametrize(
     "name, label_at", [("sst2", 1), ("rte", 3), ("stsb", 9), ("cola", 1), ("mrpc", 0)]
 )
