@@ -104,6 +104,10 @@ class Data(_Part):
         default={},
         description="examples of each label in each evaluation set; empty for regression",
     )
+    label_names: list[str] = Field(
+        default=[],
+        description="name of each class, class 0 first; empty for regression or unknown names",
+    )
 
 
 class Base(_Part):
