@@ -221,13 +221,25 @@ def _add_merge(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--model-dir", type=paths.argument, required=True, help="folder of the base model"
     )
+    parser.add_argument(
+        "--label-names",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="name of each class, class 0 first (default: those of the adapter's run)",
+    )
     _add_output_dir(parser, "a new or empty folder")
 
 
 def _merge(arguments: Namespace) -> None:
     from lora.adapters import merge
 
-    merge.merge(arguments.adapter_dir, arguments.model_dir, arguments.output_dir)
+    merge.merge(
+        arguments.adapter_dir,
+        arguments.model_dir,
+        arguments.output_dir,
+        names=arguments.label_names,
+    )
 
 
 def _add_import_course(parser: ArgumentParser) -> None:

@@ -110,6 +110,10 @@ class Data(_Part):
         "official files, empty_texts, repeated (texts of an earlier example), in_train (texts that "
         "are in train too), truncated (examples cut at max_tokens)",
     )
+    label_names: list[str] = Field(
+        default=[],
+        description="name of each class, class 0 first; empty for regression or unknown names",
+    )
 
 
 class Base(_Part):

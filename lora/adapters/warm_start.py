@@ -2,8 +2,9 @@
 
 The paper starts MRPC, RTE and STS-B from its best MNLI adapter (Sec. 5.2, App. D.1). LoRA pairs and
 the head's dense layer carry over; the output layer does not, because it has another number of
-classes. Of several runs the best one is that with the highest best metric. The hash of the tensors
-is part of a run's digest, their path is not.
+classes. With as many classes, `label_names` decides by their names. Of several runs the best one is
+that with the highest best metric. The hash of the tensors is part of a run's digest, their path is
+not.
 """
 
 import logging
@@ -15,8 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lora import files, run_record
-from lora.adapters import peft_folder
+from lora import files, paths, run_record
+from lora.adapters import label_names, peft_folder
 from lora.adapters.peft_folder import TENSORS
 from lora.errors import ConfigError
 from lora.experiment.hparams import PRETRAINED
@@ -35,11 +36,13 @@ class Start:
         folder: Its folder.
         source: What it is, for run.json and the log.
         sha256: Hash of its adapter_model.safetensors.
+        label_names: Names of its classes; empty if they are unknown.
     """
 
     folder: Path
     source: str
     sha256: str
+    label_names: tuple[str, ...] = ()
 
 
 def find_start(spec: RunSpec) -> Start | None:
@@ -60,7 +63,8 @@ def find_start(spec: RunSpec) -> Start | None:
             raise ValueError(
                 f"start is {start!r}, but there is no {TENSORS} in it; give a PEFT folder"
             )
-        return Start(folder, "a PEFT folder", files.file_sha256(folder / TENSORS))
+        sha256 = files.file_sha256(folder / TENSORS)
+        return Start(folder, "a PEFT folder", sha256, label_names.read(folder))
     folder, record = _best_run(spec)
     tensors = folder / "adapter" / TENSORS
     if files.differs_from(tensors, record.files.get(f"adapter/{TENSORS}")):
@@ -72,7 +76,8 @@ def find_start(spec: RunSpec) -> Start | None:
         f"{run.protocol}/{run.model}/{run.task}/{run.method}/{run.weights}/r{run.rank}"
         f"/seed{run.seed}"
     )
-    return Start(folder / "adapter", source, files.file_sha256(tensors))
+    names = label_names.read(folder / "adapter")
+    return Start(folder / "adapter", source, files.file_sha256(tensors), names)
 
 
 def _best_run(spec: RunSpec) -> tuple[Path, RunRecord]:
@@ -100,8 +105,8 @@ def _best_run(spec: RunSpec) -> tuple[Path, RunRecord]:
 def load_start(start: Start, spec: RunSpec, parameters: Mapping[str, Tensor], family: str) -> None:
     """Copy an adapter into a run's parameters, in place.
 
-    The output layer is left out if its shape differs, and so is BERT's dense layer if the adapter
-    has none: then the pre-trained pooler stays.
+    The output layer is left out if its shape or the names of its classes differ, and so is BERT's
+    dense layer if the adapter has none: then the pre-trained pooler stays.
 
     Args:
         start: The adapter.
@@ -113,6 +118,7 @@ def load_start(start: Start, spec: RunSpec, parameters: Mapping[str, Tensor], fa
         ConfigError: If a tensor or the scale alpha/r does not fit. It names every such tensor.
     """
     found, problems = _read(start, spec, family)
+    found = label_names.arrange_output_layer(found, start.folder, start.label_names, spec)
     left_out = []
     for name, value in parameters.items():
         if name in found and found[name].shape == value.shape:
@@ -134,13 +140,12 @@ def load_start(start: Start, spec: RunSpec, parameters: Mapping[str, Tensor], fa
     log.info("%s starts from %s%s", spec.name, start.source, without)
 
 
-def _read(start: Start, spec: RunSpec, family: str) -> tuple[Mapping[str, Tensor], list[str]]:
+def _read(start: Start, spec: RunSpec, family: str) -> tuple[dict[str, Tensor], list[str]]:
     """Return the tensors of an adapter by name, and what is wrong with its scale."""
     if spec.cell.method != "lora":
         return peft_folder.read_tensors(start.folder), []
     found, config = peft_folder.read_adapter(start.folder, family)
-    made_for = peft_folder.read_config(start.folder).get("base_model_name_or_path")
-    model, rank, alpha = Path(str(made_for)).name, spec.cell.rank, spec.hparams.alpha
+    model, rank, alpha = _base_name(start.folder), spec.cell.rank, spec.hparams.alpha
     if model not in (spec.cell.model, "None"):
         log.warning(
             "%s was trained on %s, not on %s: the pairs of another model are meaningless here",
@@ -154,3 +159,17 @@ def _read(start: Start, spec: RunSpec, family: str) -> tuple[Mapping[str, Tensor
     return found, [
         f"alpha/r: got {got}, expected {alpha:g}/{rank}; another scale changes the weight update"
     ]
+
+
+def _base_name(folder: Path) -> str:
+    """Return the name of the model that an adapter was trained on.
+
+    adapter_config.json has a hub name or a folder; the run.json beside it has the run's name of it.
+    """
+    base = str(peft_folder.read_config(folder).get("base_model_name_or_path"))
+    path = folder.parent / paths.RUN_JSON
+    if folder.name == Path(paths.ADAPTER).parent.name and path.is_file():
+        record = run_record.read(path, RETRAIN)
+        if Path(base).is_absolute() or base in record.base.source.split():
+            return record.settings.model
+    return Path(base).name

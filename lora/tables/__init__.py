@@ -2,6 +2,7 @@
 
 cells: Aggregate runs into the cells of a table, and write the table.
 collect: Check every run against the config and gather all metrics.csv into runs.csv.
+constant: runs that predict one class for every example of the evaluation set
 differences: Two cells of one model and task compared, paired by seed.
 import_course: Import result folders of the course re-implementation as runs.
 labels: Names and number formats, and the records that a page is made of.

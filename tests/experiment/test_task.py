@@ -47,9 +47,9 @@ def test_classes_of_glue_have_the_names_of_the_data_set():
         (dict(label_names=("a",)), "label_names has 1 names; allowed: 2, the number of classes"),
         (dict(label_names=("a", "b", "c")), "label_names has 3 names; allowed: 2"),
         (dict(label_names=("a", "a")), "label_names is 'a a'; allowed: each only once"),
-        (dict(label_names=("a", "")), "label_names has ''; allowed: printable characters"),
-        (dict(label_names=("a", "b c")), "label_names has 'b c'; allowed: printable characters"),
-        (dict(label_names=("a", "b\n")), "label_names has .* allowed: printable characters"),
+        (dict(label_names=("a", "")), "label_names has ''; allowed: printable text"),
+        (dict(label_names=("a", " ")), "label_names has ' '; allowed: printable text"),
+        (dict(label_names=("a", "b\n")), "label_names has .* allowed: printable text"),
         (
             dict(num_labels=1, metric="pearson", label_names=("a",)),
             "label_names is 'a'; allowed: nothing, for regression",
