@@ -276,6 +276,7 @@ def _runs_of_one_cell(arguments: Namespace, problems: list[str]) -> tuple[list[R
             setattr(arguments, name, value)
     try:
         task = registry.task(arguments.task)
+        arguments.task = task.name
     except ValueError as error:
         problems = [*problems, str(error)]
     unknown = cli_train_checks.check_protocol(arguments.protocol)

@@ -20,6 +20,8 @@ RUN_PATTERN = "{protocol}/{model}/{task}/{method}/{weights}/r{rank}/seed{seed}"
 
 ADAPTER = "adapter/adapter_model.safetensors"  # in a run's folder
 ADAPTER_CONFIG = "adapter/adapter_config.json"
+ADAPTER_LABELS = "adapter/labels.json"
+ADAPTER_CARD = "adapter/README.md"
 METRICS = "metrics.csv"
 RUN_JSON = "run.json"
 TRAIN_LOG = "train.log"  # in a job's folder of logs

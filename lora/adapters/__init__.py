@@ -1,5 +1,8 @@
 """Saved adapters: PEFT folders in and out, warm start, merging, and subspace analysis.
 
+base_reference: base model of an adapter, as other programs can load it
+card: README.md of an adapter folder: what the adapter is, and the code that loads it
+label_names: names of an adapter's classes, and what a warm start does with its output layer
 merge: merge a trained run into a plain transformers checkpoint
 peft_checks: description of a PEFT folder, and the checks that it fits together
 peft_config: checks of adapter_config.json

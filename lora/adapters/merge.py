@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,12 @@ import safetensors
 import torch
 from torch import Tensor
 
-from lora.adapters import peft_folder, peft_header, peft_names
+from lora.adapters import label_names, peft_folder, peft_header, peft_names
 from lora.adapters.peft_checks import Adapter
 from lora.data import fetch
 from lora.errors import ConfigError
 from lora.experiment.cell import BASE_METHODS
+from lora.experiment.task import check_label_names
 from lora.model import methods, pretrained
 
 if TYPE_CHECKING:
@@ -32,20 +34,28 @@ TOKENIZER_FILES = [name for name in fetch.MODEL_FILES if "*" not in name and nam
 
 
 def merge(
-    adapter_dir: Path, model_dir: Path, output_dir: Path, dtype: torch.dtype = torch.float32
+    adapter_dir: Path,
+    model_dir: Path,
+    output_dir: Path,
+    dtype: torch.dtype = torch.float32,
+    names: Sequence[str] = (),
 ) -> None:
     """Write the sequence classification model that an adapter makes of its base model.
 
-    The checkpoint has the head, num_labels and problem_type in its config, safetensors files, and
-    the tokenizer files of the base model.
+    The checkpoint has the head, num_labels, problem_type and the names of the classes in its
+    config, safetensors files, and the tokenizer files of the base model.
 
     Args:
         adapter_dir: PEFT LoRA folder, or the adapter folder of a run of `ft` or `bitfit`.
         model_dir: Folder of the base model.
         output_dir: New or empty folder.
         dtype: Type of the written weights.
+        names: Name of each class, class 0 first. Without them they are those of the adapter's
+            folder, see `label_names.read`, or LABEL_0, LABEL_1, ... with a warning; never those of
+            the base model, which has other classes.
 
     Raises:
+        ConfigError: If the number of names is not that of the classes.
         ValueError: If the adapter cannot be merged into this model, or `output_dir` is not empty.
     """
     adapter_dir, model_dir, output_dir = Path(adapter_dir), Path(model_dir), Path(output_dir)
@@ -61,14 +71,34 @@ def merge(
             f"neither {adapter_dir} nor {model_dir} has a pooler; give an adapter that was saved "
             "with it"
         )
+    num_labels = head["head.out.weight"].shape[0]
+    names = _class_names(adapter_dir, num_labels, names)
     state = {f"{family}.{name}": value for name, value in encoder.items()}
     for name, value in head.items():
         state[peft_names.peft_name(name, family).removeprefix("base_model.model.")] = value.to(
             dtype
         )
-    _write(
-        _classifier(state, base, head["head.out.weight"].shape[0], model_dir), model_dir, output_dir
-    )
+    _write(_classifier(state, base, names, model_dir), model_dir, output_dir)
+
+
+def _class_names(adapter_dir: Path, num_labels: int, given: Sequence[str]) -> list[str]:
+    """Return the name of each class: those that are given, else the folder's, else LABEL_<n>."""
+    names = given or label_names.read(adapter_dir)
+    problems = check_label_names(names, num_labels)
+    if problems:
+        source = "--label-names" if given else f"the names of the classes of {adapter_dir}"
+        raise ConfigError(
+            f"{source} do not fit the adapter; give --label-names with one name for each class:",
+            problems,
+        )
+    if not names and num_labels > 1:
+        log.warning(
+            "%s has no names of its classes; the checkpoint gets LABEL_0 to LABEL_%d. To give "
+            "names, use --label-names, class 0 first",
+            adapter_dir,
+            num_labels - 1,
+        )
+    return list(names) or [f"LABEL_{number}" for number in range(num_labels)]
 
 
 def _adapted(
@@ -168,15 +198,15 @@ def _has_pooler(model_dir: Path) -> bool:
 
 
 def _classifier(
-    state: dict[str, Tensor], base: pretrained.BaseModel, num_labels: int, model_dir: Path
+    state: dict[str, Tensor], base: pretrained.BaseModel, names: Sequence[str], model_dir: Path
 ) -> "PreTrainedModel":
-    """Return transformers' sequence classification model with exactly these tensors."""
+    """Return transformers' sequence classification model with exactly these tensors and classes."""
     from transformers import BertForSequenceClassification, RobertaForSequenceClassification
 
-    problem_type = "regression" if num_labels == 1 else "single_label_classification"
-    config: Any = type(base.config).from_pretrained(
-        model_dir, num_labels=num_labels, problem_type=problem_type
-    )
+    problem_type = "regression" if len(names) == 1 else "single_label_classification"
+    config: Any = type(base.config).from_pretrained(model_dir, problem_type=problem_type)
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: number for number, name in enumerate(names)}
     config.dtype = base.dtype
     with torch.device("meta"):
         model: PreTrainedModel = (

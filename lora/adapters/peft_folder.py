@@ -35,6 +35,7 @@ def write_adapter(
     rank: int,
     alpha: float,
     lora_dropout: float,
+    revision: str | None = None,
 ) -> None:
     """Write adapter_config.json and adapter_model.safetensors of one run.
 
@@ -42,11 +43,12 @@ def write_adapter(
         folder: Folder of the adapter.
         tensors: The run's tensors by name.
         family: `bert` or `roberta`.
-        model: Name of the base model in the registry.
+        model: The base model for `from_pretrained`: a name on the hub, or a folder.
         weights: Adapted weight types, such as `qv`.
         rank: Rank r.
         alpha: Scale alpha; the delta is multiplied by alpha/r.
         lora_dropout: Dropout of the LoRA input.
+        revision: Commit of a base model on the hub.
     """
     named = {peft_name(name, family): tensor for name, tensor in tensors.items()}
     save_tensors(Path(folder) / TENSORS, named)
@@ -56,6 +58,7 @@ def write_adapter(
             peft_type="LORA",
             task_type="SEQ_CLS",
             base_model_name_or_path=model,
+            revision=revision,
             r=rank,
             lora_alpha=alpha,
             lora_dropout=lora_dropout,

@@ -2,8 +2,9 @@
 
 The paper starts MRPC, RTE and STS-B from its best MNLI adapter (Sec. 5.2, App. D.1). LoRA pairs and
 the head's dense layer carry over; the output layer does not, because it has another number of
-classes. Of several runs the best one is that with the highest best metric. The hash of the
-tensors, and of scales that differ from the run's, is part of a run's digest, their path is not.
+classes. With as many classes, `label_names` decides by their names. Of several runs the best one is
+that with the highest best metric. The hash of the tensors, and of scales that differ from the
+run's, is part of a run's digest, their path is not.
 """
 
 import logging
@@ -14,8 +15,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lora import files, run_record
-from lora.adapters import peft_folder, peft_header, start_values
+from lora import files, paths, run_record
+from lora.adapters import label_names, peft_folder, peft_header, start_values
 from lora.adapters.peft_folder import TENSORS
 from lora.errors import ConfigError
 from lora.experiment.hparams import PRETRAINED
@@ -35,11 +36,13 @@ class Start:
         source: What it is, for run.json and the log.
         sha256: Hash of its adapter_model.safetensors, and of scales in its config that differ from
             the run's.
+        label_names: Names of its classes; empty if they are unknown.
     """
 
     folder: Path
     source: str
     sha256: str
+    label_names: tuple[str, ...] = ()
 
 
 def find_start(spec: RunSpec) -> Start | None:
@@ -60,7 +63,8 @@ def find_start(spec: RunSpec) -> Start | None:
             raise ValueError(
                 f"start is {start!r}, but there is no {TENSORS} in it; give a PEFT folder"
             )
-        return Start(folder, "a PEFT folder", start_values.sha256(folder, spec))
+        sha256 = start_values.sha256(folder, spec)
+        return Start(folder, "a PEFT folder", sha256, label_names.read(folder))
     folder, record = _best_run(spec)
     tensors = folder / "adapter" / TENSORS
     if files.differs_from(tensors, record.files.get(f"adapter/{TENSORS}")):
@@ -72,7 +76,8 @@ def find_start(spec: RunSpec) -> Start | None:
         f"{run.protocol}/{run.model}/{run.task}/{run.method}/{run.weights}/r{run.rank}"
         f"/seed{run.seed}"
     )
-    return Start(folder / "adapter", source, files.file_sha256(tensors))
+    names = label_names.read(folder / "adapter")
+    return Start(folder / "adapter", source, files.file_sha256(tensors), names)
 
 
 def _best_run(spec: RunSpec) -> tuple[Path, RunRecord]:
@@ -99,8 +104,9 @@ def _best_run(spec: RunSpec) -> tuple[Path, RunRecord]:
 def load_start(start: Start, spec: RunSpec, parameters: Mapping[str, Tensor], family: str) -> None:
     """Copy an adapter into a run's parameters, in place.
 
-    The output layer is left out if its shape differs, and so is BERT's dense layer if the adapter
-    has none: then the pre-trained pooler stays. See `start_values` for LoRA pairs.
+    The output layer is left out if its shape or the names of its classes differ, and so is BERT's
+    dense layer if the adapter has none: then the pre-trained pooler stays. See `start_values` for
+    LoRA pairs.
 
     Args:
         start: The adapter.
@@ -120,6 +126,7 @@ def load_start(start: Start, spec: RunSpec, parameters: Mapping[str, Tensor], fa
         found, notes = _read_lora(start, spec, parameters, family, title)
     else:
         found = peft_folder.read_tensors(start.folder)
+    found = label_names.arrange_output_layer(found, start.folder, start.label_names, spec)
     left_out = start_values.copy(found, parameters, family, title)
     if left_out:
         notes.insert(0, f"without {', '.join(left_out)}")
@@ -136,8 +143,7 @@ def _read_lora(
         "hidden_size": next(iter(widths.values())),
     }
     tensors, adapter = peft_folder.read_adapter(start.folder, family, base)
-    made_for = peft_header.read_config(start.folder).get("base_model_name_or_path")
-    model = Path(str(made_for)).name
+    model = _base_name(start.folder)
     if model not in (spec.cell.model, "None"):
         log.warning(
             "%s was trained on %s, not on %s: the pairs of another model are meaningless here",
@@ -149,3 +155,17 @@ def _read_lora(
     if problems:
         raise ConfigError(title, problems)
     return start_values.with_run_s_rank(tensors, adapter, parameters, spec.hparams.alpha)
+
+
+def _base_name(folder: Path) -> str:
+    """Return the name of the model that an adapter was trained on.
+
+    adapter_config.json has a hub name or a folder; the run.json beside it has the run's name of it.
+    """
+    base = str(peft_header.read_config(folder).get("base_model_name_or_path"))
+    path = folder.parent / paths.RUN_JSON
+    if folder.name == Path(paths.ADAPTER).parent.name and path.is_file():
+        record = run_record.read(path, RETRAIN)
+        if Path(base).is_absolute() or base in record.base.source.split():
+            return record.settings.model
+    return Path(base).name

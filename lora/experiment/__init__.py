@@ -27,5 +27,6 @@ run_spec: What one run trains (RunSpec), and how a job trains its runs (JobOptio
 source: Sources: where a data set or a model comes from, and what pins its content.
 table_inputs: Checksum of everything that tables are made of: runs, config, facts, code.
 task: Tasks: a data set, its columns, its labels and its metric.
+task_names: Names of tasks as people write them, and as they are registered.
 verify: Checks of trained runs by their run.json: against the config, and against each other.
 """

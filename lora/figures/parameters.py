@@ -15,6 +15,7 @@ from lora.figures.rows import (
     same_cell,
     sort_by_method,
     varies,
+    varying,
 )
 from lora.figures.style import BLACK, SERIES_KEYS, add_points
 from lora.files import Row
@@ -54,7 +55,7 @@ def parameters(folder: Path) -> Figure:
     figure, axes = style.panels(panel_rows, columns, 2.4 * panel_rows, width=1.9)
     flat_axes = [ax for axes_row in axes for ax in axes_row]
     dots = [
-        (cell, run["best_value"]) for cell in cells for run in runs if same_cell(run, cell)
+        (cell, run) for cell in cells for run in runs if same_cell(run, cell)
     ]  # NaN: not finished, not drawn
     # A series is a method, not a size: without the rank, and the weights of LoRA only.
     lines = [
@@ -63,14 +64,16 @@ def parameters(folder: Path) -> Figure:
     ]
     for ax, (model, task, title, metric) in zip(flat_axes, panels, strict=False):
         _draw_ours(ax, model, task, lines)
-        style.add_dots(
-            ax,
-            [
-                (cell["trainable"], value)
-                for cell, value in dots
-                if (cell["model"], cell["task"]) == (model, task)
-            ],
-        )
+        for draw, is_constant in ((style.add_dots, False), (style.add_constant, True)):
+            draw(
+                ax,
+                [
+                    (cell["trainable"], run["best_value"])
+                    for cell, run in dots
+                    if (cell["model"], cell["task"]) == (model, task)
+                    and (run["best_constant"] == 1) == is_constant
+                ],
+            )
         for value in published:
             if (value["ours_model"], value["task"], value["metric"]) == (model, task, metric):
                 _draw_published(ax, value)
@@ -110,14 +113,14 @@ def _draw_ours(ax: Axes, model: str, task: str, cells: list[Row]) -> None:
     of_task = [cell for cell in cells if (cell["model"], cell["task"]) == (model, task)]
     style.add_majority(ax, of_task)
     for key, line in group_by(sort_by_method(of_task), *SERIES_KEYS).items():
-        line = sorted(line, key=lambda cell: cell["trainable"])
+        line = sorted(varying(line, "best_median"), key=lambda cell: cell["trainable"])
         add_points(
             ax,
             [cell["trainable"] for cell in line],
             [cell["best_median"] for cell in line],
             series[key],
             y_error=style.range_errors(line),
-            label=_series_label(line[0], cells),
+            label=_series_label(line[0], cells) if line else None,
         )
 
 

@@ -14,7 +14,7 @@ from matplotlib.typing import LineStyleType
 
 from lora.columns import group_by
 from lora.figures import labels, style
-from lora.figures.rows import finished, read_table, same_cell, varies, weights_order
+from lora.figures.rows import finished, read_table, same_cell, varies, varying, weights_order
 from lora.figures.style import BLACK, GREY, SERIES, Series, add_points
 from lora.files import Row
 from lora.tables.labels import SYMBOLS, origin
@@ -89,7 +89,7 @@ def _draw_weights(
     series = SERIES[index % len(SERIES)]
     # A small shift, so that the error bars of different weight types do not hide each other.
     shift = 1 + 0.05 * (index - (len(order) - 1) / 2)
-    line = sorted(finished(cells), key=lambda cell: cell["rank"])
+    line = sorted(varying(cells, "best_median"), key=lambda cell: cell["rank"])
     label = labels.weight_types(weights)
     if method != "lora":
         label = f"{labels.method_symbol(method)} {weights}"
@@ -101,7 +101,12 @@ def _draw_weights(
         y_error=style.range_errors(line),
         label=label,
     )
-    dots = [run for run in runs if any(same_cell(run, cell) for cell in line)]
+    of_cells = [run for run in runs if any(same_cell(run, cell) for cell in finished(cells))]
+    style.add_constant(
+        ax,
+        [(run["rank"] * shift, run["best_value"]) for run in of_cells if run["best_constant"] == 1],
+    )
+    dots = [run for run in of_cells if run["best_constant"] != 1]
     ax.plot(
         [run["rank"] * shift for run in dots],
         [run["best_value"] for run in dots],  # NaN: not finished, not drawn
@@ -158,14 +163,17 @@ def head_ablation(folder: Path) -> Figure:
     for axes_row, ((model, task), of_task) in zip(axes, tasks.items(), strict=True):
         for ax, weights in zip(axes_row, order, strict=True):
             panel = [cell for cell in of_task if cell["weights"] == weights]
-            style.add_dots(
-                ax,
-                [
+            of_panel = [run for run in runs if any(same_cell(run, cell) for cell in panel)]
+            points = {
+                constant: [
                     (run["rank"], run["last_value"])
-                    for run in runs
-                    if any(same_cell(run, cell) for cell in panel)
-                ],
-            )
+                    for run in of_panel
+                    if (run["last_constant"] == 1) == constant
+                ]
+                for constant in (False, True)
+            }
+            style.add_dots(ax, points[False])
+            style.add_constant(ax, points[True])
             for (protocol,), line in group_by(panel, "protocol").items():
                 _draw_protocol(ax, line, SERIES[protocols.index(protocol) % len(SERIES)])
             style.add_majority(ax, panel)
@@ -203,7 +211,7 @@ def head_ablation(folder: Path) -> Figure:
 
 def _draw_protocol(ax: Axes, cells: list[Row], series: Series) -> None:
     """Draw the cells of one weight type and protocol."""
-    line = sorted(finished(cells), key=lambda cell: cell["rank"])
+    line = sorted(varying(cells, "last_mean"), key=lambda cell: cell["rank"])
     heads = " or ".join(sorted({cell["head"] for cell in line}))
     ranks = [cell["rank"] for cell in line]
     add_points(
@@ -218,9 +226,10 @@ def _draw_protocol(ax: Axes, cells: list[Row], series: Series) -> None:
         ),
         label=f"{line[0]['protocol']}: head {heads}" if line else None,
     )
+    best = varying(cells, "best_median")
     ax.plot(
-        [1.13 * rank for rank in ranks],  # to the right of the points
-        [cell["best_median"] for cell in line],
+        [1.13 * cell["rank"] for cell in best],  # to the right of the points
+        [cell["best_median"] for cell in best],
         linestyle="",
         marker="x",
         markersize=3.5,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lora import columns, files
 from lora.files import Row
+from lora.tables import constant
 from lora.tables.labels import METHODS, OTHER_SETS
 
 CELL = columns.CELL_COLUMNS
@@ -32,6 +33,16 @@ def read_table(folder: Path, table: str, kind: str = "") -> list[Row]:
 def finished(rows: Iterable[Row]) -> list[Row]:
     """Return the cells with at least one finished run."""
     return [row for row in rows if row["n"] > 0]
+
+
+def varying(rows: Iterable[Row], center: str) -> list[Row]:
+    """Return the finished cells of which not every run predicts one class only.
+
+    Args:
+        rows: Cells.
+        center: Column of the statistic that is drawn, such as `best_median`.
+    """
+    return [row for row in finished(rows) if not constant.is_constant(row, center)]
 
 
 def same_cell(row: Row, other: Row) -> bool:

@@ -188,6 +188,12 @@ def add_caption(figure: Figure, text: str, runs: list[Row]) -> None:
         )
         if any(run["status"] == status for run in runs)
     ]
+    constant = sum(1 in (run["best_constant"], run["last_constant"]) for run in runs)
+    if constant:
+        text += (
+            f"\nConstant: {constant} of {len(runs)} runs predict one class only at their best or "
+            "last epoch; a cell of such runs alone has no mark of its own."
+        )
     if absent:
         text += f"\nNot shown, of {len(runs)} runs: {', '.join(absent)}."
     characters = int(17 * figure.get_figwidth())
@@ -231,8 +237,17 @@ def bounded_errors(centers: Sequence[float], spreads: Sequence[float], metric: s
 
 def add_dots(ax: Axes, points: Iterable[tuple[float, float]]) -> None:
     """Draw a small dot for each run at (x, y), behind the statistics of its cell."""
-    x, y = zip(*points, strict=True)
+    x, y = zip(*points, strict=True) if (points := list(points)) else ((), ())
     ax.plot(x, y, linestyle="", marker=".", markersize=3, color=GREY, alpha=0.6, zorder=1)
+
+
+def add_constant(ax: Axes, points: Iterable[tuple[float, float]]) -> None:
+    """Draw a hollow square for each run with constant predictions at (x, y)."""
+    x, y = zip(*points, strict=True) if (points := list(points)) else ((), ())
+    if x:
+        label = "one run, constant predictions"
+        look = {"marker": "s", "markerfacecolor": "white", "markersize": 3.5, "linestyle": ""}
+        ax.plot(x, y, color=BLACK, markeredgewidth=0.7, zorder=4, label=label, **look)
 
 
 def add_majority(ax: Axes, cells: Iterable[Row], vertical: bool = False) -> None:

@@ -15,6 +15,7 @@ from lora.figures.rows import (
     same_cell,
     sort_by_method,
     varies,
+    varying,
 )
 from lora.figures.style import GREY, SERIES, add_points
 from lora.files import Row
@@ -73,16 +74,19 @@ def _draw_panel(ax: Axes, cells: list[Row], runs: list[Row], published: list[Row
     """Draw the cells of one model and task, the first at the top."""
     style.add_majority(ax, cells, vertical=True)
     for y, cell in enumerate(cells):
-        values = [
-            run["best_value"] for run in runs if run["status"] == "ok" and same_cell(run, cell)
-        ]
+        of_cell = [run for run in runs if run["status"] == "ok" and same_cell(run, cell)]
+        values = [run["best_value"] for run in of_cell if run["best_constant"] != 1]
         add_points(ax, values, [y] * len(values), (GREY, ".", ""), alpha=0.8, label="one run")
+        style.add_constant(
+            ax, [(run["best_value"], y) for run in of_cell if run["best_constant"] == 1]
+        )
+        median = varying([cell], "best_median")
         add_points(
             ax,
-            [cell["best_median"]],
-            [y + OFFSET],
+            [one["best_median"] for one in median],
+            [y + OFFSET] * len(median),
             SERIES[0],
-            x_error=style.range_errors([cell]),
+            x_error=style.range_errors(median),
             label="ours, median and range",
             linestyle="",
             capsize=2.5,

@@ -5,6 +5,7 @@ captions: Captions of the tables in the report, made from the grid.
 claims: Claims of the paper, checked against the runs of a grid.
 collect: Check every run against the config and gather all metrics.csv into runs.csv.
 compare: Compare two runs, or two cells with the same seeds.
+constant: Runs that predict one class for every example of the evaluation set.
 differences: Two cells of one model and task compared, paired by seed.
 home: First page of the report: what was run, which claims hold, and one figure.
 import_course: Import result folders of the course re-implementation as runs.

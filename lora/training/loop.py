@@ -9,12 +9,13 @@ or its outputs, never trained again.
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from lora.adapters import warm_start
+from lora.adapters import label_names, warm_start
 from lora.data import fetch, tokens
 from lora.errors import ConfigError, Interrupted
 from lora.experiment import earlier_outputs, kept_outputs
@@ -70,7 +71,7 @@ def train(specs: Sequence[RunSpec], options: JobOptions) -> None:
     accepted = [precision]
     if options.precision == "auto":
         accepted += [other for other in DTYPES if other != precision]
-    candidates = _new_states(specs, base_sha256, accepted)
+    candidates = _new_states(specs, base_sha256, accepted, options.model_dir)
     digests = [run.digest for states in candidates for run in states]
     if not options.overwrite:
         _check_outputs(candidates, base_sha256, options)
@@ -106,13 +107,14 @@ def adapter_spec(spec: RunSpec) -> AdapterSpec:
 
 
 def _new_states(
-    specs: Sequence[RunSpec], base_sha256: str, accepted: Sequence[str]
+    specs: Sequence[RunSpec], base_sha256: str, accepted: Sequence[str], model_dir: Path
 ) -> list[list[RunState]]:
     """Return the state of each run in every accepted precision, the preferred one first."""
     facts = {spec.tokens_dir: tokens.read_facts(spec.tokens_dir) for spec in specs}
     candidates = []
     for spec in specs:
         start = warm_start.find_start(spec)
+        names = start.label_names if start else ()
         states = []
         for precision in accepted:
             if spec.cell.method in BASE_METHODS:
@@ -123,8 +125,10 @@ def _new_states(
                 base_sha256,
                 precision,
                 start.sha256 if start else "",
+                label_names.output_rows(names, spec.task.label_names),
             )
-            states.append(RunState(spec, facts[spec.tokens_dir], precision, digest, start))
+            run = RunState(spec, facts[spec.tokens_dir], precision, digest, start, model_dir)
+            states.append(run)
         candidates.append(states)
     return candidates
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from lora.data import fetch
-from lora.data.demo import DEMO_TASKS, normalised, read
+from lora.data.demo import DEMO_TASKS, normalised
+from lora.data.formats import read
 from lora.errors import FetchError
 from lora.experiment import registry
 

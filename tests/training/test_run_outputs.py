@@ -30,6 +30,19 @@ def test_run_json_has_all_fields_and_no_paths(bert_dir, tokens_dir, tmp_path):
     assert (record.best.epoch, record.best.value) == (best["epoch"], best["accuracy"])
 
 
+def test_counts_of_reading_the_data_are_in_run_json(bert_dir, tokens_dir, tmp_path):
+    """Those of tokens.json, which earlier versions did not count: then there are none."""
+    folder = shutil.copytree(tokens_dir, tmp_path / "tokens")
+    facts = json.loads((folder / "tokens.json").read_text())
+    counts = dict(skipped_lines=2, long_lines=0, empty_texts=1, repeated=0, in_train=3)
+    facts["splits"]["train"] |= dict(read_counts=counts, truncated=4)
+    files.write_json(folder / "tokens.json", facts)
+    spec = make_spec(tmp_path, 0, epochs=1)
+    train([spec], bert_dir, folder, tmp_path / "state")
+    record = run_record.read(spec.output_dir / "run.json", "train again")
+    assert record.data.read_counts == dict(train=counts | dict(truncated=4))
+
+
 def test_parameter_counts_equal_the_saved_tensors(bert_dir, tokens_dir, tmp_path):
     spec = make_spec(tmp_path, 0, "both", 4, "adapter_houlsby", epochs=1)
     train([spec], bert_dir, tokens_dir, tmp_path / "state")

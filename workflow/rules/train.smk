@@ -10,6 +10,8 @@ rule train:
         record=per_run(paths.RUN_JSON),
         adapter=per_run(paths.ADAPTER),
         adapter_config=per_run(paths.ADAPTER_CONFIG),
+        adapter_labels=per_run(paths.ADAPTER_LABELS),
+        adapter_card=per_run(paths.ADAPTER_CARD),
     log:
         f"{paths.train_log_dir('<logs>', PACKING.axes)}/{paths.TRAIN_LOG}",
     priority: work_of
