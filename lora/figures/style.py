@@ -246,8 +246,8 @@ def add_constant(ax: Axes, points: Iterable[tuple[float, float]]) -> None:
     x, y = zip(*points, strict=True) if (points := list(points)) else ((), ())
     if x:
         label = "one run, constant predictions"
-        look = {"marker": "s", "markerfacecolor": "white", "markersize": 3.5, "linestyle": ""}
-        ax.plot(x, y, color=BLACK, markeredgewidth=0.7, zorder=4, label=label, **look)
+        (squares,) = ax.plot(x, y, "s", color=BLACK, zorder=4, label=label)
+        squares.set(markerfacecolor="white", markersize=3.5, markeredgewidth=0.7)
 
 
 def add_majority(ax: Axes, cells: Iterable[Row], vertical: bool = False) -> None:
