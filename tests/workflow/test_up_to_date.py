@@ -132,6 +132,23 @@ def test_tables_are_made_again_when_what_they_are_made_of_has_changed(grid, mode
     assert "rule table:" in run(folder, config, mode=mode)
 
 
+def test_provenance_is_made_again_after_the_tables_alone_were(grid):
+    """run.json changes nothing of runs.csv here; its timestamp is old."""
+    folder, config = grid
+    snakemake("--configfile", write_config(folder, config, mode="existing"), "--directory", folder)
+    path = folder / RUN / "run.json"
+    record = json.loads(path.read_text()) | dict(device="Another CPU")
+    path.write_text(json.dumps(files.with_checksum(record)))
+    os.utime(path, (1_000_000, 1_000_000))
+    assert "rule collect" in run(folder, config, mode="existing")  # its target is a table
+    config_file = write_config(folder, config, mode="existing")
+    target = "results/tables/provenance.html"
+    snakemake(target, "--configfile", config_file, "--directory", folder)
+    assert "Another CPU" in (folder / "results/tables/provenance.csv").read_text()
+    again = snakemake(target, "--configfile", config_file, "--directory", folder)
+    assert DONE in again
+
+
 def test_existing_mode_counts_missing_runs_in_one_line_and_keeps_the_tables(grid):
     folder, config = grid
     table = (folder / "results/tables/table2.md").read_bytes()

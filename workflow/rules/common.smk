@@ -212,7 +212,7 @@ def grid_runs(wildcards):
     runs = paths.runs_dir(config["results"])
     decide_by_checksums()
     if not REMOTE and TABLES_ARE_OLD:
-        make_again(f"{TABLES}/runs.csv", f"{TABLES}/provenance.csv")
+        make_again(f"{TABLES}/runs.csv")
     files = [
         f"{paths.run_dir(runs, cell.path, seed)}/{name}"
         for cell in GRID.cells
@@ -229,8 +229,8 @@ def grid_runs(wildcards):
 def runs_folder(wildcards, input):
     """Return the folder of all runs as the job sees it, also with a storage provider."""
     found = (
-        Path(input[0]).parents[DEPTH - 1]
-        if input
+        Path(input.runs[0]).parents[DEPTH - 1]
+        if input.runs
         else paths.runs_dir(config["results"])
     )
     return str(found)

@@ -1,7 +1,7 @@
 # Collect the rows of all runs and make the tables. No torch is imported.
 rule collect:
     input:
-        grid_runs,
+        runs=grid_runs,
     output:
         runs="<tables>/runs.csv",
         inputs=f"<tables>/{table_inputs.NAME}",
@@ -82,7 +82,8 @@ rule summary:
 
 rule provenance:
     input:
-        grid_runs,
+        runs=grid_runs,
+        made=f"<tables>/{table_inputs.NAME}",  # new if any run is
     output:
         report(
             "<tables>/provenance.html",
