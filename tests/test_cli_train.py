@@ -117,6 +117,13 @@ def test_the_example_of_the_message_is_complete(brought):
     assert spec.cell.task == "mrpc" and spec.output_dir == Path("out")
 
 
+@pytest.mark.parametrize("name", ["SST-2", "sst_2", "sst-2"])
+def test_a_task_in_another_spelling_has_the_registered_name_everywhere(brought, name):
+    (usual,), model_dir = resolve(*ONE)
+    (spec,), other_dir = resolve("--task", name, *ONE[2:])
+    assert (spec, other_dir) == (usual, model_dir) and spec.cell.task == "sst2"
+
+
 def test_gpu_is_locked_before_the_training_code_is_imported(monkeypatch):
     calls = []
     monkeypatch.setattr(cli_train.gpu_lock, "lock_free_gpu", lambda device: calls.append(device))

@@ -235,19 +235,26 @@ def bounded_errors(centers: Sequence[float], spreads: Sequence[float], metric: s
     return lower, [max(min(spread, 100 - center), 0.0) for center, spread in pairs]
 
 
-def add_dots(ax: Axes, points: Iterable[tuple[float, float]]) -> None:
+def add_dots(ax: Axes, points: Sequence[tuple[float, float]]) -> None:
     """Draw a small dot for each run at (x, y), behind the statistics of its cell."""
-    x, y = zip(*points, strict=True) if (points := list(points)) else ((), ())
+    x, y = [x for x, _ in points], [y for _, y in points]
     ax.plot(x, y, linestyle="", marker=".", markersize=3, color=GREY, alpha=0.6, zorder=1)
 
 
-def add_constant(ax: Axes, points: Iterable[tuple[float, float]]) -> None:
+def add_constant(ax: Axes, points: Sequence[tuple[float, float]]) -> None:
     """Draw a hollow square for each run with constant predictions at (x, y)."""
-    x, y = zip(*points, strict=True) if (points := list(points)) else ((), ())
-    if x:
-        label = "one run, constant predictions"
-        (squares,) = ax.plot(x, y, "s", color=BLACK, zorder=4, label=label)
-        squares.set(markerfacecolor="white", markersize=3.5, markeredgewidth=0.7)
+    ax.plot(
+        [x for x, _ in points],
+        [y for _, y in points],
+        linestyle="",
+        marker="s",
+        markersize=3.5,
+        markerfacecolor="white",
+        markeredgewidth=0.7,
+        color=BLACK,
+        label="one run, constant predictions" if points else None,
+        zorder=4,
+    )
 
 
 def add_majority(ax: Axes, cells: Iterable[Row], vertical: bool = False) -> None:

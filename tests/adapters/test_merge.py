@@ -337,6 +337,18 @@ def test_names_that_do_not_fit_are_refused(trained, tmp_path, task, names, messa
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("task, names", [("sst2", ["a", "b", "c"]), ("stsb", ["a", "b"])])
+def test_a_folder_whose_names_do_not_fit_its_classes_is_refused(trained, tmp_path, task, names):
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    for path in (trained / task / "adapter").iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    files.write_json(folder / "labels.json", dict(label_names=names))
+    with pytest.raises(ConfigError, match="give --label-names with one name for each class"):
+        merge.merge(folder, trained / "model", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_tokenizer_is_copied(tmp_path):
     model_dir = make_model("bert", tmp_path / "model")
     make_tokenizer(model_dir)

@@ -125,6 +125,21 @@ def test_parquet_files_are_read(tmp_path, place, names, shards):
     assert read(TASKS["rte"], tmp_path) == dict(train=EXPECTED, validation=EXPECTED)
 
 
+def test_both_evaluation_splits_of_mnli_are_read(tmp_path):
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    names = ["entailment", "neutral", "contradiction"]
+    kinds = dict(premise=Value("string"), hypothesis=Value("string"), label=ClassLabel(names=names))
+    for split in ("train", "validation_matched", "validation_mismatched", "test_matched"):
+        rows = dict(premise=[f"{split} {n}" for n in range(3)], hypothesis=["x"] * 3)
+        rows["label"] = [-1] * 3 if split == "test_matched" else [0, 1, 2]
+        write_parquet(tmp_path / "mnli", Dataset.from_dict(rows, Features(kinds)), split)
+    splits = read(TASKS["mnli"], tmp_path)
+    assert set(splits) == {"train", "validation_matched", "validation_mismatched"}
+    for split, one in splits.items():
+        assert one.first[0] == f"{split} 0" and one.labels == [0, 1, 2]
+
+
 @pytest.mark.parametrize("where", ["snapshot", "configuration"])
 @pytest.mark.parametrize("form", ["dict", "list"])
 def test_names_of_classes_may_be_in_the_card(tmp_path, where, form):

@@ -9,6 +9,7 @@ from helpers.training import adapter_of, make_spec, rows_of, train
 from safetensors.torch import load_file
 
 from lora import files, run_record
+from lora.adapters import label_names
 from lora.columns import METRICS_COLUMNS
 from lora.errors import ConfigError
 from lora.training import run_outputs
@@ -56,19 +57,25 @@ def test_parameter_counts_equal_the_saved_tensors(bert_dir, tokens_dir, tmp_path
 
 
 def test_outputs_of_a_renamed_run_are_restored(bert_dir, tokens_dir, tmp_path):
-    """The protocol is not part of the digest: the run is written again, not trained again."""
+    """Protocol and names of classes are not in the digest: the run is only written again."""
     spec = make_spec(tmp_path, 0, epochs=1)
     train([spec], bert_dir, tokens_dir, tmp_path / "state")
     before, path = rows_of(spec) + adapter_of(spec), spec.output_dir / "run.json"
     record = json.loads(path.read_text())
     shutil.rmtree(spec.output_dir)
-    renamed = dataclasses.replace(spec, cell=dataclasses.replace(spec.cell, protocol="mine"))
+    renamed = dataclasses.replace(
+        spec,
+        cell=dataclasses.replace(spec.cell, protocol="mine"),
+        task=dataclasses.replace(spec.task, label_names=("no", "yes")),
+    )
     train([renamed], bert_dir, tokens_dir, tmp_path / "state")
     assert rows_of(spec) + adapter_of(spec) == before
     restored = json.loads(path.read_text())
     assert restored["settings"] == record["settings"] | dict(protocol="mine")
     assert restored["finished"] == record["finished"]
     assert restored["digest"] == record["digest"]
+    assert (record["data"]["label_names"], restored["data"]["label_names"]) == ([], ["no", "yes"])
+    assert label_names.read(spec.output_dir / "adapter") == ("no", "yes")
 
 
 def test_a_run_that_another_job_wrote_meanwhile_is_kept(
