@@ -10,6 +10,7 @@ Shape suffixes: R rank, I input width, O output width.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -50,16 +51,18 @@ def check_pairs(adapter: Adapter, cell: Cell, alpha: float) -> list[str]:
     plain = all(
         pair == (adapter.rank, adapter.alpha / adapter.rank) for pair in adapter.pairs.values()
     )
-    if plain and adapter.alpha / adapter.rank != alpha / cell.rank:
+    scale = adapter.alpha / adapter.rank
+    if plain and not math.isclose(scale, alpha / cell.rank, rel_tol=1e-9):  # 12 digits are enough
         problems.append(
             f"alpha/r: got {adapter.alpha:g}/{adapter.rank}, expected {alpha:g}/{cell.rank}; "
-            f"give --alpha {adapter.alpha / adapter.rank * cell.rank:g}, because another scale "
-            "changes the weight update"
+            f"give --alpha {scale * cell.rank:.12g}, because another scale changes the weight "
+            "update"
         )
     if adapter.bias != "none":
         problems.append(
-            f"bias: got {adapter.bias!r}, expected 'none', because runs do not change the biases "
-            "of their base model; merge the adapter with `lora merge` and train on the merged model"
+            f"bias: got {adapter.bias!r}, expected 'none', because runs share the biases of their "
+            "base model; merge the adapter with `lora merge` and give the merged model as "
+            "--model-dir"
         )
     return problems
 
@@ -109,7 +112,7 @@ def with_run_s_rank(
             rank, scale = adapter.pairs[name]
             a_RI[:rank] = tensors[f"{name}.a"]
             b_OR[:, :rank] = scaled_b(tensors[f"{name}.b"], scale, alpha / run_rank)
-            if scale != alpha / run_rank:
+            if not math.isclose(scale, alpha / run_rank, rel_tol=1e-9):
                 scaled.append(f"{name} by {scale / (alpha / run_rank):.6g}")
             if rank < run_rank:
                 lower.append(f"{name} r={rank}")
