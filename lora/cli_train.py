@@ -32,6 +32,7 @@ from lora.experiment.hparams import (
 )
 from lora.experiment.run_spec import JobOptions, RunSpec
 from lora.experiment.task import Task
+from lora.model import model_files
 from lora.training import gpu_lock
 
 log = logging.getLogger(__name__)
@@ -299,6 +300,7 @@ def _fetch_and_prepare(
     if model_dir is None:
         model_dir = Path(paths.source_dir(cache_dir, cell.model))
         fetch.fetch(sources[cell.model], model_dir)
+    model_files.check(model_dir)
     if arguments.tokens_dir is not None:
         return model_dir
     if data_dir is None:
