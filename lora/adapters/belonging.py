@@ -101,15 +101,8 @@ def start_problems(
     known = None
     if model_dir is not None:
         known = model_config.with_defaults(model_config.read(model_dir))
-    if adapter.method != cell.method:
-        of_run = {key: adapter.config.get(key) for key in ("weights", "rank")}
-        options = [f"--method {adapter.method}"]
-        if adapter.method != "lora":
-            options += [f"--{key} {value}" for key, value in of_run.items()]
-        return [
-            f"method: got {adapter.method}, expected {cell.method}; give {' '.join(options)}, or "
-            f"an adapter of {cell.method}"
-        ]
+    if problems := check_method(adapter, cell):
+        return problems
     described, problems = _describe(adapter, known)
     if described is not None:
         return problems + check_pairs(described, cell, alpha)
@@ -120,6 +113,19 @@ def start_problems(
         f"{adapter.config.get(key)}, or an adapter of {key} {wanted}"
         for key, wanted in (("weights", cell.weights), ("rank", cell.rank))
         if adapter.config.get(key) != wanted
+    ]
+
+
+def check_method(adapter: AdapterFolder, cell: Cell) -> list[str]:
+    """Return a problem if an adapter is of another method than a run of `cell`."""
+    if adapter.method == cell.method:
+        return []
+    options = [f"--method {adapter.method}"]
+    if adapter.method != "lora":
+        options += [f"--{key} {adapter.config.get(key)}" for key in ("weights", "rank")]
+    return [
+        f"method: got {adapter.method}, expected {cell.method}; give {' '.join(options)}, or an "
+        f"adapter of {cell.method}"
     ]
 
 
@@ -208,7 +214,7 @@ def base_problems(adapter: AdapterFolder, base: Identity, sources: Sources) -> l
         )
     if same is not False:
         return []
-    checksums = [text[:12] for text in (trained_on.sha256, base.sha256) if text]
+    checksums = [text[:12] for text in (trained_on.checksum(), base.checksum()) if text]
     what = f", checksums {' and '.join(checksums)}" if len(checksums) == 2 else ""
     return [
         f"base model: trained on {trained_on.shown}, got {base.shown}{what}; {GIVE_BASE}. If they "

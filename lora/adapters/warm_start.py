@@ -55,7 +55,10 @@ def find_start(spec: RunSpec) -> Start | None:
     if start in (PRETRAINED, spec.task.name):
         return None
     if spec.hparams.start_task is None:
-        folder = adapter_folder.find(start, "start").path
+        adapter = adapter_folder.find(start, "start")
+        folder = adapter.path
+        if problems := belonging.check_method(adapter, spec.cell):
+            raise ConfigError(f"{spec.name} cannot start from {folder}:", problems)
         return Start(folder, "a PEFT folder", start_values.sha256(folder, spec))
     folder, record = _best_run(spec)
     tensors = folder / "adapter" / TENSORS
