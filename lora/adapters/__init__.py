@@ -1,5 +1,8 @@
 """Saved adapters: PEFT folders in and out, warm start, merging, and subspace analysis.
 
+adapter_folder: find the adapter in a given folder, or say what the folder is
+base_identity: whether an adapter was trained on the base model that it gets
+belonging: check that an adapter belongs to a run or a base model
 merge: merge a trained run into a plain transformers checkpoint
 peft_checks: description of a PEFT folder, and the checks that it fits together
 peft_config: checks of adapter_config.json

@@ -15,7 +15,7 @@ from pathlib import Path
 from torch import Tensor
 
 from lora import files, run_record
-from lora.adapters import peft_folder, peft_header, start_values
+from lora.adapters import adapter_folder, belonging, peft_folder, start_values
 from lora.adapters.peft_folder import TENSORS
 from lora.errors import ConfigError
 from lora.experiment.hparams import PRETRAINED
@@ -55,11 +55,10 @@ def find_start(spec: RunSpec) -> Start | None:
     if start in (PRETRAINED, spec.task.name):
         return None
     if spec.hparams.start_task is None:
-        folder = Path(start)
-        if not (folder / TENSORS).is_file():
-            raise ValueError(
-                f"start is {start!r}, but there is no {TENSORS} in it; give a PEFT folder"
-            )
+        adapter = adapter_folder.find(start, "start")
+        folder = adapter.path
+        if problems := belonging.check_method(adapter, spec.cell):
+            raise ConfigError(f"{spec.name} cannot start from {folder}:", problems)
         return Start(folder, "a PEFT folder", start_values.sha256(folder, spec))
     folder, record = _best_run(spec)
     tensors = folder / "adapter" / TENSORS
@@ -136,16 +135,6 @@ def _read_lora(
         "hidden_size": next(iter(widths.values())),
     }
     tensors, adapter = peft_folder.read_adapter(start.folder, family, base)
-    made_for = peft_header.read_config(start.folder).get("base_model_name_or_path")
-    model = Path(str(made_for)).name
-    if model not in (spec.cell.model, "None"):
-        log.warning(
-            "%s was trained on %s, not on %s: the pairs of another model are meaningless here",
-            start.folder,
-            model,
-            spec.cell.model,
-        )
-    problems = start_values.check_pairs(adapter, spec.cell, spec.hparams.alpha)
-    if problems:
+    if problems := belonging.check_pairs(adapter, spec.cell, spec.hparams.alpha):
         raise ConfigError(title, problems)
     return start_values.with_run_s_rank(tensors, adapter, parameters, spec.hparams.alpha)

@@ -8,12 +8,13 @@ never trained again.
 
 import logging
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from lora.adapters import warm_start
+from lora.adapters import belonging, warm_start
 from lora.data import fetch, tokens
 from lora.errors import ConfigError, Interrupted
 from lora.experiment import earlier_outputs
@@ -59,7 +60,7 @@ def train(specs: Sequence[RunSpec], options: JobOptions) -> None:
     accepted = [precision]
     if options.precision == "auto":
         accepted += [other for other in DTYPES if other != precision]
-    candidates = _new_states(specs, base_sha256, accepted)
+    candidates = _new_states(specs, options.model_dir, base_sha256, accepted)
     digests = [run.digest for states in candidates for run in states]
     if not options.overwrite:
         _check_outputs(candidates, base_sha256, options)
@@ -86,13 +87,15 @@ def adapter_spec(spec: RunSpec) -> AdapterSpec:
 
 
 def _new_states(
-    specs: Sequence[RunSpec], base_sha256: str, accepted: Sequence[str]
+    specs: Sequence[RunSpec], model_dir: Path, base_sha256: str, accepted: Sequence[str]
 ) -> list[list[RunState]]:
     """Return the state of each run in every accepted precision, the preferred one first."""
     facts = {spec.tokens_dir: tokens.read_facts(spec.tokens_dir) for spec in specs}
     candidates = []
     for spec in specs:
         start = warm_start.find_start(spec)
+        if start is not None:
+            belonging.check_start(spec, start.folder, model_dir, base_sha256)
         states = []
         for precision in accepted:
             if spec.cell.method in BASE_METHODS:
