@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lora import cli_train_checks, paths
+from lora.adapters import belonging
 from lora.cli_train_checks import option
 from lora.columns import CELL_COLUMNS
 from lora.data import hub
@@ -34,6 +35,7 @@ from lora.experiment.hparams import (
 )
 from lora.experiment.run_spec import JobOptions, RunSpec
 from lora.experiment.task import Task
+from lora.model import model_files
 from lora.training import gpu_lock
 
 log = logging.getLogger(__name__)
@@ -307,6 +309,7 @@ def _runs_of_one_cell(arguments: Namespace, problems: list[str]) -> tuple[list[R
     specs = [
         RunSpec(cell, seed, hparams, task, tokens_dir, folder) for seed, folder in folders.items()
     ]
+    belonging.check_start_folders([(cell, hparams)], arguments.model_dir)
     if not arguments.overwrite:
         earlier_outputs.check_settings(specs, arguments.precision)
     return specs, _fetch_and_prepare(arguments, cell, task, hparams, tokens_dir)
@@ -323,6 +326,8 @@ def _fetch_and_prepare(
     if model_dir is None:
         model_dir = Path(paths.source_dir(cache_dir, cell.model))
         fetch.fetch(sources[cell.model], model_dir)
+        belonging.check_start_folders([(cell, hparams)], model_dir)
+    model_files.check(model_dir)
     if arguments.tokens_dir is not None:
         return model_dir
     if data_dir is None:

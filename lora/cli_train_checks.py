@@ -4,9 +4,7 @@ import logging
 import math
 import os
 from argparse import Namespace
-from pathlib import Path
 
-from lora import paths
 from lora.errors import ConfigError, shown
 from lora.experiment import config_errors, hparam_rows, hparam_warnings
 from lora.experiment.cell import Cell
@@ -15,7 +13,6 @@ from lora.experiment.names import MAX_INT
 
 log = logging.getLogger(__name__)
 TITLE = "The arguments are not valid:"
-ADAPTER_TENSORS = Path(paths.ADAPTER).name
 
 
 def option(name: str) -> str:
@@ -93,11 +90,6 @@ def hparams_of(arguments: Namespace, cell: Cell) -> Hparams:
                 f"--start {PRETRAINED}, or --start with a PEFT folder such as adapter/ of that "
                 "run, or use the workflow"
             ],
-        )
-    if "/" in hparams.start and not Path(hparams.start, ADAPTER_TENSORS).is_file():
-        raise ConfigError(
-            TITLE,
-            [f"--start is {hparams.start}; allowed: a PEFT folder, with {ADAPTER_TENSORS} in it"],
         )
     for warning in hparam_warnings.warnings_of(hparams, cell):
         log.warning(warning)

@@ -13,6 +13,7 @@ from lora.experiment import config_files, grid
 from lora.experiment.cell import Cell
 from lora.experiment.jobs import cell_entry, to_json
 from lora.experiment.run_spec import JobOptions
+from lora.model import model_files
 
 SAME_ARTICLE = Cell("minilm", "same-article", "lora", "qv", 8, "demo")
 HPARAMS = grid.load(config_files.read(str(ROOT / "config/demo.yaml"))).hparams(SAME_ARTICLE)
@@ -29,6 +30,7 @@ def resolve(*arguments):
 def brought(monkeypatch):
     """What would be fetched and prepared: (source or task, folder), in order."""
     found = []
+    monkeypatch.setattr(model_files, "check", lambda folder: None)
     monkeypatch.setattr(fetch, "fetch", lambda source, to: found.append((source.name, to)))
     monkeypatch.setattr(
         prepare, "prepare", lambda task, data, model, length, to: found.append((task.name, to))

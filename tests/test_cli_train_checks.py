@@ -44,7 +44,7 @@ def nothing_is_fetched(monkeypatch):
         ((*RUN, "--micro-batch", 2**40), "--micro-batch is 1099511627776; allowed: at least 0"),
         ((*RUN, "--protocol", "papre"), "got 'papre'; allowed: course, course-as-run"),
         ((*RUN, "--protocol", "papre"), "(did you mean 'paper'?)"),
-        ((*RUN, "--start", "./no/adapter"), "--start is ./no/adapter; allowed: a PEFT folder"),
+        ((*RUN, "--start", "./no/adapter"), "--start is ./no/adapter; allowed: a folder with"),
         (
             (*RUN, "--model-dir", "no/model"),
             "--model-dir is no/model; allowed: an existing folder",

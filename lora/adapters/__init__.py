@@ -1,6 +1,9 @@
 """Saved adapters: PEFT folders in and out, warm start, merging, and subspace analysis.
 
+adapter_folder: find the adapter in a given folder, or say what the folder is
+base_identity: whether an adapter was trained on the base model that it gets
 base_reference: base model of an adapter, as other programs can load it
+belonging: check that an adapter belongs to a run or a base model
 card: README.md of an adapter folder: what the adapter is, and the code that loads it
 label_names: names of an adapter's classes, and what a warm start does with its output layer
 merge: merge a trained run into a plain transformers checkpoint

@@ -18,11 +18,11 @@ import safetensors
 import torch
 from torch import Tensor
 
-from lora.adapters import label_names, peft_folder, peft_header, peft_names
+from lora.adapters import adapter_folder, belonging, label_names, peft_folder, peft_names
+from lora.adapters.adapter_folder import AdapterFolder
 from lora.adapters.peft_checks import Adapter
 from lora.data import fetch
 from lora.errors import ConfigError
-from lora.experiment.cell import BASE_METHODS
 from lora.experiment.task import check_label_names
 from lora.model import methods, pretrained
 
@@ -46,7 +46,8 @@ def merge(
     config, safetensors files, and the tokenizer files of the base model.
 
     Args:
-        adapter_dir: PEFT LoRA folder, or the adapter folder of a run of `ft` or `bitfit`.
+        adapter_dir: PEFT LoRA folder, or the adapter folder of a run of `ft` or `bitfit`; or a
+            folder with one adapter below it, such as a run's.
         model_dir: Folder of the base model.
         output_dir: New or empty folder.
         dtype: Type of the written weights.
@@ -63,16 +64,18 @@ def merge(
         raise ValueError(
             f"{output_dir} exists and is not an empty folder; give another one, or delete it"
         )
+    adapter = adapter_folder.find(adapter_dir, "--adapter-dir")
+    belonging.check_merge(adapter, model_dir)
     base = pretrained.load_base(model_dir, dtype)
     family = base.config.model_type
-    encoder, head = _adapted(adapter_dir, base)
+    encoder, head = _adapted(adapter, base)
     if "head.dense.weight" not in head and not _has_pooler(model_dir):
         raise ValueError(
             f"neither {adapter_dir} nor {model_dir} has a pooler; give an adapter that was saved "
             "with it"
         )
     num_labels = head["head.out.weight"].shape[0]
-    names = _class_names(adapter_dir, num_labels, names)
+    names = _class_names(adapter.path, num_labels, names)
     state = {f"{family}.{name}": value for name, value in encoder.items()}
     for name, value in head.items():
         state[peft_names.peft_name(name, family).removeprefix("base_model.model.")] = value.to(
@@ -102,25 +105,17 @@ def _class_names(adapter_dir: Path, num_labels: int, given: Sequence[str]) -> li
 
 
 def _adapted(
-    adapter_dir: Path, base: pretrained.BaseModel
+    adapter: AdapterFolder, base: pretrained.BaseModel
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the encoder's state with the adapter merged in, and the head's tensors by name."""
-    config = peft_header.read_config(adapter_dir)
-    method = config.get("method")
-    if "peft_type" in config or method is None:
-        tensors, adapter = peft_folder.read_adapter(
-            adapter_dir, base.config.model_type, base.config.to_dict()
+    if adapter.method == "lora":
+        tensors, described = peft_folder.read_adapter(
+            adapter.path, base.config.model_type, base.config.to_dict()
         )
-        encoder = _with_pairs(base, tensors, adapter)
-    elif method in BASE_METHODS:
-        tensors = peft_folder.read_tensors(adapter_dir)
-        encoder = _replaced(base, tensors, method, adapter_dir)
+        encoder = _with_pairs(base, tensors, described)
     else:
-        mergeable = ", ".join(("lora", *BASE_METHODS))
-        raise ValueError(
-            f"{adapter_dir} is of method {method!r}, which adds layers that cannot be merged; "
-            f"allowed: {mergeable}"
-        )
+        tensors = peft_folder.read_tensors(adapter.path)
+        encoder = _replaced(base, tensors, adapter.method, adapter.path)
     return encoder, {name: value for name, value in tensors.items() if name.startswith("head.")}
 
 

@@ -10,6 +10,7 @@ Shape suffixes: R rank, I input width, O output width.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,48 +21,7 @@ from lora import files
 from lora.adapters import peft_header
 from lora.adapters.peft_checks import Adapter
 from lora.errors import ConfigError
-from lora.experiment.cell import Cell
 from lora.experiment.run_spec import RunSpec
-
-
-def check_pairs(adapter: Adapter, cell: Cell, alpha: float) -> list[str]:
-    """Return why a run cannot start with the pairs of an adapter.
-
-    The weights must be the same, because a run can be given the adapter's. So must alpha/r, unless
-    the adapter's scales are those of use_rslora, rank_pattern or alpha_pattern, which no run has.
-
-    Args:
-        adapter: The adapter.
-        cell: The cell of the run.
-        alpha: alpha of the run.
-    """
-    problems = []
-    if adapter.weights != cell.weights:
-        problems.append(
-            f"weights: got {adapter.weights}, expected {cell.weights}; give --weights "
-            f"{adapter.weights}, or an adapter of {cell.weights}"
-        )
-    highest = max(pair.rank for pair in adapter.pairs.values())
-    if highest > cell.rank:
-        problems.append(
-            f"rank: got {highest}, expected at most {cell.rank}; give --rank {highest} or an "
-            "adapter of a lower rank"
-        )
-    plain = all(
-        pair == (adapter.rank, adapter.alpha / adapter.rank) for pair in adapter.pairs.values()
-    )
-    if plain and adapter.alpha / adapter.rank != alpha / cell.rank:
-        problems.append(
-            f"alpha/r: got {adapter.alpha:g}/{adapter.rank}, expected {alpha:g}/{cell.rank}; "
-            f"give --alpha {adapter.alpha / adapter.rank * cell.rank:g}, because another scale "
-            "changes the weight update"
-        )
-    if adapter.bias != "none":
-        problems.append(
-            f"bias: got {adapter.bias!r}, expected 'none', because runs do not change the biases "
-            "of their base model; merge the adapter with `lora merge` and train on the merged model"
-        )
-    return problems
 
 
 def sha256(folder: Path, spec: RunSpec) -> str:
@@ -109,7 +69,7 @@ def with_run_s_rank(
             rank, scale = adapter.pairs[name]
             a_RI[:rank] = tensors[f"{name}.a"]
             b_OR[:, :rank] = scaled_b(tensors[f"{name}.b"], scale, alpha / run_rank)
-            if scale != alpha / run_rank:
+            if not math.isclose(scale, alpha / run_rank, rel_tol=1e-9):
                 scaled.append(f"{name} by {scale / (alpha / run_rank):.6g}")
             if rank < run_rank:
                 lower.append(f"{name} r={rank}")
@@ -149,9 +109,10 @@ def copy(
         title: First line of the error.
 
     Raises:
-        ConfigError: If a tensor is missing or has another shape. It names every such tensor.
+        ConfigError: If a tensor is missing, surplus or has another shape. It names every such one.
     """
-    problems, left_out = [], []
+    problems = [f"{name}: the run has no such tensor" for name in sorted({*found} - {*parameters})]
+    left_out = []
     for name, value in parameters.items():
         if name in found and found[name].shape == value.shape:
             value.copy_(found[name])

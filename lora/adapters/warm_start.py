@@ -15,8 +15,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lora import files, paths, run_record
-from lora.adapters import label_names, peft_folder, peft_header, start_values
+from lora import files, run_record
+from lora.adapters import adapter_folder, belonging, label_names, peft_folder, start_values
 from lora.adapters.peft_folder import TENSORS
 from lora.errors import ConfigError
 from lora.experiment.hparams import PRETRAINED
@@ -58,11 +58,10 @@ def find_start(spec: RunSpec) -> Start | None:
     if start in (PRETRAINED, spec.task.name):
         return None
     if spec.hparams.start_task is None:
-        folder = Path(start)
-        if not (folder / TENSORS).is_file():
-            raise ValueError(
-                f"start is {start!r}, but there is no {TENSORS} in it; give a PEFT folder"
-            )
+        adapter = adapter_folder.find(start, "start")
+        folder = adapter.path
+        if problems := belonging.check_method(adapter, spec.cell):
+            raise ConfigError(f"{spec.name} cannot start from {folder}:", problems)
         sha256 = start_values.sha256(folder, spec)
         return Start(folder, "a PEFT folder", sha256, label_names.read(folder))
     folder, record = _best_run(spec)
@@ -143,29 +142,6 @@ def _read_lora(
         "hidden_size": next(iter(widths.values())),
     }
     tensors, adapter = peft_folder.read_adapter(start.folder, family, base)
-    model = _base_name(start.folder)
-    if model not in (spec.cell.model, "None"):
-        log.warning(
-            "%s was trained on %s, not on %s: the pairs of another model are meaningless here",
-            start.folder,
-            model,
-            spec.cell.model,
-        )
-    problems = start_values.check_pairs(adapter, spec.cell, spec.hparams.alpha)
-    if problems:
+    if problems := belonging.check_pairs(adapter, spec.cell, spec.hparams.alpha):
         raise ConfigError(title, problems)
     return start_values.with_run_s_rank(tensors, adapter, parameters, spec.hparams.alpha)
-
-
-def _base_name(folder: Path) -> str:
-    """Return the name of the model that an adapter was trained on.
-
-    adapter_config.json has a hub name or a folder; the run.json beside it has the run's name of it.
-    """
-    base = str(peft_header.read_config(folder).get("base_model_name_or_path"))
-    path = folder.parent / paths.RUN_JSON
-    if folder.name == Path(paths.ADAPTER).parent.name and path.is_file():
-        record = run_record.read(path, RETRAIN)
-        if Path(base).is_absolute() or base in record.base.source.split():
-            return record.settings.model
-    return Path(base).name

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from lora.adapters import label_names, warm_start
+from lora.adapters import belonging, label_names, warm_start
 from lora.data import fetch, tokens
 from lora.errors import ConfigError, Interrupted
 from lora.experiment import earlier_outputs, kept_outputs
@@ -71,7 +71,7 @@ def train(specs: Sequence[RunSpec], options: JobOptions) -> None:
     accepted = [precision]
     if options.precision == "auto":
         accepted += [other for other in DTYPES if other != precision]
-    candidates = _new_states(specs, base_sha256, accepted, options.model_dir)
+    candidates = _new_states(specs, options.model_dir, base_sha256, accepted)
     digests = [run.digest for states in candidates for run in states]
     if not options.overwrite:
         _check_outputs(candidates, base_sha256, options)
@@ -107,7 +107,7 @@ def adapter_spec(spec: RunSpec) -> AdapterSpec:
 
 
 def _new_states(
-    specs: Sequence[RunSpec], base_sha256: str, accepted: Sequence[str], model_dir: Path
+    specs: Sequence[RunSpec], model_dir: Path, base_sha256: str, accepted: Sequence[str]
 ) -> list[list[RunState]]:
     """Return the state of each run in every accepted precision, the preferred one first."""
     facts = {spec.tokens_dir: tokens.read_facts(spec.tokens_dir) for spec in specs}
@@ -115,6 +115,8 @@ def _new_states(
     for spec in specs:
         start = warm_start.find_start(spec)
         names = start.label_names if start else ()
+        if start is not None:
+            belonging.check_start(spec, start.folder, model_dir, base_sha256)
         states = []
         for precision in accepted:
             if spec.cell.method in BASE_METHODS:

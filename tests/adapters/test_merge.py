@@ -138,6 +138,8 @@ def test_a_bert_adapter_without_a_pooler_takes_the_base_s(bert_dir, tmp_path):
         tmp_path / "model.safetensors",
     )
     (tmp_path / "config.json").write_text((bert_dir / "config.json").read_text())
+    path = tmp_path / "adapter" / peft_folder.CONFIG
+    files.write_json(path, json.loads(path.read_text()) | dict(base_model_name_or_path=None))
     with pytest.raises(ValueError, match="has a pooler; give an adapter that was saved with it"):
         merge.merge(tmp_path / "adapter", tmp_path, tmp_path / "again")
 
@@ -241,6 +243,7 @@ def test_bottleneck_adapters_cannot_be_merged(bert_dir, tmp_path):
     files.write_json(
         tmp_path / peft_folder.CONFIG, dict(method="adapter_houlsby", weights="both", rank=8)
     )
+    save_file({"0.ffn.down.weight": torch.ones(8, 32)}, tmp_path / peft_folder.TENSORS)
     with pytest.raises(
         ValueError,
         match="method 'adapter_houlsby', which adds layers that cannot be merged; "

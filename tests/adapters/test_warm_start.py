@@ -109,7 +109,7 @@ def test_adapter_that_does_not_fit_is_refused(bert_dir, tokens_dir, other_tokens
     files.write_json(narrow.output_dir / "run.json", files.with_checksum(changed))
     with pytest.raises(ValueError, match="none has a finite metric"):
         train([follower], bert_dir, tokens_dir, tmp_path / "state")
-    with pytest.raises(ValueError, match="no adapter_model.safetensors in it; give a PEFT folder"):
+    with pytest.raises(ValueError, match="There is no such folder; the last part of"):
         train(
             [make_spec(tmp_path, 0, start=str(tmp_path / "nowhere"))],
             bert_dir,
