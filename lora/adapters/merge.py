@@ -97,6 +97,12 @@ def _with_pairs(
 
     s is the pair's own scale, alpha/r by default.
     """
+    if left_out := adapter.left_out(base.config.num_hidden_layers):
+        log.info(
+            "by its adapter_config.json the adapter has no pairs on %s, in layers counted from 0; "
+            "their weights stay the base model's",
+            ", ".join(left_out),
+        )
     for name, pair in adapter.pairs.items():
         layer, letter = name.split(".")
         weight = methods.linear_of(base, int(layer), letter).weight

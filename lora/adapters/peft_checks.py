@@ -13,6 +13,7 @@ from lora.adapters import peft_rules
 from lora.adapters.peft_names import PREFIX, as_peft_writes, module_of, run_name
 from lora.adapters.peft_tensors import (
     StoredTensor,
+    check_base_weights,
     check_biases,
     check_family,
     check_head,
@@ -20,6 +21,7 @@ from lora.adapters.peft_tensors import (
     check_size,
     check_types,
     check_unknown,
+    width_of,
 )
 from lora.errors import ConfigError
 from lora.experiment.cell import MODEL_FAMILIES, WEIGHT_TYPES
@@ -104,35 +106,46 @@ def describe(
     keys = {name: found.stored[key] for key, name in names_of.items()}
     tensors = {name: stored[key] for name, key in keys.items()}
     layers, width = base.get("num_hidden_layers"), base.get("hidden_size")
-    problems = check_types(stored)
-    problems += check_unknown((key for key in found.stored if key not in names_of), family)
-    problems += check_size(tensors, layers, width) or [
-        *check_pairs(config, tensors, family, layers),
-        *check_head(tensors, family, config.get("bias")),
-        *check_biases(config, tensors, family),
-    ]
+    unknown = [key for key in found.stored if key not in names_of]
+    if problems := check_base_weights(unknown, family):
+        raise ConfigError(title, problems)
+    problems = [*check_types(stored), *check_unknown(unknown, family)]
+    if any(".lora_" in key for key in names_of) or not unknown:
+        problems += check_size(tensors, layers, width) or [
+            *check_pairs(config, tensors, family, layers, unknown),
+            *check_head(tensors, family, config.get("bias")),
+            *check_biases(config, tensors, family),
+        ]
     if problems:
         raise ConfigError(title, problems)
-    names = sorted({name[:-2] for name in tensors if name.endswith(".a")}, key=_layer_and_letter)
-    settings = {}
-    for name in names:
-        rank = tensors[f"{name}.a"].shape[0]
-        (alpha,) = peft_rules.alphas_of(config, module_of(name, family))
-        settings[name] = PairSettings(rank, peft_rules.scale(config, alpha, rank))
-    letters = {name.split(".")[1] for name in names}
+    pairs = _settings(config, tensors, family)
+    letters = {pair.split(".")[1] for pair in pairs}
     return Adapter(
         family=family,
-        width=tensors[f"{names[0]}.a"].shape[1],
+        width=width_of(tensors),
         weights="".join(letter for letter in WEIGHT_TYPES if letter in letters),
         rank=config["r"],
         alpha=float(config["lora_alpha"]),
         lora_dropout=float(config.get("lora_dropout") or 0),
         bias=config.get("bias") or "none",
-        pairs=settings,
+        pairs=pairs,
         keys=keys,
         copies={name: found.copies[key] for key, name in names_of.items() if key in found.copies},
         notes=tuple(found.notes),
     )
+
+
+def _settings(
+    config: Mapping[str, Any], tensors: Mapping[str, StoredTensor], family: str
+) -> dict[str, PairSettings]:
+    """Return rank and scale of each pair, by layer and weight type; the tensors are checked."""
+    pairs = sorted({name[:-2] for name in tensors if name.endswith(".a")}, key=_layer_and_letter)
+    settings = {}
+    for pair in pairs:
+        rank = tensors[f"{pair}.a"].shape[0]
+        (alpha,) = peft_rules.alphas_of(config, module_of(pair, family))
+        settings[pair] = PairSettings(rank, peft_rules.scale(config, alpha, rank))
+    return settings
 
 
 def _layer_and_letter(pair: str) -> tuple[int, int]:

@@ -132,8 +132,8 @@ _VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "init_lora_weights": (
         lambda value: any(value is known or value == known != 1 for known in INITIALIZATIONS),
         ", ".join(map(repr, INITIALIZATIONS))
-        + "; save an adapter that changes the frozen weights with "
-        "path_initial_model_for_weight_conversion",
+        + "; others change the frozen weights, so merge this adapter with peft's "
+        "merge_and_unload()",
     ),
     "r": (_is_whole, f"a whole number of at least 1, at most {MAX_INT}"),
     "lora_alpha": (_is_alpha, allowed_values("alpha")),

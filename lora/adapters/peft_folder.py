@@ -87,8 +87,8 @@ def read_adapter(
         ValueError: If the folder does not hold an adapter of this kind. It names file and key.
     """
     adapter = describe_folder(folder, {**(model_config or {}), "model_type": family})
-    for note in adapter.notes:
-        log.info("%s has keys %s; they are read as peft's own", Path(folder) / TENSORS, note)
+    if adapter.notes:
+        log.info("%s has keys %s", Path(folder) / TENSORS, " and ".join(adapter.notes))
     stored = read_tensors(folder)
     differing = [
         f"{peft_name(name, family)} is there under two keys with different values: "

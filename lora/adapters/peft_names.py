@@ -119,7 +119,7 @@ def as_peft_writes(keys: Iterable[str]) -> StoredKeys:
         found.problems.append(
             f"{key[:200]} is there under two keys ({shown(', '.join(twice), 300)}){more}; keep one"
         )
-    found.notes += changes
+    found.notes += sorted(changes)
     return found
 
 
@@ -140,7 +140,8 @@ def _as_peft_writes(stored: str) -> tuple[str, list[str], list[str]]:
         if at < len(parts) and parts[at] not in _HEAD_PARTS:
             del parts[at]
     key = ".".join(parts)
-    if re.match(rf"({'|'.join(HEADS)}|classifier)\.", key):
-        changes.append(f"without {PREFIX}")
-        key = PREFIX + key
+    bare = re.match(rf"(base_model\.)?(model\.)?(?=({'|'.join(HEADS)}|classifier)\.)", key)
+    if bare and bare[0] != PREFIX:
+        changes.append(f"without the prefix {PREFIX}")
+        key = PREFIX + key.removeprefix(bare[0])
     return key, adapter, changes

@@ -5,14 +5,15 @@ types and shapes by the names that runs use. This module imports no torch.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from lora.adapters import peft_rules
-from lora.adapters.peft_names import HEADS, LORA_KEY, TARGETS, module_of, peft_name
+from lora.adapters.peft_names import HEADS, LORA_KEY, PREFIX, TARGETS, module_of, peft_name
+from lora.experiment.cell import MODEL_FAMILIES
 
 # safetensors' types that float32 or float64 represents exactly.
-FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F8_E8M0")
+FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ")
 MOST_LAYERS = 1000  # a key has no higher layer than 999
 
 
@@ -26,7 +27,7 @@ class StoredTensor(NamedTuple):
 Tensors = Mapping[str, StoredTensor]
 
 
-def check_family(keys: Iterable[str], family: str) -> list[str]:
+def check_family(keys: Collection[str], family: str) -> list[str]:
     """Return a problem for pairs of another model family, or of none."""
     pairs = [(key, match[1]) for key in keys if (match := LORA_KEY.fullmatch(key))]
     if not pairs:
@@ -40,7 +41,8 @@ def check_family(keys: Iterable[str], family: str) -> list[str]:
             ]
     for key, other in pairs:
         if other != family:
-            return [f"{key[:200]}: an adapter of {other[:100]}; allowed: one of {family}"]
+            allowed = family if other in MODEL_FAMILIES else " or ".join(MODEL_FAMILIES)
+            return [f"{key[:200]}: an adapter of {other[:100]}; allowed: one of {allowed}"]
     return []
 
 
@@ -57,21 +59,30 @@ def check_types(stored: Tensors) -> list[str]:
     ]
 
 
+def check_base_weights(keys: Iterable[str], family: str) -> list[str]:
+    """Return a problem if the base model's own weights are stored, which LoRA does not train."""
+    inside = re.compile(rf"base_model\.model\.{family}\.(embeddings|encoder|pooler)\.(?!.*\.lora_)")
+    own = [key for key in keys if inside.match(key)]
+    if not own:
+        return []
+    return [
+        f"{own[0][:200]}{_others(own)}: the base model's own weights; {_allowed(family)}; save the "
+        "adapter alone, with model.save_pretrained(folder)"
+    ]
+
+
 def check_unknown(keys: Iterable[str], family: str) -> list[str]:
     """Return a problem for each kind of keys that have no meaning in a run."""
-    inside = re.compile(rf"base_model\.model\.{family}\.(embeddings|encoder|pooler)\.")
     kinds: dict[str, list[str]] = {}
     for key in keys:
-        own = inside.match(key) and ".lora_" not in key
-        kinds.setdefault("base" if own else re.sub(r"\.\d+\.", ".*.", key), []).append(key)
+        kind = "lora" if ".lora_" in key else re.sub(r"\.\d+\.", ".*.", key)
+        kinds.setdefault(kind, []).append(key)
+    return [f"{alike[0][:200]}{_others(alike)}: {_allowed(family)}" for alike in kinds.values()]
+
+
+def _allowed(family: str) -> str:
     targets = ", ".join(f"{target} ({letter})" for letter, target in TARGETS.items())
-    allowed = f"allowed: LoRA pairs of {targets}, and {', '.join(HEADS[family].values())}"
-    lines = []
-    for kind, alike in kinds.items():
-        what = " of the base model itself" if kind == "base" else ""
-        advice = "; save the adapter alone, with model.save_pretrained(folder)" if what else ""
-        lines.append(f"{alike[0][:200]}{_others(alike)}{what}: {allowed}{advice}")
-    return lines
+    return f"allowed: LoRA pairs of {targets}, and {', '.join(HEADS[family].values())}"
 
 
 def _others(keys: list[str]) -> str:
@@ -120,9 +131,21 @@ def width_of(tensors: Tensors) -> int:
 
 
 def check_pairs(
-    config: Mapping[str, Any], tensors: Tensors, family: str, layers: int | None
+    config: Mapping[str, Any],
+    tensors: Tensors,
+    family: str,
+    layers: int | None,
+    unknown: Iterable[str] = (),
 ) -> list[str]:
-    """Compare the pairs with those that peft adapts by adapter_config.json, and their shapes."""
+    """Compare the pairs with those that peft adapts by adapter_config.json, and their shapes.
+
+    Args:
+        config: adapter_config.json.
+        tensors: The tensors.
+        family: `bert` or `roberta`.
+        layers: Number of layers of the base model; None if unknown.
+        unknown: Keys of tensors that have no meaning in a run.
+    """
     found, depth = _pairs(tensors), depth_of(tensors)
     adapted = set(peft_rules.adapted_modules(config, family, min(layers or depth, MOST_LAYERS)))
     wanted = {
@@ -139,10 +162,8 @@ def check_pairs(
             f"the base model has {layers}; give the base model that it was trained on"
         ]
     problems = [
-        *_by_letter(missing, wanted, "names it under target_modules, but there is no pair of it"),
-        *_by_letter(
-            surplus, found, "does not name it under target_modules, though there are pairs of it"
-        ),
+        *_by_letter(missing, wanted, "adapts", "is no pair"),
+        *_by_letter(surplus, found, "does not adapt", "are pairs"),
     ]
     for pair in sorted(found):
         problems += [
@@ -150,6 +171,14 @@ def check_pairs(
             for name in (f"{pair}.a", f"{pair}.b")
             if name not in tensors
         ]
+    stored = {key.removeprefix(PREFIX).split(".lora_")[0] for key in unknown}
+    others = sorted(adapted - stored - {module_of(pair, family) for pair in wanted})
+    if others:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        problems.append(
+            f"{others[0]}{more}: adapter_config.json adapts it, but there is no pair of it; "
+            f"{_allowed(family)}"
+        )
     return [
         *problems,
         *_check_alphas(config, found, family),
@@ -171,7 +200,7 @@ def _check_alphas(config: Mapping[str, Any], pairs: set[str], family: str) -> li
     return []
 
 
-def _by_letter(pairs: set[str], of: set[str], what: str) -> list[str]:
+def _by_letter(pairs: set[str], of: set[str], what: str, but: str) -> list[str]:
     """Return a line for each weight type; it names the layers unless all are meant."""
     lines = []
     for letter, target in TARGETS.items():
@@ -179,7 +208,10 @@ def _by_letter(pairs: set[str], of: set[str], what: str) -> list[str]:
         if layers:
             whole = len(layers) == sum(pair.endswith(f".{letter}") for pair in of)
             where = "" if whole else f" in layer {', '.join(map(str, layers))} (counted from 0)"
-            lines.append(f"{target}: adapter_config.json {what}{where}")
+            lines.append(
+                f"{target}: adapter_config.json {what} it{where}, but there {but} of it; give the "
+                "whole adapter, or correct target_modules, exclude_modules or layers_to_transform"
+            )
     return lines
 
 

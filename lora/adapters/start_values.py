@@ -115,6 +115,8 @@ def copy(
     for name, value in parameters.items():
         if name in found and found[name].shape == value.shape:
             value.copy_(found[name])
+            if not torch.isfinite(value).all():
+                problems.append(f"{name}: got numbers too large for {value.dtype}; allowed: finite")
         elif name.startswith("head.out.") or (
             name not in found and family == "bert" and name.startswith("head.dense.")
         ):

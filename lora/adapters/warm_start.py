@@ -111,8 +111,8 @@ def load_start(start: Start, spec: RunSpec, parameters: Mapping[str, Tensor], fa
         ConfigError: If a tensor or the scale alpha/r does not fit. It names every such tensor.
     """
     title = (
-        f"{spec.name} cannot start from {start.folder}; its weights, rank and model must be the "
-        "same:"
+        f"{spec.name} cannot start from {start.folder}; the adapter's model and weights must be "
+        "the run's, and its rank at most the run's:"
     )
     notes: list[str] = []
     if spec.cell.method == "lora":
@@ -129,8 +129,12 @@ def _read_lora(
     start: Start, spec: RunSpec, parameters: Mapping[str, Tensor], family: str, title: str
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Return the tensors of a LoRA adapter with the run's rank and scale, and what was changed."""
-    depth = 1 + max(int(name.split(".")[0]) for name in parameters if name.endswith(".a"))
-    tensors, adapter = peft_folder.read_adapter(start.folder, family, {"num_hidden_layers": depth})
+    widths = {name: len(value.T) for name, value in parameters.items() if name.endswith(".a")}
+    base = {
+        "num_hidden_layers": 1 + max(int(name.split(".")[0]) for name in widths),
+        "hidden_size": next(iter(widths.values())),
+    }
+    tensors, adapter = peft_folder.read_adapter(start.folder, family, base)
     if problems := belonging.check_pairs(adapter, spec.cell, spec.hparams.alpha):
         raise ConfigError(title, problems)
     return start_values.with_run_s_rank(tensors, adapter, parameters, spec.hparams.alpha)

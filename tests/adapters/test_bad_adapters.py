@@ -26,11 +26,11 @@ def adapter(tmp_path):
     [
         (
             ["query"],
-            "attention.self.value: adapter_config.json does not name it under target_modules",
+            "attention.self.value: adapter_config.json does not adapt it",
         ),
         (
             ["query", "value", "key"],
-            "attention.self.key: adapter_config.json names it under target_modules",
+            "attention.self.key: adapter_config.json adapts it",
         ),
     ],
 )

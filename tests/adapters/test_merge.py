@@ -1,6 +1,7 @@
 """A merged checkpoint gives the logits of peft on the same adapter, and is written atomically."""
 
 import json
+import logging
 
 import peft
 import pytest
@@ -95,6 +96,13 @@ def test_every_kind_of_adapter_gives_the_logits_that_peft_gives(
         merged(tmp_path / "adapter", model_dir, tmp_path / "out", torch.float64), family
     )
     assert (found - wanted).abs().max() < 1e-12 < 1e-3 < (plain - wanted).abs().max()
+
+
+def test_layers_that_an_adapter_leaves_out_are_in_the_log(bert_dir, tmp_path, caplog):
+    peft_model(bert_dir, layers_to_transform=[1]).save_pretrained(tmp_path / "adapter")
+    with caplog.at_level(logging.INFO):
+        merge.merge(tmp_path / "adapter", bert_dir, tmp_path / "out")
+    assert "the adapter has no pairs on 0.q, 0.v, in layers counted from 0" in caplog.text
 
 
 @pytest.mark.parametrize("dtype", CLOSE)

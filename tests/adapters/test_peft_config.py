@@ -152,7 +152,10 @@ def test_a_setting_that_is_missing_has_peft_s_default(folder, key):
         (dict(use_rslora="yes"), "use_rslora is 'yes'; allowed: true or false"),
         (dict(bias="some"), "bias is 'some'; allowed: 'none', 'lora_only', 'all'"),
         (dict(init_lora_weights=1), "init_lora_weights is 1; allowed: True, False"),
-        (dict(init_lora_weights="olora"), "path_initial_model_for_weight_conversion"),
+        (
+            dict(init_lora_weights="olora"),
+            "others change the frozen weights, so merge this adapter with peft",
+        ),
         (
             dict(target_modules=".*query", layers_to_transform=[1]),
             "layers_to_transform is set and target_modules is a regular expression",

@@ -8,9 +8,11 @@ import peft
 import pytest
 import torch
 import transformers
-from helpers.encoders import MODULES, member, packed, peft_model, saved_adapter
-from helpers.training import make_spec
+from helpers.encoders import MODULES, member, packed, padded, peft_model, saved_adapter
+from helpers.models import make_model, sentences
+from helpers.training import adapter_of, make_spec, train
 from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file, save_file
 
 from lora.adapters import peft_folder, warm_start
 from lora.errors import ConfigError
@@ -95,6 +97,51 @@ def test_a_ratio_that_is_a_power_of_two_is_exact(bert_dir, tmp_path, ratio):
         assert value.dtype == torch.float32 and torch.equal(value, expected), name
 
 
+def test_a_run_exports_what_it_started_from(bert_dir, tokens_dir, tmp_path):
+    """Adapters of several scales and ranks, alone and in a pack: peft gives the same logits.
+
+    The run writes one rank and one scale; the learning rate is too low to change anything.
+    """
+    options = dict(rank_pattern={"query": 2}, alpha_pattern={"value": 5}, use_rslora=True)
+    theirs = peft_model(bert_dir, num_labels=2, layers_to_transform=[1], r=4, **options)
+    theirs.save_pretrained(tmp_path / "peft")
+    shared = dict(epochs=1, learning_rate=1e-30, weight_decay=0, start=str(tmp_path / "peft"))
+    specs = [make_spec(tmp_path / "pack", seed, "qv", RANK, **shared) for seed in (0, 1)]
+    train(specs, bert_dir, tokens_dir, tmp_path / "state of a pack")
+    solo = make_spec(tmp_path / "solo", 1, "qv", RANK, **shared)
+    train([solo], bert_dir, tokens_dir, tmp_path / "state")
+    assert adapter_of(solo) == adapter_of(specs[1]) != adapter_of(specs[0])
+    kind = transformers.AutoModelForSequenceClassification
+    base = kind.from_pretrained(
+        bert_dir, num_labels=2, dtype=torch.float64, attn_implementation="eager"
+    )
+    ours = peft.PeftModel.from_pretrained(base, solo.output_dir / "adapter").eval()
+    batch = padded(*sentences(6, 4, types=True), base.config.pad_token_id)
+    with torch.no_grad():
+        found, wanted = ours(**batch).logits, theirs(**batch).logits
+    assert (found - wanted).abs().max() < 1e-6 * wanted.abs().max() < wanted.std()
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(hidden_size=48), "it is for a model of width 48, the base model has 32; give the"),
+        (dict(num_hidden_layers=3), "it has pairs of layer 3, counted from 1, the base model has"),
+        (
+            dict(num_hidden_layers=1),
+            "it has pairs of 1 layers and by adapter_config.json it adapts",
+        ),
+    ],
+)
+def test_an_adapter_of_a_model_of_another_size_is_refused(bert_dir, tmp_path, changes, message):
+    other = make_model("bert", tmp_path / "other", **changes)
+    saved_adapter(tmp_path / "adapter", other, r=4, lora_alpha=6)
+    spec = make_spec(tmp_path / "run", 0, "qv", RANK, alpha=ALPHA, start=str(tmp_path / "adapter"))
+    with pytest.raises(ConfigError) as caught:
+        started(spec, bert_dir, "bert")
+    assert len(caught.value.problems) == 1 and message in caught.value.problems[0]
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -117,7 +164,9 @@ def test_what_a_run_can_be_given_is_not_converted(bert_dir, tmp_path, options, m
     saved_adapter(tmp_path, bert_dir, **options)
     spec = make_spec(tmp_path / "run", 0, "qv", RANK, alpha=ALPHA, start=str(tmp_path))
     with pytest.raises(ConfigError) as caught:
-        started(spec, bert_dir, "bert")
+        model = packed(bert_dir, member(0, "qv", RANK, alpha=ALPHA))
+        start = warm_start.find_start(spec)
+        warm_start.load_start(start, spec, model.parameters_of(0), "bert")
     assert len(caught.value.problems) == 1 and message in caught.value.problems[0]
 
 
@@ -143,3 +192,16 @@ def test_scales_are_part_of_the_digest(bert_dir, tmp_path):
         digest(use_rslora=True),
     ]
     assert len({plain, *others}) == 5
+
+
+def test_numbers_too_large_for_the_run_are_refused(bert_dir, tmp_path):
+    """Finite float64 numbers, or finite ones times the ratio of the scales."""
+    for stored, scale in ((1e39, 1), (1e38, 1e4)):
+        saved_adapter(tmp_path, bert_dir, r=4, lora_alpha=3 * scale, use_rslora=True)
+        tensors = load_file(tmp_path / peft_folder.TENSORS)
+        key = next(key for key in tensors if "layer.1" in key and "query.lora_B" in key)
+        save_file(tensors | {key: tensors[key] * 0 + stored}, tmp_path / peft_folder.TENSORS)
+        spec = make_spec(tmp_path / "run", 0, "qv", RANK, alpha=ALPHA, start=str(tmp_path))
+        parameters = packed(bert_dir, member(0, "qv", RANK)).float().parameters_of(0)
+        with pytest.raises(ConfigError, match="1.q.b: got numbers too large for torch.float32"):
+            warm_start.load_start(warm_start.find_start(spec), spec, parameters, "bert")
