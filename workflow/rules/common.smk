@@ -92,6 +92,37 @@ def is_up_to_date(cell, seeds):
     return verify.up_to_date(GRID, cell, seeds, runs, tokens_json)
 
 
+def check_start_folders():
+    """Stop before any job if a run to train starts from an adapter folder that does not fit.
+
+    A finished run no longer needs the folder. The base model is compared as far as it is there.
+    """
+    runs = {}
+    for cell in GRID.cells:
+        if "/" in GRID.hparams(cell).start and not is_up_to_date(cell, GRID.seeds):
+            runs.setdefault(cell.model, []).append((cell, GRID.hparams(cell)))
+    if not runs:
+        return
+    from lora.adapters import belonging
+
+    for model, wanted in runs.items():
+        manifest = Path(paths.manifest(config["results"], model))
+        fetched = manifest.is_file() and verify.fetched_as_in_config(
+            GRID.sources[model], manifest
+        )
+        try:
+            belonging.check_start_folders(
+                wanted, manifest.parent if fetched else None, GRID.sources, "start"
+            )
+        except (ValueError, OSError) as problems:
+            raise WorkflowError(str(problems)) from None
+
+
+if config["mode"] == "train" and not REMOTE and workflow.is_main_process:
+    if "--unlock" not in sys.argv:
+        check_start_folders()
+
+
 def unless_up_to_date(wildcards, files):
     """Return inputs of a training job, as ancient() if all its runs exist and match the config.
 
