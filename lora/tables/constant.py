@@ -11,7 +11,7 @@ value says nothing about the method. Such a run is recognized from the columns o
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lora.experiment.task import Task
@@ -80,3 +80,20 @@ def notes(cells: list[Row]) -> list[str]:
         "learning rate is too high or too low. Such cells are in no difference and no spread of a "
         "line."
     ]
+
+
+def runs_note(runs: Iterable[Row]) -> tuple[str, ...]:
+    """Return a note on the number of runs with constant predictions, if there are any.
+
+    Args:
+        runs: Rows with the columns BEST_COLUMNS.
+    """
+    lines = list(runs)
+    found = sum(1 in (line["best_constant"], line["last_constant"]) for line in lines)
+    if not found:
+        return ()
+    return (
+        f"{found} of {len(lines)} runs predict one class for all examples at their best or last "
+        "epoch. Their values say nothing about the method, and they are included here; Tables 2, 5 "
+        f"and 6 mark them as {WORD}.",
+    )

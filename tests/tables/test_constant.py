@@ -15,7 +15,7 @@ from helpers.tables import lines_of
 from sklearn.metrics import matthews_corrcoef
 
 from lora.experiment import registry
-from lora.tables import cells, constant, render
+from lora.tables import cells, collect, constant, differences, render, selection
 from lora.training.metrics import CLASSIFICATION, evaluate_predictions
 
 COLA, MNLI, STSB = (registry.task(name) for name in ("cola", "mnli", "stsb"))
@@ -130,6 +130,16 @@ def test_constant_cells_are_in_no_spread_of_ranks_or_weights(tmp_path, name):
     lines = lines_of(result.page, "ours")
     first = next(line for line in lines if "constant" in line)
     assert "0.0" not in first[:-1] and not first[-1].startswith("60")
+
+
+@pytest.mark.parametrize("constants, noted", [(2, 1), (0, 0)])
+@pytest.mark.parametrize("summary", [selection, differences])
+def test_tables_of_all_cells_count_constant_runs(tmp_path, summary, constants, noted):
+    grid = grid_of(tmp_path, constants, "table6")
+    collect.collect(grid, tmp_path / "runs", tmp_path / "runs.csv")
+    _, page = summary.make(grid, tmp_path / "runs.csv")
+    found = [note for note in page.footnotes if note.startswith("2 of 12 runs predict one class")]
+    assert len(found) == noted
 
 
 def test_figures_name_constant_runs(tmp_path):
