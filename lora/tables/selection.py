@@ -78,8 +78,8 @@ def make(grid: Grid, runs_csv: Path) -> tuple[list[Row], Page]:
         title = f"{METHODS[method]} {sizes[0]}".strip() if len(sizes) == 1 else METHODS[method]
         sections.append(Section(f"{model_name(model)}: {title}, protocol {protocol}", tuple(lines)))
         rows += group
-    lines = (run.line for runs in cells.values() for run in runs)
-    return rows, _page(every, tuple(sections), constant.runs_note(lines))
+    note = constant.runs_note(run.line for runs in cells.values() for run in runs)
+    return rows, _page(every, tuple(sections), note)
 
 
 def _size(row: Row) -> str:
