@@ -64,7 +64,7 @@ def merge(
             f"neither {adapter_dir} nor {model_dir} has a pooler; give an adapter that was saved "
             "with it"
         )
-    state = {f"{family}.{name}": value for name, value in encoder.items()}
+    state = {f"{family}.{name}": value.to(dtype) for name, value in encoder.items()}
     for name, value in head.items():
         state[peft_names.peft_name(name, family).removeprefix("base_model.model.")] = value.to(
             dtype

@@ -25,4 +25,5 @@ source: Sources: where a data set or a model comes from, and what pins its conte
 table_inputs: Checksum of everything that tables are made of: runs, config, facts, version.
 task: Tasks: a data set, its columns, its labels and its metric.
 verify: Checks of trained runs by their run.json: against the config, and against each other.
+versions: Version of the method that a run's numbers depend on, by what the run is.
 """

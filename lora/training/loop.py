@@ -91,6 +91,7 @@ def _new_states(
 ) -> list[list[RunState]]:
     """Return the state of each run in every accepted precision, the preferred one first."""
     facts = {spec.tokens_dir: tokens.read_facts(spec.tokens_dir) for spec in specs}
+    family = str(model_config.read(model_dir).get("model_type"))
     candidates = []
     for spec in specs:
         start = warm_start.find_start(spec)
@@ -106,6 +107,7 @@ def _new_states(
                 base_sha256,
                 precision,
                 start.sha256 if start else "",
+                family,
             )
             states.append(RunState(spec, facts[spec.tokens_dir], precision, digest, start))
         candidates.append(states)

@@ -15,6 +15,7 @@ import torch
 import lora
 from lora import checkout, files, run_record
 from lora.adapters import peft_folder
+from lora.experiment import versions
 from lora.model.tensor_files import save_tensors
 from lora.run_record import (
     Base,
@@ -48,7 +49,7 @@ def build_record(run: RunState, base: Base, device: torch.device, pack_size: int
     return RunRecord(
         settings=Settings.model_validate(run.spec.settings),
         digest=run.digest,
-        results_version=lora.RESULTS_VERSION,
+        results_version=versions.results_version(base.family, run.precision),
         status=str(run.rows[-1]["status"]),
         parameters=Parameters.model_validate(run.counts),
         data=Data(

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import lora
 from lora import run_record
 from lora.adapters.warm_start import Start
 from lora.data.tokens import TokenFacts, Tokens, epoch_order, steps_per_epoch
+from lora.experiment import versions
 from lora.experiment.run_spec import RunSpec
 from lora.run_record import RunRecord
 from lora.training import checkpoint, optim
@@ -123,7 +123,12 @@ class RunState:
 
 
 def digest_of(
-    spec: RunSpec, tokens_sha256: str, base_sha256: str, precision: str, start_sha256: str
+    spec: RunSpec,
+    tokens_sha256: str,
+    base_sha256: str,
+    precision: str,
+    start_sha256: str,
+    family: str,
 ) -> str:
     """Return the SHA-256 of everything that decides a run's numbers and its adapter.
 
@@ -135,6 +140,7 @@ def digest_of(
         base_sha256: Hash of the base model, from `fetch.base_sha256`.
         precision: Of the frozen base.
         start_sha256: Hash of the adapter it starts from; empty for the pre-trained model.
+        family: Family of the base model, `bert` or `roberta`.
     """
     cell, task = spec.cell, spec.task
     inputs = dict(
@@ -149,7 +155,7 @@ def digest_of(
         tokens=tokens_sha256,
         base=base_sha256,
         precision=precision,
-        results_version=lora.RESULTS_VERSION,
+        results_version=versions.results_version(family, precision),
     )
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
