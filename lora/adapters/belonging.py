@@ -8,6 +8,7 @@ This module imports no torch.
 
 import functools
 import logging
+import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -187,11 +188,12 @@ def check_pairs(adapter: Adapter, cell: Cell, alpha: float) -> list[str]:
     plain = all(
         pair == (adapter.rank, adapter.alpha / adapter.rank) for pair in adapter.pairs.values()
     )
-    if plain and adapter.alpha / adapter.rank != alpha / cell.rank:
+    scale = adapter.alpha / adapter.rank
+    if plain and not math.isclose(scale, alpha / cell.rank, rel_tol=1e-9):  # 12 digits are enough
         problems.append(
             f"alpha/r: got {adapter.alpha:g}/{adapter.rank}, expected {alpha:g}/{cell.rank}; "
-            f"give --alpha {adapter.alpha / adapter.rank * cell.rank:g}, because another scale "
-            "changes the weight update"
+            f"give --alpha {scale * cell.rank:.12g}, because another scale changes the weight "
+            "update"
         )
     if adapter.bias != "none":
         problems.append(

@@ -66,11 +66,6 @@ class Adapter:
     copies: Mapping[str, str]
     notes: tuple[str, ...]
 
-    @property
-    def depth(self) -> int:
-        """Number of layers up to the last one with a pair."""
-        return 1 + max(int(pair.split(".")[0]) for pair in self.pairs)
-
     def left_out(self, depth: int) -> list[str]:
         """Return the pairs that a model of `depth` layers has and this adapter has not."""
         every = (f"{layer}.{letter}" for layer in range(depth) for letter in self.weights)

@@ -10,6 +10,7 @@ Shape suffixes: R rank, I input width, O output width.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def with_run_s_rank(
             rank, scale = adapter.pairs[name]
             a_RI[:rank] = tensors[f"{name}.a"]
             b_OR[:, :rank] = scaled_b(tensors[f"{name}.b"], scale, alpha / run_rank)
-            if scale != alpha / run_rank:
+            if not math.isclose(scale, alpha / run_rank, rel_tol=1e-9):
                 scaled.append(f"{name} by {scale / (alpha / run_rank):.6g}")
             if rank < run_rank:
                 lower.append(f"{name} r={rank}")

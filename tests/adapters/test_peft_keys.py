@@ -152,7 +152,7 @@ def test_keys_without_one_meaning_are_one_problem(model_dir, family, tmp_path, s
 
 
 def test_two_keys_of_one_tensor_are_one_problem(bert_dir, tmp_path):
-    """Two copies of the pairs, one of them of a compiled model: nobody knows which is newer."""
+    """Two copies of the pairs, one of them of a compiled model: it is unknown which is newer."""
     saved_adapter(tmp_path, bert_dir)
     stored = load_file(tmp_path / peft_folder.TENSORS)
     twice = stored | {f"_orig_mod.{key}": value.clone() for key, value in stored.items()}

@@ -53,7 +53,7 @@ DEPTHS = [  # layers of the adapter's model, its options, and the problem for a 
 
 
 @pytest.mark.parametrize("depth, options, message", DEPTHS, ids=str)
-def test_adapters_of_deeper_and_shallower_models_are_told_apart(
+def test_adapters_of_deeper_and_shallower_models_have_different_messages(
     models, tmp_path, depth, options, message
 ):
     """An adapter that covers a part of the layers by its own config is accepted.

@@ -14,9 +14,9 @@ from helpers.training import adapter_of, make_spec, train
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 
-from lora.adapters import peft_folder, warm_start
+from lora.adapters import merge, peft_folder, warm_start
 from lora.errors import ConfigError
-from lora.model import initial_values
+from lora.model import initial_values, pretrained
 from lora.training import run_state
 
 ALPHA, RANK = 6, 4
@@ -170,6 +170,22 @@ def test_what_a_run_can_be_given_is_not_converted(bert_dir, tmp_path, options, m
     assert len(caught.value.problems) == 1 and message in caught.value.problems[0]
 
 
+def test_trained_biases_can_be_merged_first(bert_dir, tokens_dir, tmp_path):
+    """The message says so: a run on the merged model has the adapter's biases and deltas."""
+    saved_adapter(tmp_path / "peft", bert_dir, bias="lora_only", dtype=torch.float32)
+    spec = make_spec(tmp_path / "run", 0, start=str(tmp_path / "peft"), epochs=1)
+    with pytest.raises(ConfigError, match="expected 'none', .*adapter with `lora merge`"):
+        train([spec], bert_dir, tokens_dir, tmp_path / "state")
+    merge.merge(tmp_path / "peft", bert_dir, tmp_path / "merged")
+    tensors, _ = peft_folder.read_adapter(tmp_path / "peft", "bert")
+    base = dict(pretrained.load_base(tmp_path / "merged").named_parameters())
+    biases = {name for name in tensors if name.startswith("base.")}
+    assert len(biases) == 4
+    for name in biases:
+        assert torch.equal(base[name.removeprefix("base.")], tensors[name])
+    train([make_spec(tmp_path, 0, epochs=1)], tmp_path / "merged", tokens_dir, tmp_path / "state")
+
+
 def test_scales_are_part_of_the_digest(bert_dir, tmp_path):
     """The same tensors with other scales are another start; the run's own scale changes nothing."""
     saved_adapter(tmp_path, bert_dir, r=4, lora_alpha=6)
@@ -192,6 +208,23 @@ def test_scales_are_part_of_the_digest(bert_dir, tmp_path):
         digest(use_rslora=True),
     ]
     assert len({plain, *others}) == 5
+
+
+@pytest.mark.parametrize("rank, alpha", [(3, 8), (3, 7), (1, 0.1), (2, 1 / 3)])
+def test_the_alpha_that_the_message_gives_is_accepted(bert_dir, tmp_path, rank, alpha):
+    """Also where alpha/r of the adapter has no exact decimal value; the delta is the adapter's."""
+    theirs = peft_model(bert_dir, r=rank, lora_alpha=alpha)
+    theirs.save_pretrained(tmp_path)
+    spec = make_spec(tmp_path / "run", 0, "qv", RANK, alpha=ALPHA, start=str(tmp_path))
+    with pytest.raises(ConfigError, match="give --alpha") as caught:
+        started(spec, bert_dir, "bert")
+    (given,) = re.findall(r"give --alpha (\S+), because", str(caught.value))
+    spec = make_spec(tmp_path / "run", 0, "qv", RANK, alpha=float(given), start=str(tmp_path))
+    model, _ = started(spec, bert_dir, "bert")
+    pair = model.parameters_of(0)
+    query = theirs.base_model.model.bert.encoder.layer[1].attention.self.query
+    found = float(given) / RANK * pair["1.q.b"] @ pair["1.q.a"]
+    assert torch.allclose(found, query.get_delta_weight("default"), rtol=1e-14, atol=1e-14)
 
 
 def test_numbers_too_large_for_the_run_are_refused(bert_dir, tmp_path):
