@@ -98,7 +98,7 @@ def _not_a_folder(folder: Path, given: str) -> str:
             "There is no such folder. If it is a name on the Hugging Face hub, download it first: "
             f"`hf download {given} --local-dir FOLDER`, then give FOLDER with a / in it."
         )
-    above = next((one for one in folder.parents if one.is_dir()), Path())
+    above = next(one for one in folder.absolute().parents if one.is_dir())
     return f"There is no such folder; the last part of the path that exists is {above}."
 
 
