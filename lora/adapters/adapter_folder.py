@@ -4,6 +4,7 @@ Accepted are an adapter folder, and a folder with exactly one adapter below it, 
 This module imports no torch: a wrong folder is refused before anything is fetched or loaded.
 """
 
+import functools
 import logging
 import os
 import re
@@ -65,14 +66,20 @@ def find(given: Path | str, option: str) -> AdapterFolder:
         if len(found) != 1:
             what = _several(found) if found else _no_adapter(folder)
             raise ValueError(f"{option} is {given}; allowed: {ALLOWED}. {what}")
-        log.info("%s %s: the only adapter in it is %s", option, given, found[0])
+        _inform(f"{option} {given}: the only adapter in it is {found[0]}")
         folder = found[0]
     unused = sorted(
         path.name for path in folder.iterdir() if path.name not in (CONFIG, TENSORS, *NOTES)
     )
     if unused:
-        log.info("%s: not used: %s", folder, _some(unused))
+        _inform(f"{folder}: not used: {_some(unused)}")
     return AdapterFolder(folder, peft_header.read_config(folder))
+
+
+@functools.cache
+def _inform(text: str) -> None:
+    """Log a line once in a process: every run of a pack may start from the same folder."""
+    log.info("%s", text)
 
 
 def _is_adapter(folder: Path) -> bool:
@@ -91,7 +98,7 @@ def _not_a_folder(folder: Path, given: str) -> str:
             "There is no such folder. If it is a name on the Hugging Face hub, download it first: "
             f"`hf download {given} --local-dir FOLDER`, then give FOLDER with a / in it."
         )
-    above = next((one for one in folder.parents if one.is_dir()), Path())
+    above = next(one for one in folder.absolute().parents if one.is_dir())
     return f"There is no such folder; the last part of the path that exists is {above}."
 
 

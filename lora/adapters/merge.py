@@ -76,7 +76,7 @@ def merge(
         )
     num_labels = head["head.out.weight"].shape[0]
     names = _class_names(adapter.path, num_labels, names)
-    state = {f"{family}.{name}": value for name, value in encoder.items()}
+    state = {f"{family}.{name}": value.to(dtype) for name, value in encoder.items()}
     for name, value in head.items():
         state[peft_names.peft_name(name, family).removeprefix("base_model.model.")] = value.to(
             dtype

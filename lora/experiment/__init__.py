@@ -29,4 +29,5 @@ table_inputs: Checksum of everything that tables are made of: runs, config, fact
 task: Tasks: a data set, its columns, its labels and its metric.
 task_names: Names of tasks as people write them, and as they are registered.
 verify: Checks of trained runs by their run.json: against the config, and against each other.
+versions: Version of the method that a run's numbers depend on, by what the run is.
 """

@@ -9,9 +9,9 @@ deleted them when the job starts.
 import json
 from collections.abc import Sequence
 
-import lora
 from lora import paths, run_record
 from lora.errors import ConfigError, shown
+from lora.experiment import versions
 from lora.experiment.cell import BASE_METHODS
 from lora.experiment.run_spec import RunSpec
 from lora.experiment.verify import flat_settings
@@ -114,7 +114,8 @@ def _differences(record: RunRecord, spec: RunSpec, precision: str) -> list[str]:
     """Return the settings of a run that differ from those of an earlier one."""
     before = flat_settings(record.settings.model_dump(exclude_unset=True))
     now = flat_settings(json.loads(json.dumps(spec.settings)))
-    before["results_version"], now["results_version"] = record.results_version, lora.RESULTS_VERSION
+    before["results_version"] = record.results_version
+    now["results_version"] = versions.results_version(record.base.family, record.base_precision)
     if precision != "auto" and spec.cell.method not in BASE_METHODS:
         before["precision"], now["precision"] = record.base_precision, precision
     return [

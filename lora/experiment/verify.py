@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-import lora
 from lora import files, paths, run_record
 from lora.errors import shown
+from lora.experiment import versions
 from lora.experiment.cell import BASE_METHODS, Cell
 from lora.experiment.grid import Grid
 from lora.experiment.source import Source, same_identity
@@ -50,7 +50,7 @@ def differences(record: RunRecord, grid: Grid, cell: Cell, seed: int, precision:
     trained = flat_settings(record.settings.model_dump(exclude_unset=True))
     wanted = flat_settings(json.loads(json.dumps(grid.settings(cell, seed))))
     trained["results_version"] = record.results_version
-    wanted["results_version"] = lora.RESULTS_VERSION
+    wanted["results_version"] = versions.results_version(record.base.family, record.base_precision)
     if precision != "auto":
         trained["precision"], wanted["precision"] = record.base_precision, precision
     for key, identity in _identities(grid, cell).items():

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+import safetensors
 import torch
 
 from lora.errors import ConfigError, shown
@@ -66,7 +67,27 @@ def load_base(folder: Path, dtype: torch.dtype = torch.float32) -> BaseModel:
         raise ConfigError(
             f"{folder}: the weights do not fit its config.json. Fetch the model again:", problems
         )
+    _read_pooler(base, folder)
     return base.requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def _read_pooler(base: BaseModel, folder: Path) -> None:
+    """Read BERT's pooler in at least float32: the head starts from it, and trains.
+
+    A bf16 base is rounded, but what trains must start from the values of the file.
+    """
+    pooler = getattr(base, "pooler", None)
+    if pooler is None or base.dtype.itemsize >= torch.float32.itemsize:
+        return
+    pooler.float()
+    for path in sorted(folder.glob("*.safetensors")):
+        with safetensors.safe_open(path, framework="pt") as stored:
+            for key in stored.keys():  # noqa: SIM118
+                if (name := key.rpartition("pooler.dense.")[2]) in ("weight", "bias") and (
+                    "pooler.dense." in key
+                ):
+                    getattr(pooler.dense, name).copy_(stored.get_tensor(key))
 
 
 def _from_pretrained(folder: Path, family: str, dtype: torch.dtype) -> tuple[BaseModel, Report]:

@@ -14,11 +14,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import lora
 from lora import files, run_record
 from lora.columns import METRICS_COLUMNS
 from lora.errors import ConfigError, shown
-from lora.experiment import hparam_rows, registry
+from lora.experiment import hparam_rows, registry, versions
 from lora.experiment.cell import WEIGHT_TYPES, Cell
 from lora.experiment.hparams import Hparams, parse_setting, run_settings
 from lora.experiment.task import Task
@@ -294,7 +293,7 @@ def _record(run: ImportedRun, task: Task, folder: Path) -> RunRecord:
     head = WIDTH * (WIDTH + 1) + task.num_labels * (WIDTH + 1)
     return RunRecord(
         settings=Settings.model_validate(run_settings(run.cell, run.seed, run.hparams)),
-        results_version=lora.RESULTS_VERSION,
+        results_version=versions.results_version("roberta", "fp32"),
         status="ok",
         parameters=Parameters(
             trainable=2 * LAYERS * WIDTH * len(run.cell.weights) * run.cell.rank,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from lora import paths, run_record
 from lora.adapters import belonging, label_names, warm_start
 from lora.data import fetch, tokens
 from lora.errors import ConfigError, Interrupted
@@ -111,6 +112,7 @@ def _new_states(
 ) -> list[list[RunState]]:
     """Return the state of each run in every accepted precision, the preferred one first."""
     facts = {spec.tokens_dir: tokens.read_facts(spec.tokens_dir) for spec in specs}
+    family = str(model_config.read(model_dir).get("model_type"))
     candidates = []
     for spec in specs:
         start = warm_start.find_start(spec)
@@ -127,6 +129,7 @@ def _new_states(
                 base_sha256,
                 precision,
                 start.sha256 if start else "",
+                family,
                 label_names.output_rows(names, spec.task.label_names),
             )
             run = RunState(spec, facts[spec.tokens_dir], precision, digest, start, model_dir)
@@ -159,6 +162,8 @@ def _restore(states: Sequence[RunState], options: JobOptions) -> bool:
     if any(run_outputs.restore(run, options.state_dir) for run in states):
         log.info("%s is finished: outputs written from its checkpoint", name)
     elif any(kept_outputs.restore(run.spec, run.digest, options.state_dir) for run in states):
+        record = run_record.read(Path(states[0].spec.output_dir, paths.RUN_JSON), "train it again")
+        run_outputs.write_descriptions(states[0], record)
         log.info("%s is finished: its outputs are whole", name)
     else:
         return False

@@ -15,6 +15,7 @@ import torch
 import lora
 from lora import checkout, files, paths, run_record
 from lora.adapters import base_reference, card, label_names, peft_folder
+from lora.experiment import versions
 from lora.model.tensor_files import save_tensors
 from lora.run_record import (
     Base,
@@ -48,7 +49,7 @@ def build_record(run: RunState, base: Base, device: torch.device, pack_size: int
     return RunRecord(
         settings=Settings.model_validate(run.spec.settings),
         digest=run.digest,
-        results_version=lora.RESULTS_VERSION,
+        results_version=versions.results_version(base.family, run.precision),
         status=str(run.rows[-1]["status"]),
         parameters=Parameters.model_validate(run.counts),
         data=Data(
@@ -119,6 +120,14 @@ def restore(run: RunState, state_dir: Path) -> bool:
     return True
 
 
+def write_descriptions(run: RunState, record: RunRecord) -> None:
+    """Write labels.json and README.md of the adapter, which runs of earlier versions don't have."""
+    folder, task = Path(run.spec.output_dir), run.spec.task
+    base = base_reference.of_folder(run.model_dir)
+    label_names.write(folder / "adapter", task.label_names)
+    files.write_text(folder / paths.ADAPTER_CARD, card.text(record, task, base))
+
+
 def write_outputs(run: RunState, record: RunRecord) -> None:
     """Write the run's adapter/, run.json with the hashes of the other files, and metrics.csv.
 
@@ -126,7 +135,7 @@ def write_outputs(run: RunState, record: RunRecord) -> None:
     """
     cell, folder = run.spec.cell, Path(run.spec.output_dir)
     adapter, family = folder / "adapter", record.base.family
-    task, base = run.spec.task, base_reference.of_folder(run.model_dir)
+    base = base_reference.of_folder(run.model_dir)
     for part in (folder, adapter):
         files.remove_temporary_files(part)
     if cell.method == "lora":
@@ -145,6 +154,5 @@ def write_outputs(run: RunState, record: RunRecord) -> None:
         save_tensors(adapter / peft_folder.TENSORS, run.best)
         config = dict(method=cell.method, weights=cell.weights, rank=cell.rank, model=cell.model)
         files.write_json(adapter / peft_folder.CONFIG, config | dict(family=family))
-    label_names.write(adapter, task.label_names)
-    files.write_text(adapter / Path(paths.ADAPTER_CARD).name, card.text(record, task, base))
+    write_descriptions(run, record)
     run_record.write_run(folder, record, run.rows, f"adapter/{peft_folder.TENSORS}")

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import lora
 from lora import run_record
 from lora.adapters.warm_start import Start
 from lora.data.tokens import TokenFacts, Tokens, epoch_order, steps_per_epoch
+from lora.experiment import versions
 from lora.experiment.run_spec import RunSpec
 from lora.run_record import RunRecord
 from lora.training import checkpoint, optim
@@ -131,6 +131,7 @@ def digest_of(
     base_sha256: str,
     precision: str,
     start_sha256: str,
+    family: str,
     output_rows: Sequence[int] | None = None,
 ) -> str:
     """Return the SHA-256 of everything that decides a run's numbers and its adapter.
@@ -143,6 +144,7 @@ def digest_of(
         base_sha256: Hash of the base model, from `fetch.base_sha256`.
         precision: Of the frozen base.
         start_sha256: Hash of the adapter it starts from; empty for the pre-trained model.
+        family: Family of the base model, `bert` or `roberta`.
         output_rows: See `label_names.output_rows`. None, as in all runs of earlier versions, is not
             hashed, so their digests stay the same.
     """
@@ -159,7 +161,7 @@ def digest_of(
         tokens=tokens_sha256,
         base=base_sha256,
         precision=precision,
-        results_version=lora.RESULTS_VERSION,
+        results_version=versions.results_version(family, precision),
     )
     if output_rows is not None:
         inputs["output_rows"] = list(output_rows)

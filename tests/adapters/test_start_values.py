@@ -196,7 +196,7 @@ def test_scales_are_part_of_the_digest(bert_dir, tmp_path):
     def digest(**changes):
         path.write_text(json.dumps(config | changes))
         start = warm_start.find_start(spec)
-        return run_state.digest_of(spec, "tokens", "base", "fp32", start.sha256)
+        return run_state.digest_of(spec, "tokens", "base", "fp32", start.sha256, "bert")
 
     plain = digest()
     assert plain == digest(alpha_pattern={"query": 6}, rank_pattern={"value": 4})

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-import lora
 from lora import files
 from lora.columns import METRICS_COLUMNS
+from lora.experiment import versions
 from lora.experiment.cell import BASE_METHODS, Cell
 from lora.experiment.grid import Grid
 from lora.experiment.grid import load as load_grid
@@ -131,7 +131,7 @@ def write_run(
     record = dict(
         settings=grid.settings(cell, seed),
         digest=f"{1000 * cell.rank + seed:064x}",
-        results_version=lora.RESULTS_VERSION,
+        results_version=versions.results_version("bert", changes.get("precision", "fp32")),
         status=rows[-1]["status"],
         parameters=dict(trainable=parameters(cell), head=1000, frozen=10**6),
         data=dict(

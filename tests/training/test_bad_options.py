@@ -4,7 +4,9 @@ import json
 import pickle
 
 import pytest
+import torch
 from helpers.commands import edit_json, train_arguments, write_file
+from safetensors.torch import save_file
 
 from lora.__main__ import main
 
@@ -27,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("logging_as_before")
         (("--seed", 0, "--model", "../x"), "model is '../x'; allowed: letters, digits"),
         (
             ("--seed", 0, "--start", "no/such/folder"),
-            "--start is no/such/folder; allowed: a PEFT folder, with adapter_model.safetensors",
+            "--start is no/such/folder; allowed: a folder with adapter_config.json",
         ),
         (("--cells", "[" * 100_000, "--seeds", 0), "nested too deeply"),
     ],
@@ -72,13 +74,16 @@ def test_merge_refuses_a_folder_without_a_peft_adapter(refused, inputs, tmp_path
         *("--model-dir", inputs / "model"),
         *("--output-dir", tmp_path / "out"),
     ]
-    assert "no adapter_config.json" in refused(*arguments, names=[inputs])
+    assert "It has no adapter, only glue, model, tokens" in refused(*arguments, names=[inputs])
     write_file(config, "{}")
+    assert "There is no adapter_model.safetensors in it" in refused(*arguments, names=[inputs])
+    save_file({"a": torch.ones(1)}, inputs / "adapter_model.safetensors")
     assert "peft_type is None; allowed: peft_type 'LORA'" in refused(*arguments, names=[inputs])
     settings = dict(peft_type="LORA", task_type="SEQ_CLS", r=2, lora_alpha=10**400, lora_dropout=0)
     write_file(config, json.dumps(settings))
     assert "lora_alpha is 1000" in refused(*arguments, names=[inputs])
     edit_json(config, lora_alpha=4)
+    (inputs / "adapter_model.safetensors").unlink()
     write_file(inputs / "adapter_model.bin", pickle.dumps({"a": 1}))
     assert "pickled files are not loaded" in refused(*arguments, names=[inputs])
     assert not (tmp_path / "out").exists()

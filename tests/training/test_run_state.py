@@ -11,7 +11,6 @@ import pytest
 import torch
 from helpers.training import FACTS, TASK, make_spec
 
-import lora
 from lora.data.tokens import Tokens
 from lora.experiment.cell import Cell
 from lora.experiment.hparams import HPARAM_NAMES
@@ -20,7 +19,7 @@ from lora.training.optim import Optimizer
 from lora.training.run_state import RunState
 
 T = TypeVar("T")
-HASHES = ("tokens", "base", "fp32", "start")
+HASHES = ("tokens", "base", "fp32", "start", "bert")
 NAN = math.nan
 
 
@@ -58,7 +57,7 @@ def test_digest_is_the_hash_of_sorted_json(spec):
     text = (
         f'{{"base": "base", "eval_splits": ["validation"], "hparams": {hparams}, '
         '"method": "lora", "metric": "accuracy", "num_labels": 2, "precision": "fp32", '
-        f'"rank": 4, "results_version": {lora.RESULTS_VERSION}, "seed": 0, "tokens": "tokens", '
+        f'"rank": 4, "results_version": 3, "seed": 0, "tokens": "tokens", '
         '"weights": "qv"}'
     )
     assert run_state.digest_of(spec, *HASHES) == hashlib.sha256(text.encode()).hexdigest()
@@ -75,8 +74,8 @@ def test_digest_depends_on_everything_that_affects_results(spec):
     for name in set(HPARAM_NAMES) - {"start"}:  # hashed by the files in the folder, not its path
         other = changed(spec, hparams=changed(spec.hparams, **{name: -1}))
         digests.append(run_state.digest_of(other, *HASHES))
-    for index in range(len(HASHES)):
-        hashes = [*HASHES[:index], "other", *HASHES[index + 1 :]]
+    for index, other in enumerate(("other", "other", "bf16", "other")):
+        hashes = [*HASHES[:index], other, *HASHES[index + 1 :]]
         digests.append(run_state.digest_of(spec, *hashes))
     for key, value in dict(metric="f1", num_labels=3, eval_splits=("dev",)).items():
         other = changed(spec, task=changed(TASK, **{key: value}))
