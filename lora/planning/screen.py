@@ -149,7 +149,8 @@ class Screen(logging.Handler):
         took = duration(time.monotonic() - job.started)
         if job.rule == "train":
             self._finished += 1
-            found = status.read(Plan(self.grid))
+            others = sum(other.rule == "train" for other in self._jobs.values())
+            found = status.read(Plan(self.grid), at_once=1 + others)
             left = found.left_s if found.count(status.MISSING) + found.count(status.RUNNING) else 0
             count = f"[{self._finished:>{len(str(self._training_jobs))}}/{self._training_jobs}]"
             trained = [one for one in found.cells if job.trained(one.cell, self.grid)]

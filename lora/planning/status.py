@@ -69,8 +69,13 @@ class GridStatus:
         return sum(len(cell.states) for cell in self.cells)
 
 
-def read(plan: Plan) -> GridStatus:
+def read(plan: Plan, at_once: int = 1) -> GridStatus:
     """Return the state of a plan's grid, from its results folder.
+
+    Args:
+        plan: The plan.
+        at_once: Training jobs that run at the same time, for the time left. If more are running,
+            their number is used.
 
     Raises:
         ValueError: If a run.json cannot be read.
@@ -88,7 +93,7 @@ def read(plan: Plan) -> GridStatus:
     return GridStatus(
         cells,
         running=tuple(found for found in progress.values() if found),
-        left_s=_left_s(plan, cells, progress, ratio),
+        left_s=_left_s(plan, cells, progress, ratio, at_once),
         speed="measured" if compared else "forecast",
     )
 
@@ -149,8 +154,9 @@ def _left_s(
     cells: tuple[CellStatus, ...],
     progress: dict[Job, JobProgress | None],
     ratio: float,
+    at_once: int,
 ) -> float:
-    """Return the seconds until all jobs are done, as many at a time as are running now."""
+    """Return the seconds until all jobs are done."""
     device = forecast.planning_device(plan.grid)
     states = {one.cell: one.states for one in cells}
     works = []
@@ -167,8 +173,8 @@ def _left_s(
         else:
             seconds = 0.0
         works.append(Work(seconds, job.after))
-    at_once = sum(found is not None for found in progress.values())
-    return makespan.makespan(works, max(1, at_once))
+    running = sum(found is not None for found in progress.values())
+    return makespan.makespan(works, max(at_once, running))
 
 
 def page(plan: Plan, status: GridStatus) -> Page:
