@@ -29,6 +29,24 @@ def read_table(folder: Path, table: str, kind: str = "") -> list[Row]:
     return files.read_csv(path, COLUMNS[kind]) if path.is_file() else []
 
 
+def read_all_tables(folder: Path) -> tuple[list[Row], list[Row]]:
+    """Return the finished cells and the requested runs of all tables, each once.
+
+    Args:
+        folder: Folder of the tables.
+    """
+    cells: dict[tuple[object, ...], Row] = {}
+    runs: dict[tuple[object, ...], Row] = {}
+    for table in ("table2", "table5", "table6"):
+        rows = [row for row in read_table(folder, table) if row["metric"] not in LEFT_OUT]
+        cells |= {tuple(row[key] for key in CELL): row for row in finished(rows)}
+        runs |= {
+            tuple(run[key] for key in (*CELL, "seed")): run
+            for run in read_table(folder, table, "_best")
+        }
+    return list(cells.values()), list(runs.values())
+
+
 def finished(rows: Iterable[Row]) -> list[Row]:
     """Return the cells with at least one finished run."""
     return [row for row in rows if row["n"] > 0]

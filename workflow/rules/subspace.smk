@@ -37,6 +37,7 @@ rule heatmap:
             labels={"what": "{heatmap}"},
         ),
         "<subspace>/{heatmap}.png",
+        "<subspace>/{heatmap}.txt",
     log:
         "<logs>/subspace/{heatmap}.log",
     wildcard_constraints:
