@@ -5,7 +5,10 @@ import pytest
 from helpers.figures import check_texts, write_tables
 from helpers.synthetic import load, make_runs, table
 
+from lora import files
+from lora.columns import TABLE_COLUMNS
 from lora.figures import layout, results, style
+from lora.figures.rows import read_table
 
 LONG = "Sentiment of reviews of household products in three languages"
 GRIDS = ("folder", "methods", "few", "user")
@@ -13,11 +16,15 @@ GRIDS = ("folder", "methods", "few", "user")
 
 @pytest.fixture(scope="session")
 def few(tmp_path_factory):
-    """Tables of the demo's grid: four tasks of two epochs, with metrics of long names."""
+    """Tables of the demo's grid: four tasks of two epochs, long metrics, and a majority class."""
     path = tmp_path_factory.mktemp("few")
     grid = load(config="demo.yaml", seeds=[0, 1])
     make_runs(grid, path / "runs")
-    return write_tables(grid, path)
+    tables = write_tables(grid, path)
+    for name in grid.tables:
+        rows = [row | dict(majority=66.7) for row in read_table(tables, name)]
+        files.write_csv(tables / f"{name}.csv", TABLE_COLUMNS, rows)
+    return tables
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Dry runs, plans and checks of the workflow, without training."""
 
+import json
 import re
 import subprocess
 import sys
@@ -110,3 +111,14 @@ def test_arguments_of_config_mean_what_they_mean_in_a_file(tmp_path):
     assert trained(output) == 2 and "rule subspace" not in output
     run = tmp_path / "mine/x/runs/demo/minilm/same-article/lora/qv/r4/seed7"
     assert f"output: {run}/metrics.csv" in output
+
+
+@pytest.mark.parametrize("ranks, figures", [([8], 0), ([4, 8], 1)])
+def test_the_cost_of_a_rank_is_drawn_if_there_are_several(tmp_path, ranks, figures):
+    """In any table: here Table 2."""
+    table = dict(
+        models=["minilm"], tasks=["same-article"], method="lora", weights=["qv"], ranks=ranks
+    )
+    options = ("--config", f"tables={{table6: null, table2: {json.dumps(table)}}}")
+    output = snakemake("-n", "--directory", tmp_path, *options, "subspace=null")
+    assert output.count("figures/rank_cost.txt") == figures
