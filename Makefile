@@ -28,7 +28,7 @@ determinism: .venv/.ready
 faults: .venv/.ready
 	$(BIN)/python tests/faults/run.py --kills 200
 
-# Thirteen disturbances of grids on a one-node Slurm (tests/slurm/install.sh). About 15 minutes.
+# Thirteen disturbances of grids on a one-node Slurm (tests/install_programs.sh). About 15 minutes.
 slurm: .venv/.ready
 	$(BIN)/python tests/slurm/run.py
 

@@ -4,14 +4,14 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-report: "workflow/report/workflow.rst"
-
-
 include: "workflow/rules/checkout.smk"
 include: "workflow/rules/screen.smk"
 include: "workflow/rules/environment.smk"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/resources.smk"
+
+
+report: report_home()
 
 
 if config["mode"] == "train":  # else new timestamps could train runs again

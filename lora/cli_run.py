@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from lora import cli_options, paths
 from lora.data import hub
 from lora.errors import shown
-from lora.experiment import config, grid, registry
+from lora.experiment import config_files, grid, registry
 
 SOURCE_COLUMNS = ("role", "kind", "locator", "revision", "sha256", "licence")
 NEW_SOURCE = ("role", "kind", "locator")  # what a source that is not in the registry needs
@@ -84,7 +84,7 @@ def plan(arguments: Namespace) -> None:
     """Print an estimate of run time, memory and disk; with --output-dir write it too."""
     from lora.planning import outcome, plan, plan_text
 
-    requested = grid.load(config.read(*arguments.config))
+    requested = grid.load(config_files.read(*arguments.config))
     planned = plan.Plan(requested)
     outcomes = outcome.compare(planned, paths.runs_dir(requested.config.results))
     text = plan_text.text(planned, outcome.text(outcomes))

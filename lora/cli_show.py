@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lora import cli_options, paths
 from lora.errors import shown
-from lora.experiment import config, grid
+from lora.experiment import config_files, grid
 
 log = logging.getLogger("lora")
 FORMATS = ("text", "md", "csv", "tex", "html")
@@ -35,7 +35,7 @@ def show(arguments: Namespace) -> None:
     """Print tables, made from the tables/runs.csv of the results folder."""
     from lora.tables import cells, render, terminal
 
-    requested = grid.load(config.read(*arguments.config))
+    requested = grid.load(config_files.read(*arguments.config))
     folder = Path(paths.tables_dir(requested.config.results))
     runs_csv = folder / "runs.csv"
     if not runs_csv.is_file():
@@ -71,7 +71,7 @@ def status(arguments: Namespace) -> None:
     from lora.planning import plan, status
     from lora.tables import terminal
 
-    planned = plan.Plan(grid.load(config.read(*arguments.config)))
+    planned = plan.Plan(grid.load(config_files.read(*arguments.config)))
     found = status.read(planned)
     if arguments.json:
         print(json.dumps(status.as_json(found), indent=2))

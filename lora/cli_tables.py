@@ -4,7 +4,7 @@ import logging
 from argparse import ArgumentParser, Namespace
 
 from lora import cli_options, paths
-from lora.experiment import config, grid
+from lora.experiment import config_files, grid
 
 log = logging.getLogger("lora")
 TABLES = ("table2", "table5", "table6", "selection", "differences", "claims")
@@ -21,7 +21,7 @@ def collect(arguments: Namespace) -> None:
     """Write runs.csv, one row per epoch of every run of a grid."""
     from lora.tables import collect
 
-    requested = grid.load(config.read(arguments.config))
+    requested = grid.load(config_files.read(arguments.config))
     collect.collect(requested, arguments.runs_dir, arguments.output_dir / "runs.csv")
 
 
@@ -44,7 +44,7 @@ def table(arguments: Namespace) -> None:
     """Write one table."""
     from lora.tables import cells
 
-    requested = grid.load(config.read(arguments.config))
+    requested = grid.load(config_files.read(arguments.config))
     cells.write(requested, arguments.runs_csv, arguments.table, arguments.output_dir)
 
 
@@ -59,8 +59,29 @@ def provenance(arguments: Namespace) -> None:
     """Write provenance.csv and provenance.html."""
     from lora.tables import provenance
 
-    merged = config.read(arguments.config)
+    merged = config_files.read(arguments.config)
     provenance.write_provenance(grid.load(merged), merged, arguments.runs_dir, arguments.output_dir)
+
+
+def add_report_home(parser: ArgumentParser) -> None:
+    """Add the arguments of `lora report-home`."""
+    cli_options.add_config(parser)
+    parser.add_argument(
+        "--runs-csv", type=paths.argument, required=True, help="output of `lora collect`"
+    )
+    parser.add_argument(
+        "--figures-dir", type=paths.argument, required=True, help="folder of the figures"
+    )
+    cli_options.add_output_dir(parser, "folder for home.rst")
+
+
+def report_home(arguments: Namespace) -> None:
+    """Write the first page of the report."""
+    from lora.tables import home
+
+    requested = grid.load(config_files.read(arguments.config))
+    output = arguments.output_dir / home.NAME
+    home.write(requested, arguments.runs_csv, arguments.figures_dir, output)
 
 
 def add_plot(parser: ArgumentParser) -> None:
@@ -73,7 +94,7 @@ def add_plot(parser: ArgumentParser) -> None:
 
 
 def plot(arguments: Namespace) -> None:
-    """Draw a figure from the tables, as SVG and PNG."""
+    """Draw a figure from the tables, as SVG and PNG, and its text alternative as .txt."""
     from lora.figures import results
 
     results.draw(arguments.figure, arguments.tables_dir, arguments.output_dir / arguments.figure)
@@ -152,7 +173,7 @@ def add_heatmap(parser: ArgumentParser) -> None:
 
 
 def heatmap(arguments: Namespace) -> None:
-    """Draw one of the paper's Figures 3, 4, 6 and 7."""
+    """Draw one of the paper's Figures 3, 4, 6 and 7 as SVG and PNG, and its text as .txt."""
     from lora.figures import subspace
 
     subspace.draw(arguments.figure, arguments.phi, arguments.output_dir / arguments.figure)

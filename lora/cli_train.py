@@ -13,12 +13,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lora import cli_train_checks, paths
+from lora.adapters import belonging
 from lora.cli_train_checks import option
 from lora.columns import CELL_COLUMNS
 from lora.data import hub
 from lora.errors import ConfigError
 from lora.experiment import (
-    config,
+    config_files,
     earlier_outputs,
     hparam_rows,
     job_progress,
@@ -34,6 +35,7 @@ from lora.experiment.hparams import (
 )
 from lora.experiment.run_spec import JobOptions, RunSpec
 from lora.experiment.task import Task
+from lora.model import model_files
 from lora.training import gpu_lock
 
 log = logging.getLogger(__name__)
@@ -43,7 +45,7 @@ ONE_CELL_OPTIONS = (*CELL_COLUMNS, "data_dir", "tokens_dir", "cache_dir", "overw
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of `lora train`. Defaults are those of config/config.yaml."""
-    defaults = config.read_defaults()
+    defaults = config_files.read_defaults()
     table = defaults["tables"]["table2"]
     # Applied to the runs of one cell only: --cells leaves no choice.
     one_cell = dict(
@@ -67,11 +69,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 def _add_run_arguments(parser: ArgumentParser, defaults: dict[str, object]) -> None:
     """Add the options that say which runs to train."""
     protocols = dict.fromkeys(row.protocol for row in hparam_rows.read_hparam_rows())
-    models = [name for name, one in registry.read_sources().items() if one.role == "model"]
     parser.add_argument("--task", help=f"one of {', '.join(registry.read_tasks())}")
     parser.add_argument(
         "--model",
-        help=f"one of {', '.join(models)}, or any name with --model-dir (default "
+        help=f"one of {', '.join(_models())}, or any name with --model-dir (default "
         f"{defaults['model']})",
     )
     parser.add_argument(
@@ -101,6 +102,11 @@ def _add_run_arguments(parser: ArgumentParser, defaults: dict[str, object]) -> N
         metavar="SEED",
         help="train several runs together; outputs go to OUTPUT_DIR/seed<n>",
     )
+
+
+def _models() -> list[str]:
+    """Return the models of config/sources.csv."""
+    return [name for name, one in registry.read_sources().items() if one.role == "model"]
 
 
 def _add_job_arguments(
@@ -272,16 +278,21 @@ def _runs_of_one_cell(arguments: Namespace, problems: list[str]) -> tuple[list[R
             setattr(arguments, name, value)
     try:
         task = registry.task(arguments.task)
+        arguments.task = task.name
     except ValueError as error:
         problems = [*problems, str(error)]
+    unknown = cli_train_checks.check_protocol(arguments.protocol)
+    problems = [*problems, *unknown]
     if arguments.model_dir is None and arguments.model not in registry.read_sources():
         problems = [
             *problems,
-            f"no model {arguments.model!r} in config/sources.csv; give --model-dir, or add a row",
+            f"no model {arguments.model!r} in config/sources.csv; allowed: {', '.join(_models())}, "
+            "or any name with --model-dir",
         ]
     try:
         cell = Cell(**{axis: getattr(arguments, axis) for axis in CELL_COLUMNS})
-        hparams = cli_train_checks.hparams_of(arguments, cell)
+        if not unknown:
+            hparams = cli_train_checks.hparams_of(arguments, cell)
     except ConfigError as error:
         problems = [*problems, *error.problems]
     if problems:
@@ -298,6 +309,7 @@ def _runs_of_one_cell(arguments: Namespace, problems: list[str]) -> tuple[list[R
     specs = [
         RunSpec(cell, seed, hparams, task, tokens_dir, folder) for seed, folder in folders.items()
     ]
+    belonging.check_start_folders([(cell, hparams)], arguments.model_dir)
     if not arguments.overwrite:
         earlier_outputs.check_settings(specs, arguments.precision)
     return specs, _fetch_and_prepare(arguments, cell, task, hparams, tokens_dir)
@@ -314,6 +326,8 @@ def _fetch_and_prepare(
     if model_dir is None:
         model_dir = Path(paths.source_dir(cache_dir, cell.model))
         fetch.fetch(sources[cell.model], model_dir)
+        belonging.check_start_folders([(cell, hparams)], model_dir)
+    model_files.check(model_dir)
     if arguments.tokens_dir is not None:
         return model_dir
     if data_dir is None:

@@ -4,9 +4,7 @@ import logging
 import math
 import os
 from argparse import Namespace
-from pathlib import Path
 
-from lora import paths
 from lora.errors import ConfigError, shown
 from lora.experiment import config_errors, hparam_rows, hparam_warnings
 from lora.experiment.cell import Cell
@@ -15,7 +13,6 @@ from lora.experiment.names import MAX_INT
 
 log = logging.getLogger(__name__)
 TITLE = "The arguments are not valid:"
-ADAPTER_TENSORS = Path(paths.ADAPTER).name
 
 
 def option(name: str) -> str:
@@ -67,23 +64,23 @@ def check_folders(arguments: Namespace) -> list[str]:
     return problems
 
 
+def check_protocol(name: str) -> list[str]:
+    """Return what is wrong with the name of a protocol, in at most one line."""
+    known = {row.protocol for row in hparam_rows.read_hparam_rows()}
+    return config_errors.check_choice("--protocol", name, known)
+
+
 def hparams_of(arguments: Namespace, cell: Cell) -> Hparams:
     """Return the hyperparameters: those of the protocol, replaced by those that are given.
 
     Raises:
-        ConfigError: If a value is not allowed, the protocol is unknown, or the run starts from one
-            that is not there.
+        ConfigError: If a value is not allowed, or the run starts from one that is not there.
     """
     rows = hparam_rows.read_hparam_rows()
     given = {name: getattr(arguments, name) for name in HPARAM_NAMES}
     given = {name: value for name, value in given.items() if value is not None}
     if "start" in given:
         given["start"] = os.path.expanduser(given["start"])
-    unknown = config_errors.check_choice(
-        "--protocol", cell.protocol, {row.protocol for row in rows}
-    )
-    if unknown:
-        raise ConfigError(TITLE, unknown)
     hparams = hparam_rows.resolve(rows, cell, given)
     if hparams.start_task not in (None, cell.task):
         raise ConfigError(
@@ -93,11 +90,6 @@ def hparams_of(arguments: Namespace, cell: Cell) -> Hparams:
                 f"--start {PRETRAINED}, or --start with a PEFT folder such as adapter/ of that "
                 "run, or use the workflow"
             ],
-        )
-    if "/" in hparams.start and not Path(hparams.start, ADAPTER_TENSORS).is_file():
-        raise ConfigError(
-            TITLE,
-            [f"--start is {hparams.start}; allowed: a PEFT folder, with {ADAPTER_TENSORS} in it"],
         )
     for warning in hparam_warnings.warnings_of(hparams, cell):
         log.warning(warning)

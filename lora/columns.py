@@ -45,6 +45,7 @@ RUN_COLUMNS: Columns = {
     "digest": (str, "sha256 of everything that decides the run's numbers"),
     "base_precision": (str, "precision of the base model and its activations: bf16 or fp32"),
     "trainable": (int, "trained parameters without the head, as the paper counts"),
+    "train_examples": (int, "size of the training set"),
     "eval_examples": (int, "size of the evaluation set"),
     "data_source": (str, "identity of the data set: what pins its content"),
     "base_source": (str, "identity of the base model: what pins its content"),
@@ -125,6 +126,14 @@ TABLE_COLUMNS: Columns = {
     "last_mean": (float, "per cent, over the last epoch of each run; empty if one is undefined"),
     "last_median": (float, "per cent, over the last epoch of each run; empty if one is undefined"),
     "last_std": (float, "per cent, n-1, over the last epoch of each run; empty for one run"),
+    "best_constant": (
+        int,
+        "finished runs that predict one class only at the best epoch; of an average: of its cells",
+    ),
+    "last_constant": (
+        int,
+        "finished runs that predict one class only at the last epoch; of an average: of its cells",
+    ),
     "majority": (
         float,
         "per cent: metric of always predicting the most frequent evaluation label; empty for "
@@ -168,6 +177,12 @@ BEST_COLUMNS: Columns = {
     "best_value": (float, "per cent, at that epoch"),
     "last_epoch": (int, "last epoch"),
     "last_value": (float, "per cent, at that epoch"),
+    "best_constant": (
+        int,
+        "1 if all predictions at the best epoch are of one class, otherwise 0; empty if unknown, "
+        "and for regression",
+    ),
+    "last_constant": (int, "the same for the last epoch"),
 }
 
 # <table>_curves.csv: one row per cell and epoch, over the finished runs.

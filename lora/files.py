@@ -179,7 +179,7 @@ def read_text(path: Path) -> str:
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give a file")
     if not path.is_file():
-        raise ValueError(f"there is no file {path}; make it first")
+        raise ValueError(f"there is no file {path}; check its name and folder")
     content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise ValueError(f"{path}, line 1: the file is UTF-16; save it as UTF-8")

@@ -20,10 +20,13 @@ RUN_PATTERN = "{protocol}/{model}/{task}/{method}/{weights}/r{rank}/seed{seed}"
 
 ADAPTER = "adapter/adapter_model.safetensors"  # in a run's folder
 ADAPTER_CONFIG = "adapter/adapter_config.json"
+ADAPTER_LABELS = "adapter/labels.json"
+ADAPTER_CARD = "adapter/README.md"
 METRICS = "metrics.csv"
 RUN_JSON = "run.json"
 TRAIN_LOG = "train.log"  # in a job's folder of logs
-TOKENS_JSON = "tokens.json"  # in a folder of tokens
+TOKENS_ARRAYS = "tokens.safetensors"  # in a folder of tokens
+TOKENS_JSON = "tokens.json"
 
 VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
@@ -39,13 +42,17 @@ def expand(path: str) -> str:
     if unset:
         raise ValueError(
             f"environment variable {', '.join(unset)} is not set or empty; run `export "
-            f"{unset[0]}=...` first, or write the path in full"
+            f"{unset[0]}=...` first, or write the path in full. A folder with ${unset[0]} in its "
+            "name needs a symbolic link with another name"
         )
     # As in a shell, a ~ counts at the start of what was written, not of what a variable gave.
     expanded = os.path.expanduser(path) if path.startswith("~") else path
     if expanded.startswith("~"):
         user = expanded.split("/")[0]
-        raise ValueError(f"there is no home folder of {user}; write the path in full")
+        raise ValueError(
+            f"there is no home folder of {user}; write the path in full, or ./{user} for a folder "
+            "of that name"
+        )
     expanded = VARIABLE.sub(lambda match: os.environ[match[1] or match[2]], expanded)
     # What is read again, in a job, must give the same path.
     if VARIABLE.search(expanded) or expanded.startswith("~"):
@@ -110,6 +117,11 @@ def tokens_dir(results: str | Path, model: str, task: str, max_tokens: int | str
 def state_dir(results: str | Path) -> str:
     """Return the folder of the checkpoints of all runs."""
     return f"{results}/state"
+
+
+def checkpoint_dir(state: str | Path, digest: str) -> str:
+    """Return the folder of one run's checkpoints; `state` is the folder of all checkpoints."""
+    return f"{state}/{digest[:16]}"
 
 
 def plan_dir(results: str | Path) -> str:

@@ -104,6 +104,16 @@ class Data(_Part):
         default={},
         description="examples of each label in each evaluation set; empty for regression",
     )
+    read_counts: dict[str, dict[str, int]] = Field(
+        default={},
+        description="counted while the data were read, by split: skipped_lines and long_lines of "
+        "official files, empty_texts, repeated (texts of an earlier example), in_train (texts that "
+        "are in train too), truncated (examples cut at max_tokens)",
+    )
+    label_names: list[str] = Field(
+        default=[],
+        description="name of each class, class 0 first; empty for regression or unknown names",
+    )
 
 
 class Base(_Part):

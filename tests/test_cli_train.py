@@ -9,13 +9,14 @@ from helpers.models import ROOT
 from lora import cli_train
 from lora.cli import parser
 from lora.data import fetch, hub, prepare
-from lora.experiment import config, grid
+from lora.experiment import config_files, grid
 from lora.experiment.cell import Cell
 from lora.experiment.jobs import cell_entry, to_json
 from lora.experiment.run_spec import JobOptions
+from lora.model import model_files
 
 SAME_ARTICLE = Cell("minilm", "same-article", "lora", "qv", 8, "demo")
-HPARAMS = grid.load(config.read(str(ROOT / "config/demo.yaml"))).hparams(SAME_ARTICLE)
+HPARAMS = grid.load(config_files.read(str(ROOT / "config/demo.yaml"))).hparams(SAME_ARTICLE)
 JSON = to_json([cell_entry(SAME_ARTICLE, HPARAMS, "tokens")])
 JOB = ("--cells", JSON, "--seeds", 0, "--model-dir", "m", "--output-dir", "out")
 ONE = ("--task", "sst2", "--weights", "qv", "--rank", 2, "--seed", 3, "--output-dir", "out")
@@ -29,6 +30,7 @@ def resolve(*arguments):
 def brought(monkeypatch):
     """What would be fetched and prepared: (source or task, folder), in order."""
     found = []
+    monkeypatch.setattr(model_files, "check", lambda folder: None)
     monkeypatch.setattr(fetch, "fetch", lambda source, to: found.append((source.name, to)))
     monkeypatch.setattr(
         prepare, "prepare", lambda task, data, model, length, to: found.append((task.name, to))
@@ -102,7 +104,7 @@ def test_given_inputs_are_taken_as_they_are(brought, tmp_path, monkeypatch):
         ),
         (
             (*ONE, "--model", "unknown"),
-            "no model 'unknown' in config/sources.csv; give --model-dir",
+            "no model 'unknown' in config/sources.csv; allowed: roberta-base",
         ),
     ],
 )
@@ -115,6 +117,13 @@ def test_incomplete_and_contradictory_arguments_are_refused(brought, arguments, 
 def test_the_example_of_the_message_is_complete(brought):
     (spec,), _ = resolve(*cli_train.EXAMPLE.split()[2:], "--start", "pretrained")
     assert spec.cell.task == "mrpc" and spec.output_dir == Path("out")
+
+
+@pytest.mark.parametrize("name", ["SST-2", "sst_2", "sst-2"])
+def test_a_task_in_another_spelling_has_the_registered_name_everywhere(brought, name):
+    (usual,), model_dir = resolve(*ONE)
+    (spec,), other_dir = resolve("--task", name, *ONE[2:])
+    assert (spec, other_dir) == (usual, model_dir) and spec.cell.task == "sst2"
 
 
 def test_gpu_is_locked_before_the_training_code_is_imported(monkeypatch):

@@ -44,7 +44,7 @@ def nothing_is_fetched(monkeypatch):
         ((*RUN, "--micro-batch", 2**40), "--micro-batch is 1099511627776; allowed: at least 0"),
         ((*RUN, "--protocol", "papre"), "got 'papre'; allowed: course, course-as-run"),
         ((*RUN, "--protocol", "papre"), "(did you mean 'paper'?)"),
-        ((*RUN, "--start", "./no/adapter"), "--start is ./no/adapter; allowed: a PEFT folder"),
+        ((*RUN, "--start", "./no/adapter"), "--start is ./no/adapter; allowed: a folder with"),
         (
             (*RUN, "--model-dir", "no/model"),
             "--model-dir is no/model; allowed: an existing folder",
@@ -65,12 +65,12 @@ def test_an_output_folder_that_is_a_file_is_refused(refused, tmp_path):
 
 
 def test_all_problems_are_in_one_message(refused, tmp_path):
-    arguments = ("train", "--task", "sst-2", "--weights", "vq", "--rank", 0, "--seed", -1)
+    arguments = ("train", "--task", "sst-9", "--weights", "vq", "--rank", 0, "--seed", -1)
     text = refused(*arguments, "--micro-batch", -1, "--model", "no", "--output-dir", tmp_path)
     for part in (
         "--seed is -1",
         "--micro-batch is -1",
-        "no task 'sst-2'; allowed: mnli",
+        "task: got 'sst-9'; allowed: cola, mnli",
         "no model 'no' in config/sources.csv",
         "weights is 'vq'; allowed: letters of 'qkvo'",
         "rank is 0",

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,12 @@ import safetensors
 import torch
 from torch import Tensor
 
-from lora.adapters import peft_folder, peft_names
+from lora.adapters import adapter_folder, belonging, label_names, peft_folder, peft_names
+from lora.adapters.adapter_folder import AdapterFolder
+from lora.adapters.peft_checks import Adapter
 from lora.data import fetch
 from lora.errors import ConfigError
-from lora.experiment.cell import BASE_METHODS
+from lora.experiment.task import check_label_names
 from lora.model import methods, pretrained
 
 if TYPE_CHECKING:
@@ -31,20 +34,29 @@ TOKENIZER_FILES = [name for name in fetch.MODEL_FILES if "*" not in name and nam
 
 
 def merge(
-    adapter_dir: Path, model_dir: Path, output_dir: Path, dtype: torch.dtype = torch.float32
+    adapter_dir: Path,
+    model_dir: Path,
+    output_dir: Path,
+    dtype: torch.dtype = torch.float32,
+    names: Sequence[str] = (),
 ) -> None:
     """Write the sequence classification model that an adapter makes of its base model.
 
-    The checkpoint has the head, num_labels and problem_type in its config, safetensors files, and
-    the tokenizer files of the base model.
+    The checkpoint has the head, num_labels, problem_type and the names of the classes in its
+    config, safetensors files, and the tokenizer files of the base model.
 
     Args:
-        adapter_dir: PEFT LoRA folder, or the adapter folder of a run of `ft` or `bitfit`.
+        adapter_dir: PEFT LoRA folder, or the adapter folder of a run of `ft` or `bitfit`; or a
+            folder with one adapter below it, such as a run's.
         model_dir: Folder of the base model.
         output_dir: New or empty folder.
         dtype: Type of the written weights.
+        names: Name of each class, class 0 first. Without them they are those of the adapter's
+            folder, see `label_names.read`, or LABEL_0, LABEL_1, ... with a warning; never those of
+            the base model, which has other classes.
 
     Raises:
+        ConfigError: If the number of names is not that of the classes.
         ValueError: If the adapter cannot be merged into this model, or `output_dir` is not empty.
     """
     adapter_dir, model_dir, output_dir = Path(adapter_dir), Path(model_dir), Path(output_dir)
@@ -52,68 +64,94 @@ def merge(
         raise ValueError(
             f"{output_dir} exists and is not an empty folder; give another one, or delete it"
         )
+    adapter = adapter_folder.find(adapter_dir, "--adapter-dir")
+    belonging.check_merge(adapter, model_dir)
     base = pretrained.load_base(model_dir, dtype)
     family = base.config.model_type
-    encoder, head = _adapted(adapter_dir, base)
+    encoder, head = _adapted(adapter, base)
     if "head.dense.weight" not in head and not _has_pooler(model_dir):
         raise ValueError(
             f"neither {adapter_dir} nor {model_dir} has a pooler; give an adapter that was saved "
             "with it"
         )
+    num_labels = head["head.out.weight"].shape[0]
+    names = _class_names(adapter.path, num_labels, names)
     state = {f"{family}.{name}": value for name, value in encoder.items()}
     for name, value in head.items():
         state[peft_names.peft_name(name, family).removeprefix("base_model.model.")] = value.to(
             dtype
         )
-    _write(
-        _classifier(state, base, head["head.out.weight"].shape[0], model_dir), model_dir, output_dir
-    )
+    _write(_classifier(state, base, names, model_dir), model_dir, output_dir)
+
+
+def _class_names(adapter_dir: Path, num_labels: int, given: Sequence[str]) -> list[str]:
+    """Return the name of each class: those that are given, else the folder's, else LABEL_<n>."""
+    names = given or label_names.read(adapter_dir)
+    problems = check_label_names(names, num_labels)
+    if problems:
+        source = "--label-names" if given else f"the names of the classes of {adapter_dir}"
+        raise ConfigError(
+            f"{source} do not fit the adapter; give --label-names with one name for each class:",
+            problems,
+        )
+    if not names and num_labels > 1:
+        log.warning(
+            "%s has no names of its classes; the checkpoint gets LABEL_0 to LABEL_%d. To give "
+            "names, use --label-names, class 0 first",
+            adapter_dir,
+            num_labels - 1,
+        )
+    return list(names) or [f"LABEL_{number}" for number in range(num_labels)]
 
 
 def _adapted(
-    adapter_dir: Path, base: pretrained.BaseModel
+    adapter: AdapterFolder, base: pretrained.BaseModel
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the encoder's state with the adapter merged in, and the head's tensors by name."""
-    config = peft_folder.read_config(adapter_dir)
-    method = config.get("method")
-    if "peft_type" in config or method is None:
-        tensors, facts = peft_folder.read_adapter(adapter_dir, base.config.model_type)
-        encoder = _with_pairs(base, tensors, facts, adapter_dir)
-    elif method in BASE_METHODS:
-        tensors = peft_folder.read_tensors(adapter_dir)
-        encoder = _replaced(base, tensors, method, adapter_dir)
-    else:
-        mergeable = ", ".join(("lora", *BASE_METHODS))
-        raise ValueError(
-            f"{adapter_dir} is of method {method!r}, which adds layers that cannot be merged; "
-            f"allowed: {mergeable}"
+    if adapter.method == "lora":
+        tensors, described = peft_folder.read_adapter(
+            adapter.path, base.config.model_type, base.config.to_dict()
         )
+        encoder = _with_pairs(base, tensors, described)
+    else:
+        tensors = peft_folder.read_tensors(adapter.path)
+        encoder = _replaced(base, tensors, adapter.method, adapter.path)
     return encoder, {name: value for name, value in tensors.items() if name.startswith("head.")}
 
 
 @torch.no_grad()
 def _with_pairs(
-    base: pretrained.BaseModel,
-    tensors: dict[str, Tensor],
-    config: peft_folder.AdapterConfig,
-    folder: Path,
+    base: pretrained.BaseModel, tensors: dict[str, Tensor], adapter: Adapter
 ) -> dict[str, Tensor]:
-    """Return the base model's state with W0 + (alpha/r) B A in place of every adapted W0."""
-    depth, width = base.config.num_hidden_layers, base.config.hidden_size
-    names = [name.removesuffix(".a") for name in tensors if name.endswith(".a")]
-    layers = 1 + max(int(name.split(".")[0]) for name in names)
-    got = tensors[f"{names[0]}.a"].shape[1]
-    if (layers, got) != (depth, width):
-        raise ValueError(
-            f"{folder} is for a model of {layers} layers of width {got}, the base model has "
-            f"{depth} of {width}; give the model that the adapter was trained on"
+    """Return the base model's state with W0 + s B A in place of every adapted W0, and its biases.
+
+    s is the pair's own scale, alpha/r by default.
+    """
+    if left_out := adapter.left_out(base.config.num_hidden_layers):
+        log.info(
+            "by its adapter_config.json the adapter has no pairs on %s, in layers counted from 0; "
+            "their weights stay the base model's",
+            ", ".join(left_out),
         )
-    for name in names:
+    for name, pair in adapter.pairs.items():
         layer, letter = name.split(".")
         weight = methods.linear_of(base, int(layer), letter).weight
         delta = tensors[f"{name}.b"].double() @ tensors[f"{name}.a"].double()
-        weight.copy_(weight.double() + config["alpha"] / config["rank"] * delta)
-    return base.state_dict()
+        weight.copy_(weight.double() + pair.scale * delta)
+    state = base.state_dict()
+    biases = {name.removeprefix("base."): name for name in tensors if name.startswith("base.")}
+    wrong = [
+        f"{name}: got {list(tensors[biases[name]].shape)}, the base model has "
+        f"{list(state[name].shape) if name in state else 'no such bias'}"
+        for name in biases
+        if name not in state or tensors[biases[name]].shape != state[name].shape
+    ]
+    if wrong:
+        raise ConfigError(
+            "The adapter's biases do not fit the base model; give the model it was trained on:",
+            wrong,
+        )
+    return state | {name: tensors[stored].to(state[name].dtype) for name, stored in biases.items()}
 
 
 def _replaced(
@@ -155,15 +193,15 @@ def _has_pooler(model_dir: Path) -> bool:
 
 
 def _classifier(
-    state: dict[str, Tensor], base: pretrained.BaseModel, num_labels: int, model_dir: Path
+    state: dict[str, Tensor], base: pretrained.BaseModel, names: Sequence[str], model_dir: Path
 ) -> "PreTrainedModel":
-    """Return transformers' sequence classification model with exactly these tensors."""
+    """Return transformers' sequence classification model with exactly these tensors and classes."""
     from transformers import BertForSequenceClassification, RobertaForSequenceClassification
 
-    problem_type = "regression" if num_labels == 1 else "single_label_classification"
-    config: Any = type(base.config).from_pretrained(
-        model_dir, num_labels=num_labels, problem_type=problem_type
-    )
+    problem_type = "regression" if len(names) == 1 else "single_label_classification"
+    config: Any = type(base.config).from_pretrained(model_dir, problem_type=problem_type)
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: number for number, name in enumerate(names)}
     config.dtype = base.dtype
     with torch.device("meta"):
         model: PreTrainedModel = (

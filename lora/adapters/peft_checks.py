@@ -1,157 +1,154 @@
-"""Checks of a PEFT folder: only adapters that runs can use whole are accepted.
+"""Description of a PEFT LoRA folder, from its config and the header of its tensors.
 
-These are LoRA pairs of one rank and alpha on the same attention weights of every layer, and the
-head. Anything else is a problem: ignoring it would silently give another model.
+Pairs must be on attention weights of BERT or RoBERTa, and exactly those that peft adapts by
+adapter_config.json: ignoring a tensor, or filling in a missing one, would silently give another
+model. This module imports no torch, so that a folder can be checked before data are prepared.
 """
 
-import re
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from torch import Tensor
-
-from lora.adapters.peft_names import HEADS, LORA_KEY, TARGETS, peft_name, run_name
-from lora.errors import shown
-from lora.experiment.cell import MODEL_FAMILIES
-from lora.experiment.hparams import allowed_values, check_setting
-
-# Keys of adapter_config.json that are checked, and keys that do not change a finished adapter.
-READ = {"peft_type", "task_type", "r", "lora_alpha", "lora_dropout", "bias", "init_lora_weights"}
-WITHOUT_EFFECT = set(
-    "auto_mapping base_model_name_or_path corda_config ensure_weight_tying eva_config "
-    "exclude_modules inference_mode loftq_config lora_ga_config megatron_core modules_to_save "
-    "peft_version qalora_group_size revision runtime_config target_modules".split()
+from lora.adapters import peft_rules
+from lora.adapters.peft_names import PREFIX, as_peft_writes, module_of, run_name
+from lora.adapters.peft_tensors import (
+    StoredTensor,
+    check_base_weights,
+    check_biases,
+    check_family,
+    check_head,
+    check_pairs,
+    check_size,
+    check_types,
+    check_unknown,
+    width_of,
 )
-# peft's other initializations (pissa, olora, loftq, ...) change the frozen weights.
-INITIALIZATIONS = (True, False, "gaussian", "orthogonal", "eva")
+from lora.errors import ConfigError
+from lora.experiment.cell import MODEL_FAMILIES, WEIGHT_TYPES
 
 
-def check_config(config: dict[str, Any]) -> list[str]:
-    """Return one problem for each setting that is not supported."""
-    if config.get("peft_type") != "LORA":
-        what = (
-            f"method is {config['method']!r}"
-            if "method" in config
-            else f"peft_type is {config.get('peft_type')!r}"
-        )
-        return [f"{what[:200]}; allowed: peft_type 'LORA'"]
-    problems = []
-    for key, allowed in (
-        ("task_type", ("SEQ_CLS",)),
-        ("bias", ("none",)),
-        ("init_lora_weights", INITIALIZATIONS),
-    ):
-        if config.get(key, allowed[0]) not in allowed or key not in config and key == "task_type":
-            problems.append(
-                f"{key} is {shown(config.get(key))}; allowed: {', '.join(map(repr, allowed))}"
-            )
-    rank = config.get("r")
-    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
-        problems.append(f"r is {shown(rank)}; allowed: a whole number of at least 1")
-    for key, name in (("lora_alpha", "alpha"), ("lora_dropout", "lora_dropout")):
-        if check_setting(name, config.get(key)):
-            problems.append(f"{key} is {shown(config.get(key))}; allowed: {allowed_values(name)}")
-    for key in sorted(set(config) - READ - WITHOUT_EFFECT):
-        if config[key] not in (None, False, [], {}):
-            problems.append(
-                f"{key[:100]} is {shown(config[key])}; allowed: leave it out, it is not supported"
-            )
-    return problems
+class PairSettings(NamedTuple):
+    """Rank of a LoRA pair, and the scale s of its delta s B A."""
+
+    rank: int
+    scale: float
 
 
-def name_tensors(tensors: dict[str, Tensor], family: str) -> tuple[dict[str, Tensor], list[str]]:
-    """Return tensors by the names of runs, and problems: one line for keys of several layers."""
+@dataclass(frozen=True)
+class Adapter:
+    """What a PEFT LoRA folder holds.
+
+    Attributes:
+        family: `bert` or `roberta`.
+        width: Width of the model that it was trained on.
+        weights: Adapted weight types, such as `qv`.
+        rank: `r` of adapter_config.json; `pairs` has the rank of each pair.
+        alpha: `lora_alpha` of adapter_config.json.
+        lora_dropout: Dropout of the LoRA input.
+        bias: `none`, `lora_only` or `all`: which biases of the base model were trained.
+        pairs: Settings of each pair, by "<layer>.<letter>".
+        keys: Keys in adapter_model.safetensors by the names that runs use: "<layer>.<letter>.a"
+            [r, D], "<layer>.<letter>.b" [D, r], "head.dense.*", "head.out.*", and "base.*" for
+            biases of the base model.
+        copies: Keys of second copies of tensors, by the same names.
+        notes: What differs from a folder that peft writes, for the log.
+    """
+
+    family: str
+    width: int
+    weights: str
+    rank: int
+    alpha: float
+    lora_dropout: float
+    bias: str
+    pairs: Mapping[str, PairSettings]
+    keys: Mapping[str, str]
+    copies: Mapping[str, str]
+    notes: tuple[str, ...]
+
+    def left_out(self, depth: int) -> list[str]:
+        """Return the pairs that a model of `depth` layers has and this adapter has not."""
+        every = (f"{layer}.{letter}" for layer in range(depth) for letter in self.weights)
+        return [pair for pair in every if pair not in self.pairs]
+
+
+def describe(
+    config: Mapping[str, Any],
+    stored: Mapping[str, StoredTensor],
+    model_config: Mapping[str, Any] | None = None,
+    title: str = "This adapter is not supported:",
+) -> Adapter:
+    """Describe a PEFT LoRA folder.
+
+    Args:
+        config: adapter_config.json, which must have passed `peft_config.check`.
+        stored: Types and shapes in adapter_model.safetensors.
+        model_config: config.json of the base model, or the keys of it that are known: model_type,
+            num_hidden_layers, hidden_size. None if the base model is not there yet.
+        title: First line of the error.
+
+    Raises:
+        ConfigError: If a tensor is missing, surplus or does not fit. It names every problem.
+    """
+    base = model_config or {}
+    found = as_peft_writes(stored)
+    family = base.get("model_type") or _family_of(found.stored)
     if family not in MODEL_FAMILIES:
         raise ValueError(f"model family is {family!r}; allowed: {', '.join(MODEL_FAMILIES)}")
-    others = {match[1] for key in tensors if (match := LORA_KEY.fullmatch(key))} - {family}
-    if others:
-        return {}, [
-            f"{_first(tensors, others)}: an adapter of {', '.join(sorted(others))}; "
-            f"allowed: one of {family}"
+    if problems := found.problems or check_family(found.stored, family):
+        raise ConfigError(title, problems)
+    names_of = {key: name for key in found.stored if (name := run_name(key, family))}
+    keys = {name: found.stored[key] for key, name in names_of.items()}
+    tensors = {name: stored[key] for name, key in keys.items()}
+    layers, width = base.get("num_hidden_layers"), base.get("hidden_size")
+    unknown = [key for key in found.stored if key not in names_of]
+    if problems := check_base_weights(unknown, family):
+        raise ConfigError(title, problems)
+    problems = [*check_types(stored), *check_unknown(unknown, family)]
+    if any(".lora_" in key for key in names_of) or not unknown:
+        problems += check_size(tensors, layers, width) or [
+            *check_pairs(config, tensors, family, layers, unknown),
+            *check_head(tensors, family, config.get("bias")),
+            *check_biases(config, tensors, family),
         ]
-    named: dict[str, Tensor] = {}
-    unknown: dict[str, list[str]] = {}
-    problems = []
-    for key, value in tensors.items():
-        name = run_name(key, family)
-        if name is None:
-            unknown.setdefault(re.sub(r"\.\d+\.", ".*.", key), []).append(key)
-        elif name in named:
-            problems.append(f"{key}: {peft_name(name, family)} is there under two keys; keep one")
-        else:
-            named[name] = value
-    targets = ", ".join(f"{target} ({letter})" for letter, target in TARGETS.items())
-    for keys in unknown.values():
-        like = f" and {len(keys) - 1} of other layers" if len(keys) > 1 else ""
-        heads = ", ".join(HEADS[family].values())
-        problems.append(f"{keys[0][:200]}{like}: allowed: LoRA pairs of {targets}, and {heads}")
-    return named, problems
-
-
-def check_targets(named: dict[str, Tensor], modules: object) -> list[str]:
-    """Compare the target_modules of adapter_config.json with the stored pairs; skip a pattern."""
-    if not isinstance(modules, list):
-        return []
-    listed = {
-        letter
-        for letter, target in TARGETS.items()
-        for name in modules
-        if f".{target}".endswith(f".{name}") or str(name).endswith(f".{target}")
-    }
-    found = {name.split(".")[1] for name in named if not name.startswith("head.")}
-    wrong = [
-        ("but there is no pair of it", listed - found),
-        ("though there are pairs of it", found - listed),
-    ]
-    return [
-        f"{TARGETS[letter]}: adapter_config.json "
-        f"{'names' if letter in listed else 'does not name'} it under "
-        f"target_modules, {what}"
-        for what, letters in wrong
-        for letter in sorted(letters)
-    ]
-
-
-def _first(tensors: dict[str, Tensor], models: set[str]) -> str:
-    return next(key for key in tensors if (match := LORA_KEY.fullmatch(key)) and match[1] in models)
-
-
-def check_tensors(named: dict[str, Tensor], rank: int, family: str) -> list[str]:
-    """Return the missing tensors, and those whose shapes do not fit the rank and each other."""
-    pairs = [name.split(".") for name in named if not name.startswith("head.")]
-    if not pairs:
-        return ["no LoRA pair is in it; a run that failed in its first epoch has none"]
-    depth = 1 + max(int(layer) for layer, _, _ in pairs)
-    letters = sorted({letter for _, letter, _ in pairs})
-    expected = [
-        f"{layer}.{letter}.{side}" for layer in range(depth) for letter in letters for side in "ab"
-    ]
-    dense = ["head.dense.weight", "head.dense.bias"]
-    if family == "roberta" or any(name in named for name in dense):
-        expected += dense
-    expected += ["head.out.weight", "head.out.bias"]
-    problems = [
-        f"{peft_name(name, family)} is missing; the same weights of every layer, and the head, "
-        "must be there"
-        for name in expected
-        if name not in named
-    ]
-    width = next(
-        (value.shape[-1] for name, value in named.items() if name.endswith(".a") and value.dim()), 0
+    if problems:
+        raise ConfigError(title, problems)
+    pairs = _settings(config, tensors, family)
+    letters = {pair.split(".")[1] for pair in pairs}
+    return Adapter(
+        family=family,
+        width=width_of(tensors),
+        weights="".join(letter for letter in WEIGHT_TYPES if letter in letters),
+        rank=config["r"],
+        alpha=float(config["lora_alpha"]),
+        lora_dropout=float(config.get("lora_dropout") or 0),
+        bias=config.get("bias") or "none",
+        pairs=pairs,
+        keys=keys,
+        copies={name: found.copies[key] for key, name in names_of.items() if key in found.copies},
+        notes=tuple(found.notes),
     )
-    labels = max([1, *named["head.out.weight"].shape[:1]]) if "head.out.weight" in named else 1
-    shapes: dict[str, tuple[int, ...]] = {
-        "a": (rank, width),
-        "b": (width, rank),
-        "head.dense.weight": (width, width),
-        "head.dense.bias": (width,),
-        "head.out.weight": (labels, width),
-        "head.out.bias": (labels,),
-    }
-    for name, value in named.items():
-        wanted = shapes[name if name.startswith("head.") else name[-1]]
-        if tuple(value.shape) != wanted:
-            problems.append(
-                f"{peft_name(name, family)} has shape {list(value.shape)}; expected {list(wanted)} "
-                f"for r = {rank}"
-            )
-    return problems
+
+
+def _settings(
+    config: Mapping[str, Any], tensors: Mapping[str, StoredTensor], family: str
+) -> dict[str, PairSettings]:
+    """Return rank and scale of each pair, by layer and weight type; the tensors are checked."""
+    pairs = sorted({name[:-2] for name in tensors if name.endswith(".a")}, key=_layer_and_letter)
+    settings = {}
+    for pair in pairs:
+        rank = tensors[f"{pair}.a"].shape[0]
+        (alpha,) = peft_rules.alphas_of(config, module_of(pair, family))
+        settings[pair] = PairSettings(rank, peft_rules.scale(config, alpha, rank))
+    return settings
+
+
+def _layer_and_letter(pair: str) -> tuple[int, int]:
+    layer, letter = pair.split(".")
+    return int(layer), WEIGHT_TYPES.index(letter)
+
+
+def _family_of(keys: Iterable[str]) -> str:
+    """Return the model family that keys as peft writes them name; the first of all if none."""
+    named = (key.removeprefix(PREFIX).split(".")[0] for key in keys)
+    return next((name for name in named if name in MODEL_FAMILIES), MODEL_FAMILIES[0])

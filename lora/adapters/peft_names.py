@@ -1,6 +1,14 @@
-"""Names of tensors: those of a run, and the keys of a PEFT folder."""
+"""Names of tensors: those of a run, and the keys of a PEFT folder.
+
+Keys of a wrapped model (torch.compile, DataParallel, FSDP), keys with the adapter's name, and keys
+without peft's prefix have one meaning only, so they are read too.
+"""
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from lora.errors import shown
 
 TARGETS = {
     "q": "attention.self.query",
@@ -14,29 +22,126 @@ HEADS = {
     "bert": {"head.dense": "bert.pooler.dense", "head.out": "classifier"},
 }
 MODULES_TO_SAVE = {"roberta": ["classifier"], "bert": ["classifier", "pooler"]}
+PREFIX = "base_model.model."
 
 LORA_KEY = re.compile(
-    r"base_model\.model\.(\w+)\.encoder\.layer\.(\d+)\.([\w.]+)\.lora_([AB])\.weight"
+    r"base_model\.model\.(\w+)\.encoder\.layer\.(0|[1-9]\d{0,2})\.([\w.]+)\.lora_([AB])\.weight"
 )
+_BIAS_KEY = re.compile(
+    r"base_model\.model\.(\w+)\.((?:embeddings\.LayerNorm|encoder\.layer\.(?:0|[1-9]\d{0,2})\."
+    r"(?:attention\.self\.(?:query|key|value)|attention\.output\.(?:dense|LayerNorm)"
+    r"|intermediate\.dense|output\.(?:dense|LayerNorm)))\.bias)"
+)
+# Modules that wrap a model and add their name to its keys -> the code that adds them.
+_WRAPPERS = {
+    "_orig_mod": "torch.compile",
+    "module": "DataParallel",
+    "_fsdp_wrapped_module": "FSDP",
+    "_checkpoint_wrapped_module": "activation checkpointing",
+}
+_HEAD_PARTS = ("dense", "out_proj", "weight", "bias")
 
 
 def peft_name(name: str, family: str) -> str:
     """Return the key in adapter_model.safetensors of a run's tensor."""
     if name.startswith("head."):
         module, _, kind = name.rpartition(".")
-        return f"base_model.model.{HEADS[family][module]}.{kind}"
-    layer, letter, side = name.split(".")
-    module = f"{family}.encoder.layer.{layer}.{TARGETS[letter]}"
-    return f"base_model.model.{module}.lora_{side.upper()}.weight"
+        return f"{PREFIX}{HEADS[family][module]}.{kind}"
+    if name.startswith("base."):
+        return f"{PREFIX}{family}.{name.removeprefix('base.')}"
+    pair, _, side = name.rpartition(".")
+    return f"{PREFIX}{module_of(pair, family)}.lora_{side.upper()}.weight"
+
+
+def module_of(pair: str, family: str) -> str:
+    """Return the name in transformers' classification model of the module of "<layer>.<letter>"."""
+    layer, letter = pair.split(".")
+    return f"{family}.encoder.layer.{layer}.{TARGETS[letter]}"
 
 
 def run_name(key: str, family: str) -> str | None:
-    """Return the name that runs use for a key of adapter_model.safetensors; None if unknown."""
+    """Return the name that runs use for a key as peft writes it; None if the key is unknown."""
     if match := LORA_KEY.fullmatch(key):
         model, layer, module, side = match.groups()
         letter = next((letter for letter, target in TARGETS.items() if target == module), None)
         return f"{layer}.{letter}.{side.lower()}" if letter and model == family else None
-    # Older versions of peft keep the name of their wrapper in the key.
-    key = key.replace(".modules_to_save.default.", ".").replace(".modules_to_save.", ".")
     names = (f"{module}.{kind}" for module in HEADS[family] for kind in ("weight", "bias"))
-    return next((name for name in names if peft_name(name, family) == key), None)
+    if head := next((name for name in names if peft_name(name, family) == key), None):
+        return head
+    match = _BIAS_KEY.fullmatch(key)
+    return f"base.{match[2]}" if match and match[1] == family else None
+
+
+@dataclass
+class StoredKeys:
+    """Keys of adapter_model.safetensors by the keys that peft's `save_pretrained` writes.
+
+    Attributes:
+        stored: peft's key -> stored key.
+        copies: peft's key -> key of a second copy. With `bias: all` peft stores a head's bias
+            twice, as the module's and inside its wrapper `modules_to_save`, and loads the first.
+        notes: How the keys differ from peft's, for the log.
+        problems: Keys whose meaning is not clear.
+    """
+
+    stored: dict[str, str] = field(default_factory=dict)
+    copies: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def as_peft_writes(keys: Iterable[str]) -> StoredKeys:
+    """Return the keys of adapter_model.safetensors by the keys that peft writes."""
+    found = StoredKeys()
+    doubled: dict[str, list[str]] = {}
+    changes: dict[str, None] = {}
+    adapters: dict[str, None] = {}
+    for stored in sorted(keys, key=lambda key: (".modules_to_save." in key, key)):
+        if ".original_module." in stored:  # the untrained copy of a head, which peft never uses
+            continue
+        key, adapter, changed = _as_peft_writes(stored)
+        changes |= dict.fromkeys(changed)
+        adapters |= dict.fromkeys(adapter)
+        if key not in found.stored:
+            found.stored[key] = stored
+        elif ".modules_to_save." in stored and key not in found.copies:
+            found.copies[key] = stored
+        else:
+            doubled.setdefault(key, [found.stored[key]]).append(stored)
+    if len(adapters) > 1:
+        found.problems.append(
+            f"it has several adapters ({shown(', '.join(adapters))}); save one of them alone, "
+            "with model.save_pretrained(folder, selected_adapters=[name])"
+        )
+    elif doubled:
+        key, twice = next(iter(doubled.items()))
+        more = f", and {len(doubled) - 1} other tensors are" if len(doubled) > 1 else ""
+        found.problems.append(
+            f"{key[:200]} is there under two keys ({shown(', '.join(twice), 300)}){more}; keep one"
+        )
+    found.notes += sorted(changes)
+    return found
+
+
+def _as_peft_writes(stored: str) -> tuple[str, list[str], list[str]]:
+    """Return the key that peft writes, the adapter's name in the stored one, and the changes."""
+    changes = []
+    parts = stored.split(".")
+    for wrapper in dict.fromkeys(part for part in parts if part in _WRAPPERS):
+        changes.append(f"of a model wrapped by {_WRAPPERS[wrapper]} ({wrapper})")
+    parts = [part for part in parts if part not in _WRAPPERS and part != "base_layer"]
+    adapter = []
+    if len(parts) > 2 and parts[-3] in ("lora_A", "lora_B") and parts[-1] == "weight":
+        adapter = [parts.pop(-2)]
+        changes.append(f"with the name of the adapter ({adapter[0]})")
+    if "modules_to_save" in parts:
+        at = parts.index("modules_to_save")
+        del parts[at]
+        if at < len(parts) and parts[at] not in _HEAD_PARTS:
+            del parts[at]
+    key = ".".join(parts)
+    bare = re.match(rf"(base_model\.)?(model\.)?(?=({'|'.join(HEADS)}|classifier)\.)", key)
+    if bare and bare[0] != PREFIX:
+        changes.append(f"without the prefix {PREFIX}")
+        key = PREFIX + key.removeprefix(bare[0])
+    return key, adapter, changes

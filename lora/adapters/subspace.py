@@ -36,14 +36,11 @@ def read_pairs(adapter: Path, family: str) -> dict[str, Pair]:
     Raises:
         ValueError: If the folder does not hold a whole adapter of this family.
     """
-    tensors, config = peft_folder.read_adapter(adapter, family)
-    scale = config["alpha"] / config["rank"]
+    tensors, found = peft_folder.read_adapter(adapter, family)
     pairs = {}
-    for name in tensors:
-        if name.endswith(".a"):
-            name = name.removesuffix(".a")
-            a_RI, b_OR = (tensors[f"{name}.{side}"].double().numpy() for side in "ab")
-            pairs[name] = Pair(a_RI, b_OR, scale)
+    for name, pair in found.pairs.items():
+        a_RI, b_OR = (tensors[f"{name}.{side}"].double().numpy() for side in "ab")
+        pairs[name] = Pair(a_RI, b_OR, pair.scale)
     return pairs
 
 

@@ -23,6 +23,7 @@ from lora.errors import ConfigError
 from lora.experiment.hparams import PRETRAINED, Hparams
 from lora.model import initial_values
 from lora.run_record import RunRecord
+from lora.tables import table7
 
 DIGITS = 9
 # Settings that all runs of a comparison share.
@@ -140,6 +141,7 @@ def write(
         for run in runs
     ]
     files.write_csv(Path(output_dir) / "amplification.csv", AMPLIFICATION_COLUMNS, rows)
+    table7.write(rows, Path(output_dir))
 
 
 def _check_runs(runs: list[Run], model_dir: Path) -> None:

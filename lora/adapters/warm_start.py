@@ -2,8 +2,9 @@
 
 The paper starts MRPC, RTE and STS-B from its best MNLI adapter (Sec. 5.2, App. D.1). LoRA pairs and
 the head's dense layer carry over; the output layer does not, because it has another number of
-classes. Of several runs the best one is that with the highest best metric. The hash of the tensors
-is part of a run's digest, their path is not.
+classes. With as many classes, `label_names` decides by their names. Of several runs the best one is
+that with the highest best metric. The hash of the tensors, and of scales that differ from the
+run's, is part of a run's digest, their path is not.
 """
 
 import logging
@@ -12,11 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from lora import files, run_record
-from lora.adapters import peft_folder
+from lora.adapters import adapter_folder, belonging, label_names, peft_folder, start_values
 from lora.adapters.peft_folder import TENSORS
 from lora.errors import ConfigError
 from lora.experiment.hparams import PRETRAINED
@@ -34,12 +34,15 @@ class Start:
     Attributes:
         folder: Its folder.
         source: What it is, for run.json and the log.
-        sha256: Hash of its adapter_model.safetensors.
+        sha256: Hash of its adapter_model.safetensors, and of scales in its config that differ from
+            the run's.
+        label_names: Names of its classes; empty if they are unknown.
     """
 
     folder: Path
     source: str
     sha256: str
+    label_names: tuple[str, ...] = ()
 
 
 def find_start(spec: RunSpec) -> Start | None:
@@ -55,12 +58,12 @@ def find_start(spec: RunSpec) -> Start | None:
     if start in (PRETRAINED, spec.task.name):
         return None
     if spec.hparams.start_task is None:
-        folder = Path(start)
-        if not (folder / TENSORS).is_file():
-            raise ValueError(
-                f"start is {start!r}, but there is no {TENSORS} in it; give a PEFT folder"
-            )
-        return Start(folder, "a PEFT folder", files.file_sha256(folder / TENSORS))
+        adapter = adapter_folder.find(start, "start")
+        folder = adapter.path
+        if problems := belonging.check_method(adapter, spec.cell):
+            raise ConfigError(f"{spec.name} cannot start from {folder}:", problems)
+        sha256 = start_values.sha256(folder, spec)
+        return Start(folder, "a PEFT folder", sha256, label_names.read(folder))
     folder, record = _best_run(spec)
     tensors = folder / "adapter" / TENSORS
     if files.differs_from(tensors, record.files.get(f"adapter/{TENSORS}")):
@@ -72,7 +75,8 @@ def find_start(spec: RunSpec) -> Start | None:
         f"{run.protocol}/{run.model}/{run.task}/{run.method}/{run.weights}/r{run.rank}"
         f"/seed{run.seed}"
     )
-    return Start(folder / "adapter", source, files.file_sha256(tensors))
+    names = label_names.read(folder / "adapter")
+    return Start(folder / "adapter", source, files.file_sha256(tensors), names)
 
 
 def _best_run(spec: RunSpec) -> tuple[Path, RunRecord]:
@@ -96,61 +100,48 @@ def _best_run(spec: RunSpec) -> tuple[Path, RunRecord]:
     return found
 
 
-@torch.no_grad()
 def load_start(start: Start, spec: RunSpec, parameters: Mapping[str, Tensor], family: str) -> None:
     """Copy an adapter into a run's parameters, in place.
 
-    The output layer is left out if its shape differs, and so is BERT's dense layer if the adapter
-    has none: then the pre-trained pooler stays.
+    The output layer is left out if its shape or the names of its classes differ, and so is BERT's
+    dense layer if the adapter has none: then the pre-trained pooler stays. See `start_values` for
+    LoRA pairs.
 
     Args:
         start: The adapter.
         spec: The run.
-        parameters: The run's tensors by name.
+        parameters: The run's tensors by name, with their initial values.
         family: `bert` or `roberta`.
 
     Raises:
         ConfigError: If a tensor or the scale alpha/r does not fit. It names every such tensor.
     """
-    found, problems = _read(start, spec, family)
-    left_out = []
-    for name, value in parameters.items():
-        if name in found and found[name].shape == value.shape:
-            value.copy_(found[name])
-        elif name.startswith("head.out.") or (
-            name not in found and family == "bert" and name.startswith("head.dense.")
-        ):
-            left_out.append(name)
-        else:
-            got = list(found[name].shape) if name in found else "nothing"
-            problems.append(f"{name}: got {got}, expected {list(value.shape)}")
-    if problems:
-        raise ConfigError(
-            f"{spec.name} cannot start from {start.folder}; its weights, rank and model must be "
-            "the same:",
-            problems,
-        )
-    without = f", without {', '.join(left_out)}" if left_out else ""
-    log.info("%s starts from %s%s", spec.name, start.source, without)
+    title = (
+        f"{spec.name} cannot start from {start.folder}; the adapter's model and weights must be "
+        "the run's, and its rank at most the run's:"
+    )
+    notes: list[str] = []
+    if spec.cell.method == "lora":
+        found, notes = _read_lora(start, spec, parameters, family, title)
+    else:
+        found = peft_folder.read_tensors(start.folder)
+    found = label_names.arrange_output_layer(found, start.folder, start.label_names, spec)
+    left_out = start_values.copy(found, parameters, family, title)
+    if left_out:
+        notes.insert(0, f"without {', '.join(left_out)}")
+    log.info("%s", "; ".join([f"{spec.name} starts from {start.source}", *notes]))
 
 
-def _read(start: Start, spec: RunSpec, family: str) -> tuple[Mapping[str, Tensor], list[str]]:
-    """Return the tensors of an adapter by name, and what is wrong with its scale."""
-    if spec.cell.method != "lora":
-        return peft_folder.read_tensors(start.folder), []
-    found, config = peft_folder.read_adapter(start.folder, family)
-    made_for = peft_folder.read_config(start.folder).get("base_model_name_or_path")
-    model, rank, alpha = Path(str(made_for)).name, spec.cell.rank, spec.hparams.alpha
-    if model not in (spec.cell.model, "None"):
-        log.warning(
-            "%s was trained on %s, not on %s: the pairs of another model are meaningless here",
-            start.folder,
-            model,
-            spec.cell.model,
-        )
-    if config["alpha"] / config["rank"] == alpha / rank:
-        return found, []
-    got = f"{config['alpha']:g}/{config['rank']}"
-    return found, [
-        f"alpha/r: got {got}, expected {alpha:g}/{rank}; another scale changes the weight update"
-    ]
+def _read_lora(
+    start: Start, spec: RunSpec, parameters: Mapping[str, Tensor], family: str, title: str
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the tensors of a LoRA adapter with the run's rank and scale, and what was changed."""
+    widths = {name: len(value.T) for name, value in parameters.items() if name.endswith(".a")}
+    base = {
+        "num_hidden_layers": 1 + max(int(name.split(".")[0]) for name in widths),
+        "hidden_size": next(iter(widths.values())),
+    }
+    tensors, adapter = peft_folder.read_adapter(start.folder, family, base)
+    if problems := belonging.check_pairs(adapter, spec.cell, spec.hparams.alpha):
+        raise ConfigError(title, problems)
+    return start_values.with_run_s_rank(tensors, adapter, parameters, spec.hparams.alpha)

@@ -7,10 +7,13 @@ fetch: Fetch a source into a verified folder, and read the manifest of a fetched
 archives: Folders inside packages of a package index: pip, zip and tar.
 hub: Models and data sets of the Hugging Face hub at one commit.
 card: Card of a data set on the hub: which files belong to which configuration.
-examples: The record of texts and labels, and parsing of lines and labels.
+examples: Texts and labels of a split, as a file has them and after the checks.
+labels: Labels as numbers: class names, class numbers and scores.
+checks: Checks of texts and labels, the same for every format.
 formats: Read a task's splits with the reader of its format.
 tsv: Rows of a TSV file, with or without quoting.
-glue: GLUE's official TSV files, and data sets of the hub saved by `datasets`.
+glue: GLUE's official TSV files, and TSV files of the user's own.
+arrow: Data sets saved by `datasets`, and parquet files of the hub.
 demo: Demo tasks made from the rated sentences of a package.
 prepare: Tokenise a task for a model and write the tokens.
 tokenizer: Tokenizer of a model folder: the one that transformers' AutoTokenizer makes of its files.

@@ -71,3 +71,28 @@ def write(path: Path, metadata: JsonObject, configuration: str) -> None:
         if (found := _entries_of(metadata, key, configuration))
     }
     path.write_text(f"---\n{yaml.safe_dump(kept)}---\n", encoding="utf-8")
+
+
+def class_names(metadata: JsonObject, configuration: str, column: str) -> tuple[str, ...] | None:
+    """Return the class names of a column in a card's `dataset_info`, None if it has none.
+
+    Args:
+        metadata: The card's metadata.
+        configuration: The configuration. A card with a single one need not name it.
+        column: The column of the labels.
+    """
+    entries = _entries(metadata, "dataset_info")
+    named = _entries_of(metadata, "dataset_info", configuration)
+    for entry in named or (entries if len(entries) == 1 else []):
+        features = entry.get("features")
+        for feature in features if isinstance(features, list) else []:
+            if not isinstance(feature, dict) or feature.get("name") != column:
+                continue
+            kind = feature.get("dtype")
+            names = kind.get("class_label") if isinstance(kind, dict) else None
+            names = names.get("names") if isinstance(names, dict) else None
+            if isinstance(names, dict) and all(str(key).isdecimal() for key in names):
+                names = [names[key] for key in sorted(names, key=lambda key: int(str(key)))]
+            if isinstance(names, list) and names:
+                return tuple(str(name) for name in names)
+    return None

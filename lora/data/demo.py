@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from lora.data.examples import Examples, parse_label, read_lines
+from lora.data.examples import Examples, RawSplit, read_lines
 from lora.errors import shown
 from lora.experiment.task import Task
 
@@ -67,7 +67,7 @@ class Pair(NamedTuple):
     second: str
 
 
-def read(task: Task, folder: Path) -> dict[str, Examples]:
+def read(task: Task, folder: Path) -> dict[str, RawSplit]:
     """Return the splits of a demo task, without repeated sentences.
 
     The order is that of the sentences' hashes, so no library's random numbers can change it.
@@ -81,14 +81,25 @@ def read(task: Task, folder: Path) -> dict[str, Examples]:
             "split"
         )
     recipe = DEMO_TASKS[task.name]
+    if len(task.text_columns) != 1 + recipe.pairs:
+        raise ValueError(
+            f"task {task.name}: text_columns has {len(task.text_columns)} names; allowed: "
+            f"{1 + recipe.pairs}"
+        )
     path = folder / recipe.file
     sentences = _read_rated(path)
     make_splits = _split_pairs if recipe.pairs else _split_rated
     evaluation, train = make_splits(recipe, sentences, path)
-    for split in (evaluation, train):
-        for label in split.labels:
-            parse_label(task, label, str(path))
-    return {task.eval_splits[0]: evaluation, "train": train}
+    return {
+        split: RawSplit(
+            where=f"{path}, split {split}",
+            texts=dict(zip(task.text_columns, [one.first, one.second or []], strict=False)),
+            labels=one.labels,
+            rows=range(len(one)),
+            unit="example",
+        )
+        for split, one in ((task.eval_splits[0], evaluation), ("train", train))
+    }
 
 
 def normalised(text: str) -> str:

@@ -1,20 +1,68 @@
-"""Examples of one split: their texts and labels, and what every task format needs to read them.
+"""Examples of one split: texts and labels, as a file has them and after the checks.
 
-Labels are numbers: the hub's class numbers, or the score of a regression task. Nothing is skipped
-or repaired. A file, line or label that cannot be read raises ValueError, which says where it is and
-what is allowed.
+A reader of a format returns `RawSplit`: the columns as they are in the file, and where each row
+comes from. `lora.data.checks` turns them into `Examples`.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from lora.errors import shown
-from lora.experiment.task import Task
-from lora.files import NUMBER, read_text
+from lora.files import read_text
 
 UNLIMITED = (-math.inf, math.inf)
+
+
+@dataclass(frozen=True)
+class ReadCounts:
+    """What was counted while a split was read.
+
+    Attributes:
+        skipped_lines: Lines of an official file that are left out because a column is missing.
+        long_lines: Lines of an official file with more columns than the header.
+        empty_texts: Examples with an empty or blank text.
+        repeated: Examples with the texts of an earlier example of the same evaluation split.
+        in_train: Examples of an evaluation split whose texts are in the training split too.
+    """
+
+    skipped_lines: int = 0
+    long_lines: int = 0
+    empty_texts: int = 0
+    repeated: int = 0
+    in_train: int = 0
+
+
+@dataclass(frozen=True)
+class RawSplit:
+    """Columns of one split as the file has them. Values are of any type.
+
+    Attributes:
+        where: The file, or the folder and the split, for messages.
+        texts: Name and values of each text column.
+        labels: Label of each example.
+        rows: Number of each example's line or row, for messages.
+        unit: What `rows` counts: "line" or "row".
+        label_names: Class names of the data set, class 0 first, where the labels are numbers of
+            these names; None if the data set has no names.
+        limits: Lowest and highest score of a regression task.
+        problems: Why rows or the whole split could not be read, with the place.
+        counts: The lines that the reader left out.
+    """
+
+    where: str
+    texts: dict[str, Sequence[object]] = field(default_factory=dict)
+    labels: Sequence[object] = ()
+    rows: Sequence[int] = ()
+    unit: str = "line"
+    label_names: tuple[str, ...] | None = None
+    limits: tuple[float, float] = UNLIMITED
+    problems: list[str] = field(default_factory=list)
+    counts: ReadCounts = ReadCounts()
+
+    def place(self, index: int) -> str:
+        """Return the file and line, or the split and row, of the example at `index`."""
+        return f"{self.where}, {self.unit} {self.rows[index]}"
 
 
 @dataclass(frozen=True)
@@ -25,21 +73,22 @@ class Examples:
         first: First text of each example.
         second: Second text of each example; None for tasks with one text.
         labels: Class number or score of each example.
+        counts: What was counted while the split was read.
     """
 
     first: list[str]
     second: list[str] | None
     labels: list[float]
+    counts: ReadCounts = field(default=ReadCounts(), compare=False)
 
     def __len__(self) -> int:
         return len(self.labels)
 
-
-def from_columns(texts: list[list[str]], labels: list[float], where: str) -> Examples:
-    """Return examples from one or two columns of texts. Raises ValueError if there are none."""
-    if not labels:
-        raise ValueError(f"{where} holds no example; expected at least one")
-    return Examples(texts[0], texts[1] if len(texts) == 2 else None, labels)
+    @property
+    def texts(self) -> list[tuple[str, ...]]:
+        """The one or two texts of each example."""
+        columns = [self.first] if self.second is None else [self.first, self.second]
+        return list(zip(*columns, strict=True))
 
 
 def read_lines(path: Path) -> list[str]:
@@ -62,46 +111,3 @@ def read_lines(path: Path) -> list[str]:
                     "save the file with line ends \\n"
                 )
     return lines
-
-
-def parse_label(
-    task: Task,
-    label: object,
-    where: str,
-    names: Mapping[str, int] | None = None,
-    limits: tuple[float, float] = UNLIMITED,
-) -> float:
-    """Return a label as a number.
-
-    Args:
-        task: Decides between class numbers (0 to num_labels - 1) and scores.
-        label: The label as the file has it.
-        where: File and line, for messages.
-        names: Class names and their numbers, for files that hold names.
-        limits: Lowest and highest score of a regression task.
-
-    Raises:
-        ValueError: If the label is not allowed.
-    """
-    if names is not None:
-        if not isinstance(label, str) or label not in names:
-            raise ValueError(f"{where}: label {shown(label)}; allowed: {', '.join(names)}")
-        return float(names[label])
-    value = _number(label)
-    if task.is_regression:
-        if not (math.isfinite(value) and limits[0] <= value <= limits[1]):
-            allowed = "a finite number"
-            if math.isfinite(limits[0]):
-                allowed = f"a number from {limits[0]:g} to {limits[1]:g}"
-            raise ValueError(f"{where}: label {shown(label)}; allowed: {allowed}")
-    elif value not in range(task.num_labels):
-        allowed = f"the whole numbers 0 to {task.num_labels - 1}"
-        raise ValueError(f"{where}: label {shown(label)}; allowed: {allowed}")
-    return value
-
-
-def _number(label: object) -> float:
-    """Return a label as a float, NaN if it is not a number."""
-    if isinstance(label, str):
-        return float(label) if NUMBER.fullmatch(label.strip()) else math.nan
-    return float(label) if isinstance(label, (int, float)) else math.nan

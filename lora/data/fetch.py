@@ -26,6 +26,7 @@ from lora.files import (
     with_checksum,
     write_json,
 )
+from lora.model import model_files
 from lora.paths import source_dir
 
 MANIFEST = "fetched.json"
@@ -247,6 +248,8 @@ def _check_content(source: Source, files: dict[str, FileFacts]) -> None:
                 f"{', '.join(missing)}; expected {', '.join(expected)}, got "
                 f"{', '.join(sorted(files))}"
             )
+        if problems := model_files.check_names(files):
+            raise FetchError(f"source {source.name}: {source.locator}: {'; '.join(problems)}")
     if source.kind != "pypi" and source.sha256:
         archives.check_sha256(source, "the tree of its files", tree_sha256(files))
 

@@ -1,17 +1,18 @@
 """Task formats: read the splits of a task from its data folder.
 
-A new format is a module with a `read(task, folder)`, an entry in READERS, and the format's name in
-config/tasks.csv.
+A new format is a module with a `read(task, folder)` that returns raw columns, an entry in READERS,
+and the format's name in config/tasks.csv. The columns of all formats are checked in one place,
+`lora.data.checks`.
 """
 
 from collections.abc import Callable
 from pathlib import Path
 
-from lora.data import demo, glue
-from lora.data.examples import Examples
+from lora.data import checks, demo, glue
+from lora.data.examples import Examples, RawSplit
 from lora.experiment.task import Task
 
-READERS: dict[str, Callable[[Task, Path], dict[str, Examples]]] = {
+READERS: dict[str, Callable[[Task, Path], dict[str, RawSplit]]] = {
     "glue": glue.read,
     "vader": demo.read,
 }
@@ -25,10 +26,11 @@ def read(task: Task, folder: Path) -> dict[str, Examples]:
         folder: A fetched folder, or one with GLUE's official files.
 
     Raises:
-        ValueError: If the format is unknown, or a file, line or label is wrong.
+        ValueError: If the format is unknown, or a file, line or label is wrong. The message lists
+            all wrong lines of all splits.
     """
     if task.format not in READERS:
         raise ValueError(
             f"task {task.name}: format is {task.format!r}; allowed: {', '.join(READERS)}"
         )
-    return READERS[task.format](task, Path(folder))
+    return checks.to_examples(task, READERS[task.format](task, Path(folder)))

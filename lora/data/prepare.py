@@ -6,7 +6,7 @@ ids are those of transformers' AutoTokenizer (`lora.data.tokenizer`).
 
 import logging
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,16 @@ def prepare(
     splits: dict[str, SplitFacts] = {}
     for name, examples in formats.read(task, source_folder).items():
         tokens[name], truncated = _tokenise(model_tokenizer, examples)
-        splits[name] = _count(task, tokens[name], truncated)
+        splits[name] = _count(task, tokens[name], truncated, asdict(examples.counts))
+        if truncated:
+            log.warning(
+                "task %s, split %s: %d of %d examples are cut at %d tokens",
+                task.name,
+                name,
+                truncated,
+                len(examples),
+                max_tokens,
+            )
     if problems := list(misfits(tokens, config)):
         raise ConfigError(f"{model_folder}: its tokenizer does not fit the model:", problems)
     arrays = {
@@ -183,10 +192,10 @@ def _array(part: str, numbers: Iterable[list[int]]) -> np.ndarray:
     return cast
 
 
-def _count(task: Task, tokens: Tokens, truncated: int) -> SplitFacts:
+def _count(task: Task, tokens: Tokens, truncated: int, read_counts: dict[str, int]) -> SplitFacts:
     labels = tokens.labels
+    facts = SplitFacts(len(labels), len(tokens.ids), truncated, read_counts=read_counts)
     if task.is_regression:
-        mean = float(labels.mean(dtype=np.float64))
-        return SplitFacts(len(labels), len(tokens.ids), truncated, label_mean=mean)
+        return replace(facts, label_mean=float(labels.mean(dtype=np.float64)))
     counts = {str(label): int((labels == label).sum()) for label in range(task.num_labels)}
-    return SplitFacts(len(labels), len(tokens.ids), truncated, label_counts=counts)
+    return replace(facts, label_counts=counts)

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lora import files
+from lora import files, paths
 from lora.data.mapped_arrays import map_arrays
 from lora.errors import ConfigError, shown
 from lora.experiment.names import NAME
 
-ARRAYS, FACTS = "tokens.safetensors", "tokens.json"
+ARRAYS, FACTS = paths.TOKENS_ARRAYS, paths.TOKENS_JSON
 DTYPES: dict[str, type[np.generic]] = {
     "ids": np.int32,
     "offsets": np.int64,
@@ -33,6 +33,7 @@ COUNT_TYPES: dict[str, type] = {
     "truncated": int,
     "label_counts": dict,
     "label_mean": float,
+    "read_counts": dict,
 }
 FACT_TYPES: dict[str, type] = {
     "task": str,
@@ -100,6 +101,8 @@ class SplitFacts:
         truncated: Number of examples that were cut at `max_tokens`.
         label_counts: Examples of each class number; None for regression.
         label_mean: Mean score; None for classification.
+        read_counts: What was counted while the data were read (`ReadCounts`); None in files of
+            earlier versions.
     """
 
     examples: int = 0
@@ -107,6 +110,7 @@ class SplitFacts:
     truncated: int = 0
     label_counts: dict[str, int] | None = None
     label_mean: float | None = None
+    read_counts: dict[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -171,6 +175,8 @@ def read_facts(folder: Path) -> TokenFacts:
             else:
                 given = {key: kind for key, kind in COUNT_TYPES.items() if key in counts}
                 wrong = _wrong_types(counts, given)
+                if isinstance(read := counts.get("read_counts"), dict):
+                    wrong += _wrong_types(read, dict.fromkeys(read, int))
                 problems += [f"split {name}: {problem}" for problem in wrong]
     if problems:
         raise ConfigError(f"{path} is damaged; {REBUILD}:", problems)

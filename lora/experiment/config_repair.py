@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from lora.experiment import config, config_errors
+from lora.experiment import config, config_errors, config_files
 from lora.experiment.cell import METHODS, WEIGHT_TYPES
 from lora.experiment.config import Config
 from lora.experiment.config_errors import Location
@@ -47,7 +47,7 @@ class ValidPart:
 def valid_part(written: object) -> ValidPart:
     """Return the valid part of a config, given as nested dicts and lists, and its problems."""
     value = config.resolved(written)
-    found, defaults = config.validate(value), config.read_yaml(config.DEFAULTS)
+    found, defaults = config.validate(value), config_files.read_yaml(config_files.DEFAULTS)
     problems: list[str] = []
     wrong: set[Location] = set()
     for _ in range(ROUNDS):

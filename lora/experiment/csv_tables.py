@@ -21,9 +21,11 @@ from lora.paths import CONFIG_DIR, CONFIG_DIR_VARIABLE, ROOT
 log = logging.getLogger(__name__)
 Row = dict[str, str]
 FOLDER = CONFIG_DIR
+TABLE7 = ("w_norm", "delta_norm", "projected_delta", "projected_w", "projected_random")
 COLUMNS = {  # file in config/ -> its columns
     "tasks.csv": (
-        "task title dataset format text_columns num_labels metric eval_splits mirrors source"
+        "task title dataset format text_columns num_labels label_names metric eval_splits mirrors "
+        "source"
     ).split(),
     "sources.csv": "name role kind locator revision sha256 licence source".split(),
     "hparams.csv": "protocol method model task rank name value source".split(),
@@ -31,6 +33,7 @@ COLUMNS = {  # file in config/ -> its columns
         "table model method trainable task weights rank protocol metric value spread spread_kind "
         "statistic selection n_seeds source note"
     ).split(),
+    "table7.csv": ["rank", *TABLE7, "source"],
     "models.csv": "model layers width inner heads vocabulary positions types source".split(),
     "lengths.csv": "task split examples mean_tokens attended_tokens known source".split(),
     "devices.csv": (
@@ -38,9 +41,12 @@ COLUMNS = {  # file in config/ -> its columns
         "source"
     ).split(),
 }
+# Columns that tables of earlier versions don't have; their cells are read as empty.
+ADDED_COLUMNS = {"tasks.csv": ("label_names",)}
 KEYS = {  # file -> the columns that together are given once
     "tasks.csv": ("task",),
     "sources.csv": ("name",),
+    "table7.csv": ("rank",),
     "models.csv": ("model",),
     "lengths.csv": ("task", "split"),
     "devices.csv": ("device",),
@@ -60,6 +66,7 @@ PATTERNS = {
         "n_seeds": (r"\d*", OR_EMPTY),
         "trainable": (r"(\d+(\.\d+)?M)?", OR_EMPTY),
     },
+    "table7.csv": {"rank": COUNT} | dict.fromkeys(TABLE7, AMOUNT),
     "models.csv": dict.fromkeys(COLUMNS["models.csv"][1:-1], COUNT),
     "lengths.csv": {
         "examples": COUNT,
@@ -100,14 +107,17 @@ def read_rows(name: str, folder: Path = FOLDER) -> list[Row]:
         advice = "" if path.exists() else f"; copy it from {ROOT}/config"
         raise ConfigError(title, [f"{error}{advice}"]) from None
     problems = []
-    if header != columns:
+    earlier = [column for column in columns if column not in ADDED_COLUMNS.get(name, ())]
+    given = earlier if header == earlier else columns
+    if header != given:
         problems.append(f"the header is {shown(','.join(header))}; expected {','.join(columns)!r}")
     for number, line in lines:
-        if len(line) != len(columns):
-            problems.append(f"line {number} has {len(line)} cells; expected {len(columns)}")
+        if len(line) != len(given):
+            problems.append(f"line {number} has {len(line)} cells; expected {len(given)}")
     if problems:
         raise ConfigError(title, problems)
-    rows = [dict(zip(columns, line, strict=True)) for _, line in lines]
+    empty = dict.fromkeys(columns, "")
+    rows = [empty | dict(zip(given, line, strict=True)) for _, line in lines]
     for (number, _), row in zip(lines, rows, strict=True):
         problems += [f"line {number}: {problem}" for problem in _check_row(name, row)]
     if name in KEYS:

@@ -70,6 +70,15 @@ def read_record(spec: RunSpec) -> RunRecord | None:
     return record
 
 
+def has_another(spec: RunSpec, digest: str) -> bool:
+    """Return whether a run's output folder has a run.json that is not of this digest."""
+    try:
+        record = read_record(spec)
+    except ValueError:
+        return True
+    return record is not None and record.digest != digest
+
+
 def digest_problems(
     spec: RunSpec, digests: Sequence[str], inputs: dict[str, str], has_checkpoint: bool
 ) -> list[str]:

@@ -20,6 +20,7 @@ from lora.experiment import (
     grid_checks,
     hparam_rows,
     registry,
+    task_names,
 )
 from lora.experiment.cell import METHODS, Cell
 from lora.experiment.config import Config, TableConfig
@@ -187,6 +188,7 @@ def load(config: Mapping[str, object], folder: Path = CONFIG_DIR) -> Grid:
     part = config_repair.valid_part(config)
     parsed = part.config
     facts = _read_facts(part, folder)
+    parsed = task_names.with_registered_names(parsed, facts.tasks)
     names = grid_checks.check_names(
         parsed, facts.tasks, facts.sources, facts.rows, part.sources | facts.wrong_sources
     )

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from lora.errors import ConfigError, shown
-from lora.experiment import config_values, registry
+from lora.experiment import config_values, registry, task_names
 from lora.experiment.cell import BASE_METHODS, METHODS, Cell
 from lora.experiment.config import BaselineConfig, Config, TableConfig, TablesConfig
 from lora.experiment.config_errors import check_choice
@@ -46,7 +46,7 @@ def check_names(
     }
     for name, table in config.tables.wanted.items():
         for task in table.tasks:
-            problems += check_choice(f"tables.{name}.tasks", task, tasks) or check_choice(
+            problems += task_names.check(f"tables.{name}.tasks", task, tasks) or check_choice(
                 f"data set of task {task}", tasks[task].dataset, known["data"]
             )
         for index, block in enumerate(table.blocks):

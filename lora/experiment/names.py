@@ -18,3 +18,8 @@ def check_name(what: str, name: object) -> list[str]:
         f"{what} is {shown(name)}; allowed: letters, digits and . _ - after a letter or digit, as "
         "it names a folder"
     ]
+
+
+def simplified(name: str) -> str:
+    """Return a name without case, spaces, hyphens and underscores, to compare names."""
+    return re.sub(r"[\s_-]+", "", name.casefold())

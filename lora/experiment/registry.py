@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora.errors import ConfigError, shown
+from lora.experiment import task_names
 from lora.experiment.csv_tables import COLUMNS, FOLDER, read_rows
 from lora.experiment.source import Source
 from lora.experiment.task import Task
@@ -24,16 +25,22 @@ def read_tasks(folder: Path = FOLDER) -> dict[str, Task]:
             metric=row["metric"],
             eval_splits=tuple(row["eval_splits"].split()),
             mirrors=row["mirrors"],
+            label_names=tuple(row["label_names"].split()),
         )
         for row in read_rows("tasks.csv", folder)
     }
 
 
 def task(name: str) -> Task:
-    """Return one task of tasks.csv; raise ValueError if there is none of this name."""
+    """Return one task of tasks.csv by its name, in any spelling of `task_names.registered`.
+
+    Raises:
+        ValueError: If there is none of this name.
+    """
     tasks = read_tasks()
-    if name not in tasks:
-        raise ValueError(f"no task {name!r}; allowed: {', '.join(tasks)}")
+    name = task_names.registered(name, tasks)
+    if problems := task_names.check("task", name, tasks):
+        raise ValueError(problems[0])
     return tasks[name]
 
 

@@ -1,5 +1,6 @@
 """Tasks: a data set, its columns, its labels and its metric."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lora.errors import ConfigError, shown
@@ -22,6 +23,8 @@ class Task:
         metric: One of METRICS: shown in tables, and used to choose the best epoch.
         eval_splits: The reported split; MNLI has a second one, which is recorded too.
         mirrors: For demo tasks, the GLUE task of the same kind; otherwise empty.
+        label_names: Name of each class, class 0 first. Empty for regression, and where the names
+            are unknown.
 
     Raises:
         ConfigError: If a value is not allowed.
@@ -36,6 +39,7 @@ class Task:
     metric: str
     eval_splits: tuple[str, ...]
     mirrors: str
+    label_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         problems = check_name("task", self.name) + check_name("dataset", self.dataset)
@@ -64,9 +68,37 @@ class Task:
             problems.append(
                 "eval_splits has 'train'; allowed: splits that the run does not train on"
             )
+        problems += check_label_names(self.label_names, self.num_labels)
         if problems:
             raise ConfigError(f"config/tasks.csv, task {self.name!r}:", problems)
 
     @property
     def is_regression(self) -> bool:
         return self.num_labels == 1
+
+
+def check_label_names(names: Sequence[str], num_labels: int) -> list[str]:
+    """Return what is wrong with the names of classes, one line each; no names are allowed.
+
+    Args:
+        names: Name of each class, class 0 first.
+        num_labels: Number of classes; 1 is regression, which has none.
+    """
+    if not names:
+        return []
+    if num_labels == 1:
+        return [f"label_names is {shown(' '.join(names))}; allowed: nothing, for regression"]
+    problems = []
+    if len(names) != num_labels:
+        problems.append(
+            f"label_names has {len(names)} names; allowed: {num_labels}, the number of classes, or "
+            "nothing"
+        )
+    if len(set(names)) < len(names):
+        problems.append(f"label_names is {shown(' '.join(names))}; allowed: each only once")
+    problems += [
+        f"label_names has {shown(name)}; allowed: printable text"
+        for name in names
+        if not name.strip() or not name.isprintable()
+    ]
+    return problems

@@ -3,9 +3,25 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from lora.figures import labels
+from lora.figures.rows import count_constant
 from lora.files import Row
 
 MOST = 6  # groups of values in a text; of more groups, the number is given
+
+
+def counts(cells: Iterable[Row], runs: Sequence[Row]) -> str:
+    """Return the number of finished runs of these cells, and how many runs are constant.
+
+    Args:
+        cells: Rows with the column `n`.
+        runs: Rows with the columns BEST_COLUMNS, one for each requested run.
+
+    Returns:
+        For example `n = 3`, or `n = 3; 2 of 12 runs predict one class` with constant runs.
+    """
+    constant = count_constant(runs)
+    counted = f"; {constant} of {len(runs)} runs predict one class" if constant else ""
+    return labels.run_counts(cells) + counted
 
 
 def panel_name(row: Row) -> str:
@@ -27,10 +43,13 @@ def ranges(groups: Mapping[str, Sequence[tuple[float, str]]]) -> str:
 
 
 def shorten(parts: Iterable[str]) -> str:
-    """Join parts with semicolons; after MOST parts, give the number of the others."""
+    """Join parts with semicolons; after MOST parts, give the number of the others.
+
+    Without parts, such as of cells whose runs are all constant, it is `none`.
+    """
     found = list(parts)
     more = f"; and {len(found) - MOST} more" if len(found) > MOST else ""
-    return "; ".join(found[:MOST]) + more
+    return "; ".join(found[:MOST]) + more or "none"
 
 
 def _range(values: Sequence[tuple[float, str]]) -> str:

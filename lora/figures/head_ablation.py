@@ -15,7 +15,7 @@ from matplotlib.typing import LineStyleType
 from lora.columns import group_by
 from lora.figures import alt_text, labels, layout, style
 from lora.figures.drawing import Drawing, empty_drawing
-from lora.figures.rows import finished, read_table, same_cell, varies
+from lora.figures.rows import finished, read_table, same_cell, varies, varying
 from lora.figures.style import BLACK, GREY, SERIES, Series, add_points
 from lora.files import Row
 from lora.tables.labels import SYMBOLS, origin
@@ -50,14 +50,8 @@ def head_ablation(folder: Path) -> Drawing:
     for axes_row, ((model, task), of_task) in zip(axes, tasks.items(), strict=True):
         for ax, weights in zip(axes_row, order, strict=True):
             panel = [cell for cell in of_task if cell["weights"] == weights]
-            style.add_dots(
-                ax,
-                [
-                    (run["rank"], run["last_value"])
-                    for run in runs
-                    if any(same_cell(run, cell) for cell in panel)
-                ],
-            )
+            of_panel = [run for run in runs if any(same_cell(run, cell) for cell in panel)]
+            style.add_runs(ax, [(run["rank"], run) for run in of_panel], "last_value")
             for (protocol,), line in group_by(panel, "protocol").items():
                 _draw_protocol(ax, line, SERIES[protocols.index(protocol) % len(SERIES)])
             style.add_majority(ax, panel)
@@ -88,12 +82,11 @@ def head_ablation(folder: Path) -> Drawing:
     layout.add_caption(figure, text, runs)
     cross = Line2D([], [], linestyle="", marker="x", color=BLACK)
     layout.add_legend(figure, [ax for _, ax in used], 3, {"best epoch, median": cross})
-    return Drawing(figure, "Metric by LoRA rank and head", _alt_text(cells))
+    return Drawing(figure, "Metric by LoRA rank and head", _alt_text(cells, runs))
 
 
-def _alt_text(cells: list[Row]) -> str:
-    done = finished(cells)
-    lines = group_by(done, "task", "model", "protocol").values()
+def _alt_text(cells: list[Row], runs: list[Row]) -> str:
+    lines = group_by(varying(cells, "last_mean"), "task", "model", "protocol").values()
     values = alt_text.ranges(
         {
             f"{line[0]['protocol']} (head {_heads(line)}), {alt_text.panel_name(line[0])}": [
@@ -106,7 +99,7 @@ def _alt_text(cells: list[Row]) -> str:
     )
     return (
         f"Line charts of the metric by LoRA rank, a line for each protocol and a panel for each "
-        f"set of weight types ({labels.run_counts(cells)}). Mean of the last epochs: {values}."
+        f"set of weight types ({alt_text.counts(cells, runs)}). Mean of the last epochs: {values}."
     )
 
 
@@ -116,7 +109,7 @@ def _heads(cells: list[Row]) -> str:
 
 def _draw_protocol(ax: Axes, cells: list[Row], series: Series) -> None:
     """Draw the cells of one weight type and protocol."""
-    line = sorted(finished(cells), key=lambda cell: cell["rank"])
+    line = sorted(varying(cells, "last_mean"), key=lambda cell: cell["rank"])
     ranks = [cell["rank"] for cell in line]
     add_points(
         ax,
@@ -130,9 +123,10 @@ def _draw_protocol(ax: Axes, cells: list[Row], series: Series) -> None:
         ),
         label=f"{line[0]['protocol']}: head {_heads(line)}" if line else None,
     )
+    best = varying(cells, "best_median")
     ax.plot(
-        [1.13 * rank for rank in ranks],  # to the right of the points
-        [cell["best_median"] for cell in line],
+        [1.13 * cell["rank"] for cell in best],  # to the right of the points
+        [cell["best_median"] for cell in best],
         linestyle="",
         marker="x",
         markersize=3.5,

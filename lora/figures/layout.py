@@ -13,7 +13,8 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
 from lora.figures import direct_labels, labels
-from lora.figures.style import BLACK, FONT_SIZE, GREY
+from lora.figures.rows import count_constant
+from lora.figures.style import BLACK, CONSTANT, FONT_SIZE, GREY
 from lora.files import Row
 
 ONE_COLUMN, TWO_COLUMNS = 3.3, 7.0  # width of a figure, in inches
@@ -98,13 +99,16 @@ def label_lines(
 ) -> None:
     """Write the labels of lines at the lines if there is room in each panel, else in a legend.
 
+    Squares of runs with constant predictions are no line: with them, there is a legend.
+
     Args:
         figure: The figure, with titles, axis labels and caption.
         axes: The panels with labelled data.
         columns: Most columns of the legend.
         extra: Entries that only a legend can show. If there are any, there is a legend.
     """
-    if extra or not direct_labels.place(figure, axes):
+    squares = any(CONSTANT in ax.get_legend_handles_labels()[1] for ax in axes)
+    if extra or squares or not direct_labels.place(figure, axes):
         add_legend(figure, axes, columns, extra)
 
 
@@ -141,13 +145,14 @@ def add_legend(
     )
 
 
-def add_caption(figure: Figure, text: str, runs: Sequence[Row]) -> None:
-    """Add a caption below the panels, with the number of runs that are not drawn.
+def add_caption(figure: Figure, text: str, runs: Sequence[Row], has_squares: bool = True) -> None:
+    """Add a caption below the panels, with the numbers of constant runs and of runs not drawn.
 
     Args:
         figure: The figure. It grows with the lines of the caption.
         text: The caption. Its lines are wrapped to the figure's width.
         runs: Rows with the columns BEST_COLUMNS, one for each requested run.
+        has_squares: Whether runs with constant predictions are drawn as squares.
     """
     absent = [
         f"{sum(run['status'] == status for run in runs)} {word}"
@@ -158,6 +163,13 @@ def add_caption(figure: Figure, text: str, runs: Sequence[Row]) -> None:
         )
         if any(run["status"] == status for run in runs)
     ]
+    constant = count_constant(runs)
+    if constant:
+        text += (
+            f"\nConstant: {constant} of {len(runs)} runs predict one class only at their best or "
+            "last epoch"
+        )
+        text += "; a cell of such runs alone has no other mark." if has_squares else "."
     if absent:
         text += f"\nNot shown, of {len(runs)} runs: {', '.join(absent)}."
     characters = int(figure.get_figwidth() / CHARACTER)

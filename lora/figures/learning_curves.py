@@ -79,14 +79,14 @@ def learning_curves(folder: Path) -> Drawing:
     layout.label_metrics(axes[::2], names)
     layout.label_metrics(axes[1::2], ["loss"] * len(names))
     few = {_has_few_epochs(line) for line in group_by(rows, *CELL).values()}
-    layout.add_caption(figure, _caption(few), runs)
+    layout.add_caption(figure, _caption(few), runs, has_squares=False)
     uppers, lowers = [upper for upper, _ in used], [lower for _, lower in used]
     if one_cell:  # the vertical axis names the metric
         known = any(not math.isnan(cell["majority"]) for cell in cells)
         layout.label_lines(figure, [*uppers, *lowers] if known else lowers)
     else:
         layout.label_lines(figure, uppers, extra=_loss_handles(few))
-    return Drawing(figure, "Metric and losses by epoch", _alt_text(rows))
+    return Drawing(figure, "Metric and losses by epoch", _alt_text(rows, runs))
 
 
 def _has_few_epochs(line: list[Row]) -> bool:
@@ -123,14 +123,14 @@ def _caption(few: set[bool]) -> str:
     return text + (" Two epochs or fewer are points, not a curve." if True in few else "")
 
 
-def _alt_text(rows: list[Row]) -> str:
+def _alt_text(rows: list[Row], runs: list[Row]) -> str:
     groups: dict[str, list[tuple[float, str]]] = {}
     for line in group_by(rows, *CELL).values():
         last = max(line, key=lambda row: row["epoch"])
         if not math.isnan(last["metric_mean"]):
             label = f"{labels.cell_name(last)}, epoch {last['epoch']}"
             groups.setdefault(alt_text.panel_name(last), []).append((last["metric_mean"], label))
-    counts = labels.run_counts(rows)
+    counts = alt_text.counts(rows, runs)
     return (
         f"Metric, training loss and evaluation loss by epoch: mean and range over runs ({counts}). "
         f"Mean metric in the last epoch: {alt_text.ranges(groups)}."

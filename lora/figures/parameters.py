@@ -15,6 +15,7 @@ from lora.figures.rows import (
     same_cell,
     sort_by_method,
     varies,
+    varying,
 )
 from lora.figures.style import BLACK, SERIES_KEYS, add_points
 from lora.files import Row
@@ -58,9 +59,7 @@ def parameters(folder: Path) -> Drawing:
     panel_rows = -(-len(panels) // columns)
     figure, axes = layout.panels(panel_rows, columns, 2.0 * panel_rows)
     flat_axes = [ax for axes_row in axes for ax in axes_row]
-    dots = [
-        (cell, run["best_value"]) for cell in cells for run in runs if same_cell(run, cell)
-    ]  # NaN: not finished, not drawn
+    dots = [(cell, run) for cell in cells for run in runs if same_cell(run, cell)]
     # A series is a method, not a size: without the rank, and the weights of LoRA only.
     lines = [
         cell | {"rank": 0, "weights": cell["weights"] if cell["method"] == "lora" else ""}
@@ -68,14 +67,10 @@ def parameters(folder: Path) -> Drawing:
     ]
     for ax, (model, task, title, metric) in zip(flat_axes, panels, strict=False):
         _draw_ours(ax, model, task, lines)
-        style.add_dots(
-            ax,
-            [
-                (cell["x"], value)
-                for cell, value in dots
-                if (cell["model"], cell["task"]) == (model, task)
-            ],
-        )
+        of_panel = [
+            (cell["x"], run) for cell, run in dots if (cell["model"], cell["task"]) == (model, task)
+        ]
+        style.add_runs(ax, of_panel, "best_value")
         for value in published:
             if (value["ours_model"], value["task"], value["metric"]) == (model, task, metric):
                 _draw_published(ax, value)
@@ -97,10 +92,10 @@ def parameters(folder: Path) -> Drawing:
         text += " Cells with about the same number of parameters are side by side."
     layout.add_caption(figure, text, runs)
     layout.label_lines(figure, used)
-    return Drawing(figure, "Metric by trained parameters", _alt_text(panels.values()))
+    return Drawing(figure, "Metric by trained parameters", _alt_text(panels.values(), runs))
 
 
-def _alt_text(panels: Collection[list[Row]]) -> str:
+def _alt_text(panels: Collection[list[Row]], runs: list[Row]) -> str:
     values = alt_text.ranges(
         {
             alt_text.panel_name(panel[0]): [
@@ -108,12 +103,12 @@ def _alt_text(panels: Collection[list[Row]]) -> str:
                     cell["best_median"],
                     f"{labels.cell_name(cell)}, {cell['trainable']:,} parameters",
                 )
-                for cell in panel
+                for cell in varying(panel, "best_median")
             ]
             for panel in panels
         }
     )
-    counts = labels.run_counts(cell for panel in panels for cell in panel)
+    counts = alt_text.counts((cell for panel in panels for cell in panel), runs)
     return (
         f"Metric against the number of trained parameters, a point for each cell ({counts}). "
         f"Median of the best epochs: {values}."
@@ -146,14 +141,14 @@ def _draw_ours(ax: Axes, model: str, task: str, cells: list[Row]) -> None:
     of_task = [cell for cell in cells if (cell["model"], cell["task"]) == (model, task)]
     style.add_majority(ax, of_task)
     for key, line in group_by(sort_by_method(of_task), *SERIES_KEYS).items():
-        line = sorted(line, key=lambda cell: cell["trainable"])
+        line = sorted(varying(line, "best_median"), key=lambda cell: cell["trainable"])
         add_points(
             ax,
             [cell["x"] for cell in line],
             [cell["best_median"] for cell in line],
             series[key],
             y_error=style.range_errors(line),
-            label=_series_label(line[0], cells),
+            label=_series_label(line[0], cells) if line else None,
         )
 
 

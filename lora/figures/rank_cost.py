@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from lora.columns import group_by
 from lora.figures import alt_text, labels, layout, style
 from lora.figures.drawing import Drawing, empty_drawing
-from lora.figures.rows import read_all_tables, same_cell, varies, weights_order
+from lora.figures.rows import read_all_tables, same_cell, varies, varying, weights_order
 from lora.figures.style import SERIES, Series, add_points
 from lora.files import Row
 
@@ -45,7 +45,7 @@ def rank_cost(folder: Path) -> Drawing:
     for ax, panel in zip(used, panels, strict=True):
         style.add_majority(ax, panel)
         of_panel = [run for run in runs if any(same_cell(run, cell) for cell in panel)]
-        style.add_dots(ax, [(_cost(run, panel), run["last_value"]) for run in of_panel])
+        style.add_runs(ax, [(_cost(run, panel), run) for run in of_panel], "last_value")
         for (weights,), line in group_by(panel, "weights").items():
             _draw_line(ax, line, SERIES[order.index(weights) % len(SERIES)])
         protocol = f", {panel[0]['protocol']}" if varies(cells, "protocol") else ""
@@ -60,7 +60,7 @@ def rank_cost(folder: Path) -> Drawing:
     shown = [run for run in runs if any(same_cell(run, cell) for cell in cells)]
     layout.add_caption(figure, _caption(cells), shown)
     layout.label_lines(figure, used)
-    return Drawing(figure, "What a LoRA rank costs and gives", _alt_text(panels))
+    return Drawing(figure, "What a LoRA rank costs and gives", _alt_text(panels, shown))
 
 
 def _cells_with_ranks(cells: list[Row]) -> list[Row]:
@@ -79,7 +79,7 @@ def _cost(run: Row, cells: list[Row]) -> int:
 
 def _draw_line(ax: Axes, cells: list[Row], series: Series) -> None:
     """Draw the ranks of one weight type."""
-    line = sorted(cells, key=lambda cell: cell["rank"])
+    line = sorted(varying(cells, "last_mean"), key=lambda cell: cell["rank"])
     means = [cell["last_mean"] for cell in line]
     spreads = [cell["last_std"] for cell in line]
     add_points(
@@ -87,8 +87,8 @@ def _draw_line(ax: Axes, cells: list[Row], series: Series) -> None:
         [cell["trainable"] for cell in line],
         means,
         series,
-        y_error=style.bounded_errors(means, spreads, line[0]["metric"]),
-        label=labels.weight_types(line[0]["weights"]),
+        y_error=style.bounded_errors(means, spreads, cells[0]["metric"]),
+        label=labels.weight_types(cells[0]["weights"]),
     )
 
 
@@ -98,31 +98,32 @@ def _ranks(line: list[Row]) -> str:
 
 def _caption(cells: list[Row]) -> str:
     """Return the caption. It names the ranks of each line if they differ."""
-    lines = group_by(cells, *PANEL, "weights").values()
+    lines = group_by(varying(cells, "last_mean"), *PANEL, "weights").values()
     ranks = dict.fromkeys(_ranks(line) for line in lines)
+    points = "the LoRA ranks in ascending order, " + " or ".join(ranks)
     if len(ranks) == 1:
         points = f"r = {next(iter(ranks))}"
-    else:
-        points = "the LoRA ranks in ascending order, " + " or ".join(ranks)
+    of_lines = f"Points of a line from left to right: {points}. " if ranks else ""
     return (
         "Mean over runs of each run's last epoch; bars: one standard deviation to each side, cut "
-        f"where the metric ends; dots: runs. Points of a line from left to right: {points}. "
-        "Parameters: logarithmic, without the classification head."
+        f"where the metric ends; dots: runs. {of_lines}Parameters: logarithmic, without "
+        "the classification head."
     )
 
 
-def _alt_text(panels: Collection[list[Row]]) -> str:
+def _alt_text(panels: Collection[list[Row]], runs: list[Row]) -> str:
     parts = []
     for panel in panels:
-        for line in group_by(panel, "weights").values():
+        for line in group_by(varying(panel, "last_mean"), "weights").values():
             points = [
                 f"{cell['last_mean']:.1f} with {cell['trainable']:,} parameters (r={cell['rank']})"
                 for cell in sorted(line, key=lambda cell: cell["rank"])
             ]
             name = labels.plain(labels.weight_types(line[0]["weights"]))
             where = f"{alt_text.panel_name(line[0])}, {line[0]['protocol']}, {name}"
-            parts.append(f"{where}: {points[0]} to {points[-1]}")
-    counts = labels.run_counts(cell for panel in panels for cell in panel)
+            ends = [points[0], points[-1]] if len(points) > 1 else points
+            parts.append(f"{where}: {' to '.join(ends)}")
+    counts = alt_text.counts((cell for panel in panels for cell in panel), runs)
     return (
         "Metric against the number of trained parameters, a line over the LoRA ranks for each set "
         f"of weight types ({counts}). Mean of the last epochs: {alt_text.shorten(parts)}."

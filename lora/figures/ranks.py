@@ -8,7 +8,15 @@ from matplotlib.axes import Axes
 from lora.columns import group_by
 from lora.figures import alt_text, labels, layout, style
 from lora.figures.drawing import Drawing, empty_drawing
-from lora.figures.rows import finished, read_table, same_cell, varies, weights_order
+from lora.figures.rows import (
+    finished,
+    is_constant_run,
+    read_table,
+    same_cell,
+    varies,
+    varying,
+    weights_order,
+)
 from lora.figures.style import GREY, SERIES, Series, add_points
 from lora.files import Row
 from lora.tables.labels import origin
@@ -70,7 +78,7 @@ def rank_curves(folder: Path) -> Drawing:
     layout.label_metrics(axes, [labels.metric_with_unit(panel[0]["metric"]) for panel in panels])
     layout.add_caption(figure, _caption(our_panels, published_panels), runs)
     layout.label_lines(figure, used, columns=6)
-    return Drawing(figure, "Metric by LoRA rank", _alt_text(cells, published_panels))
+    return Drawing(figure, "Metric by LoRA rank", _alt_text(cells, runs, published_panels))
 
 
 def _kind(value: Row) -> str:
@@ -91,8 +99,9 @@ def _caption(ours: Groups, published: Groups) -> str:
     return text
 
 
-def _alt_text(cells: list[Row], published: Groups) -> str:
-    lines = group_by(finished(cells), "task", "model", "method", "protocol").values()
+def _alt_text(cells: list[Row], runs: list[Row], published: Groups) -> str:
+    drawn = varying(cells, "best_median")
+    lines = group_by(drawn, "task", "model", "method", "protocol").values()
     several = varies(cells, "protocol")
     values = alt_text.ranges(
         {
@@ -104,7 +113,7 @@ def _alt_text(cells: list[Row], published: Groups) -> str:
     )
     text = (
         "Line charts of the metric by LoRA rank, a line for each set of weight types "
-        f"({labels.run_counts(cells)}). Median of the best epochs: {values}."
+        f"({alt_text.counts(cells, runs)}). Median of the best epochs: {values}."
     )
     if published:
         text += f" Grey panels with published values: {len(published)}."
@@ -114,7 +123,7 @@ def _alt_text(cells: list[Row], published: Groups) -> str:
 def _draw_weights(
     ax: Axes, method: str, cells: list[Row], runs: list[Row], order: list[str]
 ) -> None:
-    """Draw the cells of one weight type, and a dot for each of their runs.
+    """Draw the cells of one weight type, and a dot for each of their runs; a square if constant.
 
     Args:
         ax: The panel.
@@ -128,7 +137,7 @@ def _draw_weights(
     series = SERIES[index % len(SERIES)]
     # A small shift, so that the error bars of different weight types do not hide each other.
     shift = 1 + 0.05 * (index - (len(order) - 1) / 2)
-    line = sorted(finished(cells), key=lambda cell: cell["rank"])
+    line = sorted(varying(cells, "best_median"), key=lambda cell: cell["rank"])
     label = labels.weight_types(weights)
     if method != "lora":
         label = f"{labels.method_symbol(method)} {weights}"
@@ -140,7 +149,10 @@ def _draw_weights(
         y_error=style.range_errors(line),
         label=label,
     )
-    dots = [run for run in runs if any(same_cell(run, cell) for cell in line)]
+    of_cells = [run for run in runs if any(same_cell(run, cell) for cell in finished(cells))]
+    constant = [run for run in of_cells if is_constant_run(run, "best_value")]
+    style.add_constant(ax, [(run["rank"] * shift, run["best_value"]) for run in constant])
+    dots = [run for run in of_cells if not is_constant_run(run, "best_value")]
     ax.plot(
         [run["rank"] * shift for run in dots],
         [run["best_value"] for run in dots],  # NaN: not finished, not drawn

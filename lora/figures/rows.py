@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lora import columns, files
 from lora.files import Row
+from lora.tables import constant
 from lora.tables.labels import METHODS, OTHER_SETS
 
 CELL = columns.CELL_COLUMNS
@@ -50,6 +51,31 @@ def read_all_tables(folder: Path) -> tuple[list[Row], list[Row]]:
 def finished(rows: Iterable[Row]) -> list[Row]:
     """Return the cells with at least one finished run."""
     return [row for row in rows if row["n"] > 0]
+
+
+def varying(rows: Iterable[Row], center: str) -> list[Row]:
+    """Return the finished cells of which not every run predicts one class only.
+
+    Args:
+        rows: Cells.
+        center: Column of the statistic that is drawn, such as `best_median`.
+    """
+    return [row for row in finished(rows) if not constant.is_constant(row, center)]
+
+
+def is_constant_run(run: Row, value: str) -> bool:
+    """Return whether a run predicts one class only at an epoch.
+
+    Args:
+        run: A row with the columns BEST_COLUMNS.
+        value: Column of a value at that epoch, `best_value` or `last_value`.
+    """
+    return bool(run[f"{value.partition('_')[0]}_constant"] == 1)
+
+
+def count_constant(runs: Iterable[Row]) -> int:
+    """Return the number of runs that predict one class only at their best or last epoch."""
+    return sum(1 in (run["best_constant"], run["last_constant"]) for run in runs)
 
 
 def same_cell(row: Row, other: Row) -> bool:

@@ -13,7 +13,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 from matplotlib.typing import LineStyleType, RcKeyType
 
 from lora.columns import group_by
-from lora.figures.rows import sort_by_method
+from lora.figures.rows import is_constant_run, sort_by_method
 from lora.files import Row
 from lora.tables.collect import MINIMUM
 
@@ -95,6 +95,7 @@ class PointOptions(TypedDict, total=False):
 
 Errors = Sequence[float] | tuple[Sequence[float], Sequence[float]]  # both sides, or lower and upper
 CUT = "Bars of a standard deviation end where the metric ends."
+CONSTANT = "one run, constant predictions"  # label of the squares of `add_constant`
 
 
 def add_points(
@@ -135,10 +136,35 @@ def bounded_errors(centers: Sequence[float], spreads: Sequence[float], metric: s
     return lower, [max(min(spread, 100 - center), 0.0) for center, spread in pairs]
 
 
-def add_dots(ax: Axes, points: Iterable[tuple[float, float]]) -> None:
-    """Draw a small dot for each run at (x, y), behind the statistics of its cell."""
-    x, y = zip(*points, strict=True)
+def add_runs(ax: Axes, runs: Sequence[tuple[float, Row]], value: str) -> None:
+    """Draw a small dot for each run behind its cell's statistics; a square if it is constant.
+
+    Args:
+        ax: The panel.
+        runs: Horizontal position and row of each run, with the columns BEST_COLUMNS. A run that
+            did not finish has NaN as value, and is not drawn.
+        value: Column that is drawn, `best_value` or `last_value`.
+    """
+    dots = [(x, run[value]) for x, run in runs if not is_constant_run(run, value)]
+    x, y = [x for x, _ in dots], [y for _, y in dots]
     ax.plot(x, y, linestyle="", marker=".", markersize=3, color=GREY, alpha=0.6, zorder=1)
+    add_constant(ax, [(x, run[value]) for x, run in runs if is_constant_run(run, value)])
+
+
+def add_constant(ax: Axes, points: Sequence[tuple[float, float]]) -> None:
+    """Draw a hollow square for each run with constant predictions at (x, y)."""
+    ax.plot(
+        [x for x, _ in points],
+        [y for _, y in points],
+        linestyle="",
+        marker="s",
+        markersize=3.5,
+        markerfacecolor="white",
+        markeredgewidth=0.7,
+        color=BLACK,
+        label=CONSTANT if points else None,
+        zorder=4,
+    )
 
 
 def add_majority(ax: Axes, cells: Iterable[Row], vertical: bool = False) -> None:

@@ -11,10 +11,12 @@ from lora.figures.rows import (
     CELL,
     LEFT_OUT,
     finished,
+    is_constant_run,
     read_table,
     same_cell,
     sort_by_method,
     varies,
+    varying,
 )
 from lora.figures.style import GREY, SERIES, Series, add_points
 from lora.files import Row
@@ -69,14 +71,14 @@ def table2(folder: Path) -> Drawing:
         text += " n: finished runs."
     layout.add_caption(figure, text, runs)
     layout.add_legend(figure, [ax for _, ax in used])
-    return Drawing(figure, "Metric by method, task and model", _alt_text(cells, published))
+    return Drawing(figure, "Metric by method, task and model", _alt_text(cells, runs, published))
 
 
-def _alt_text(cells: list[Row], published: list[Row]) -> str:
+def _alt_text(cells: list[Row], runs: list[Row], published: list[Row]) -> str:
     done = finished(cells)
-    counts = labels.run_counts(cells)
+    counts = alt_text.counts(cells, runs)
     beside = sum(any(_fits(value, cell) for value in published) for cell in done)
-    panels = group_by(done, "task", "model").values()
+    panels = group_by(varying(cells, "best_median"), "task", "model").values()
     values = alt_text.ranges(
         {
             alt_text.panel_name(panel[0]): [
@@ -97,16 +99,18 @@ def _draw_panel(
     """Draw the cells of one model and task, the first at the top, in one of `columns` panels."""
     style.add_majority(ax, cells, vertical=True)
     for y, cell in enumerate(cells):
-        values = [
-            run["best_value"] for run in runs if run["status"] == "ok" and same_cell(run, cell)
-        ]
+        of_cell = [run for run in runs if run["status"] == "ok" and same_cell(run, cell)]
+        constant = [run for run in of_cell if is_constant_run(run, "best_value")]
+        values = [run["best_value"] for run in of_cell if not is_constant_run(run, "best_value")]
         add_points(ax, values, [y] * len(values), RUN, alpha=0.8, label="one run")
+        style.add_constant(ax, [(run["best_value"], y) for run in constant])
+        median = varying([cell], "best_median")
         add_points(
             ax,
-            [cell["best_median"]],
-            [y + OFFSET],
+            [one["best_median"] for one in median],
+            [y + OFFSET] * len(median),
             SERIES[0],
-            x_error=style.range_errors([cell]),
+            x_error=style.range_errors(median),
             label="ours, median and range",
             linestyle="",
             capsize=2.5,

@@ -12,6 +12,7 @@ layers: frozen linear layers, bottleneck adapters, heads and the loss
 lora_layer: LoRA layers for several runs
 memory: memory estimates and token budgets
 methods: what each method adds and trains, and how many parameters
+model_files: check that a model folder has the weights of exactly one model
 packed_model: several runs over one frozen base model
 pretrained: load the frozen base model
 tensor_files: write safetensors files atomically

@@ -1,9 +1,10 @@
 """Load a frozen BERT or RoBERTa encoder from a model folder.
 
 transformers fills missing tensors with random values and ignores surplus ones, with a line in the
-log. Here both are errors, because a run on such a model would look like any other. Two exceptions:
-BERT's pooler may be missing (the head's dense layer then starts from the run's seed, as RoBERTa's
-does), and heads of other tasks are ignored. Pickled weights are never opened.
+log. Here both are errors (see `model_files`), because a run on such a model would look like any
+other. Two exceptions: BERT's pooler may be missing (the head's dense layer then starts from the
+run's seed, as RoBERTa's does), and heads of other tasks are ignored. Pickled weights are never
+opened.
 """
 
 import contextlib
@@ -12,12 +13,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-import safetensors
 import torch
 
 from lora.errors import ConfigError, shown
 from lora.experiment.cell import MODEL_FAMILIES
-from lora.model import config
+from lora.model import config, model_files
 
 if TYPE_CHECKING:
     from transformers import BertModel, RobertaModel
@@ -44,7 +44,7 @@ def load_base(folder: Path, dtype: torch.dtype = torch.float32) -> BaseModel:
     family = config.read(folder).get("model_type")
     if family not in MODEL_FAMILIES:
         raise ValueError(f"{folder}: model family {family!r}; allowed: {', '.join(MODEL_FAMILIES)}")
-    _check_files(folder)
+    model_files.check(folder)
     base, report = _from_pretrained(folder, family, dtype)
     missing = set(report["missing_keys"])
     if missing and all(name.startswith("pooler.") for name in missing):
@@ -67,23 +67,6 @@ def load_base(folder: Path, dtype: torch.dtype = torch.float32) -> BaseModel:
             f"{folder}: the weights do not fit its config.json. Fetch the model again:", problems
         )
     return base.requires_grad_(False).eval()
-
-
-def _check_files(folder: Path) -> None:
-    paths = sorted(folder.glob("*.safetensors"))
-    if not paths:
-        raise ValueError(
-            f"{folder}: no *.safetensors file; pickled weights are not loaded, convert them first"
-        )
-    for path in paths:
-        try:
-            with safetensors.safe_open(path, framework="pt"):
-                pass
-        # RuntimeError: no file handle is left.
-        except (safetensors.SafetensorError, OSError, RuntimeError) as error:
-            raise ValueError(
-                f"{path} is not a whole safetensors file ({error}); fetch the model again"
-            ) from None
 
 
 def _from_pretrained(folder: Path, family: str, dtype: torch.dtype) -> tuple[BaseModel, Report]:

@@ -10,6 +10,7 @@ nothing of Snakemake.
 """
 
 import logging
+import re
 import shutil
 import sys
 import threading
@@ -32,6 +33,8 @@ from lora.tables.labels import listed, method_name, model_name
 
 REFRESH_S = 1.0
 SHOWN_TABLES = ("table2", "table6")
+# Where in the rules an error was raised, which says nothing to a user.
+TRACE = re.compile(r' in file ".*\.smk", line \d+(?=:)|\n  File ".*\.smk", line \d+, in .*')
 FAILURES_OF_JOBS = ("RuleException", "CalledProcessError")
 SUBJECTS = {  # rule -> what its jobs are about
     "fetch": "{source}",
@@ -79,7 +82,7 @@ class Screen(logging.Handler):
             elif record.levelno >= logging.WARNING:
                 if record.levelno >= logging.ERROR and self._early:
                     self._early.clear()
-                self._print(record.getMessage())
+                self._print(TRACE.sub("", record.getMessage()))
             elif self._early is not None and event not in ("shellcmd", "workflow_started"):
                 self._early.append(record.getMessage())
         except Exception:

@@ -1,10 +1,13 @@
 """Tables: from the files of finished runs to CSV, Markdown, LaTeX and HTML.
 
 cells: Aggregate runs into the cells of a table, and write the table.
+captions: Captions of the tables in the report, made from the grid.
 claims: Claims of the paper, checked against the runs of a grid.
 collect: Check every run against the config and gather all metrics.csv into runs.csv.
 compare: Compare two runs, or two cells with the same seeds.
+constant: Runs that predict one class for every example of the evaluation set.
 differences: Two cells of one model and task compared, paired by seed.
+home: First page of the report: what was run, which claims hold, and one figure.
 import_course: Import result folders of the course re-implementation as runs.
 labels: Names and number formats, and the records that a page is made of.
 layout: Arrange a table on its page as the paper does; Table 2.
@@ -18,6 +21,7 @@ render: Render a table as Markdown, LaTeX and HTML from the jinja2 templates in 
 selection: Selection table: best epoch minus last epoch of every run.
 sources: Check that a cell has the model and data that published values are about.
 statistics: Best and last epoch of each run, and statistics over runs.
+table7: Table 7 of the paper for our runs: how W and dW relate.
 terminal: Render a table as plain text for a terminal.
 uncertainty: Uncertainty of the difference between our value and a published one.
 """

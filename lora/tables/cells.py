@@ -43,6 +43,7 @@ from lora.tables.statistics import RunRows, percent, summarize, whole
 
 AVERAGED = ("best_median", "best_mean", "last_median", "last_mean")
 COUNTS = ("n", "n_expected", "n_failed", "n_missing")
+CONSTANT = ("best_constant", "last_constant")
 SUMMARIES = {  # tables of every cell of the grid
     selection.NAME: (selection.make, SELECTION_COLUMNS),
     differences.NAME: (differences.make, DIFFERENCES_COLUMNS),
@@ -168,6 +169,8 @@ def _cell(grid: Grid, table: str, cell: Cell, title: str, metric: str, runs: lis
     row["eval_examples"] = whole(examples.iloc[0]) if len(examples) else math.nan
     row |= {f"best_{key}": best[key] for key in statistics.STATISTICS}
     row |= {f"last_{key}": last[key] for key in ("mean", "median", "std")}
+    for key in CONSTANT:
+        row[key] = sum(run.line[key] == 1 for run in runs)
     return row
 
 
@@ -224,6 +227,7 @@ def _averages(cells: list[Row]) -> list[Row]:
         row["trainable"] = next((cell["trainable"] for cell in eight if cell["n"]), math.nan)
         row |= {key: round(float(frame[key].mean(skipna=False)), 6) for key in AVERAGED}
         row |= {key: fewest[key] for key in COUNTS}
+        row |= {key: int(frame[key].sum()) for key in CONSTANT}
         row["source_problem"] = next(filter(None, (cell["source_problem"] for cell in eight)), "")
         row |= {"column": "average", "task": "average", "task_title": "Avg", "metric": "average"}
         averages.append(row)

@@ -17,7 +17,7 @@ from lora.columns import CLAIMS_COLUMNS
 from lora.experiment.cell import Cell
 from lora.experiment.grid import Grid
 from lora.files import Row
-from lora.tables import statistics
+from lora.tables import constant, statistics
 from lora.tables.differences import paired
 from lora.tables.labels import (
     Line,
@@ -83,7 +83,8 @@ def make(grid: Grid, runs_csv: Path) -> tuple[list[Row], Page]:
             row["verdict"] = UNDECIDED if math.isnan(low) else claim.verdict(low, high)
             rows.append(row)
     counts = [statistics.counts(of_cell) for of_cell in runs.values()]
-    return rows, _page(rows, partial(counts))
+    note = constant.runs_note(run.line for of_cell in runs.values() for run in of_cell)
+    return rows, _page(rows, partial(counts), note)
 
 
 def sentences(rows: list[Row]) -> list[str]:
@@ -247,7 +248,7 @@ def _interval(row: Row, digits: int, before: str = "") -> str:
     return f"{before}[{difference(row['low'], digits)}, {difference(row['high'], digits)}]"
 
 
-def _page(rows: list[Row], why_partial: str) -> Page:
+def _page(rows: list[Row], why_partial: str, constant_note: tuple[str, ...]) -> Page:
     """Return the page: a section for each claim, a line for each comparison."""
     sections = []
     for name in dict.fromkeys(row["claim"] for row in rows):
@@ -263,7 +264,7 @@ def _page(rows: list[Row], why_partial: str) -> Page:
         partial=why_partial,
         columns=COLUMNS,
         sections=tuple(sections),
-        footnotes=(*none, *NOTES),
+        footnotes=(*none, *NOTES, *constant_note),
     )
 
 

@@ -163,6 +163,7 @@ def _row(cell: Cell, seed: int, record: RunRecord, epoch: Row) -> Row:
     row["digest"] = record.digest
     row["base_precision"] = record.base_precision if record.model_fields_set else ""
     row["trainable"] = record.parameters.trainable
+    row["train_examples"] = record.data.train_examples
     row["eval_examples"] = record.data.eval_examples
     row["data_source"] = record.data.source
     row["base_source"] = record.base.source

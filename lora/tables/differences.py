@@ -10,6 +10,7 @@ over all comparisons of the table, separately for the best and the last epoch.
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from lora.columns import DIFFERENCES_COLUMNS, group_by
 from lora.experiment.cell import Cell
 from lora.experiment.grid import Grid
 from lora.files import Row
-from lora.tables import statistics
+from lora.tables import constant, statistics
 from lora.tables.labels import Line, Page, Section, difference, method_name, model_name, number
 from lora.tables.layout import partial
 from lora.tables.statistics import RunRows
@@ -64,7 +65,9 @@ def make(grid: Grid, runs_csv: Path) -> tuple[list[Row], Page]:
         for row, adjusted in zip(tested, holm([row["p"] for row in tested]), strict=True):
             row |= {"p_holm": round(adjusted, 9), "comparisons": len(tested)}
     counts = [statistics.counts(runs) for runs in cells.values()]
-    return rows, _page(grid, rows, partial(counts))
+    page = _page(grid, rows, partial(counts))
+    note = constant.runs_note(run.line for runs in cells.values() for run in runs)
+    return rows, replace(page, footnotes=page.footnotes + note)
 
 
 def differs_in(grid: Grid, one: Cell, other: Cell) -> str:

@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 
 from lora.files import Row
+from lora.tables import constant
 
 MODELS = {
     "roberta-base": "RoBERTa-base",
@@ -105,15 +106,13 @@ class Page:
 
 @dataclass(frozen=True)
 class Listing:
-    """A plain table of rows with a block of text above it."""
+    """A plain table of rows."""
 
     title: str
     caption: str
     columns: tuple[str, ...]
     numeric: tuple[bool, ...]
     rows: tuple[tuple[str, ...], ...]
-    text_title: str
-    text: str
 
 
 def number(value: float, digits: int = 1) -> str:
@@ -205,19 +204,28 @@ def runs_text(row: Row) -> str:
 def ours(cell: Row, center: str, around: tuple[str, ...]) -> str:
     """Return a value of ours: `95.1±.2` or `95.1 [94.8, 95.3]`, with n if not every run finished.
 
+    It is `constant` if every finished run has constant predictions, and counts such runs otherwise.
+
     Args:
         cell: A row with the columns TABLE_COLUMNS.
         center: Column of the statistic.
         around: Column of the standard deviation, or those of the lowest and the highest value.
     """
-    text = number(cell[center])
-    if len(around) == 1:
+    if not cell["n"]:
+        return f"{NONE} ({runs_text(cell)})"
+    text, remarks, runs = number(cell[center]), [], constant.count(cell, center)
+    if constant.is_constant(cell, center):
+        text = constant.WORD
+    elif len(around) == 1:
         text += spread(cell[around[0]])
     elif cell["n"] > 1:
         text += f" [{number(cell[around[0]])}, {number(cell[around[1]])}]"
-    if cell["n"] == cell["n_expected"]:
-        return text
-    return f"{text} (n={runs_text(cell)})" if cell["n"] else f"{NONE} ({runs_text(cell)})"
+    if cell["n"] != cell["n_expected"]:
+        remarks.append(f"n={runs_text(cell)}")
+    if runs and text != constant.WORD:
+        of = "" if cell["metric"] == "average" else f" of {cell['n']}"
+        remarks.append(f"{runs}{of} {constant.WORD}")
+    return f"{text} ({'; '.join(remarks)})" if remarks else text
 
 
 def published(value: Row, metric: str = "") -> str:

@@ -74,9 +74,11 @@ DETAILS_NUMBERS = (
     "std",
     "min",
     "max",
+    "constant",
     "Last: mean",
     "median",
     "std",
+    "constant",
     "Majority",
     "Published",
     "Difference ± margin",
@@ -87,9 +89,11 @@ DETAILS_STATISTICS = (
     "best_std",
     "best_min",
     "best_max",
+    "best_constant",
     "last_mean",
     "last_median",
     "last_std",
+    "last_constant",
 )
 
 
@@ -252,8 +256,13 @@ def _details(cell: Row) -> tuple[str, ...]:
         f"{cell['n']} of {cell['n_expected']}",
         str(cell["n_failed"]),
         str(cell["n_missing"]),
-        *(number(cell[key], 2) for key in DETAILS_STATISTICS),
+        *(_detail(cell, key) for key in DETAILS_STATISTICS),
         number(cell["majority"], 2),
         value if cell["published_source"] else NONE,
         difference(cell["difference"], 2, cell["difference_margin"]),
     )
+
+
+def _detail(cell: Row, key: str) -> str:
+    """Return a statistic of the second table: a value in per cent, or a number of runs."""
+    return number(cell[key], 0 if key.endswith("_constant") else 2)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from lora.columns import group_by
 from lora.experiment.grid import Grid, Table
 from lora.files import Row
-from lora.tables import majority
+from lora.tables import constant, majority
 from lora.tables.labels import (
     MARGIN,
     METHODS,
@@ -111,7 +111,7 @@ def _our_lines(
     for (weights,), group in group_by(cells, "weights").items():
         by_rank = {cell["rank"]: cell for cell in group}
         texts = (ours(by_rank[rank], center, around) if rank in by_rank else NONE for rank in ranks)
-        values = [cell[center] for cell in group]
+        values = [constant.without_constant(cell, center) for cell in group]
         lines.append(Line("ours", (adapted(method, weights), *texts, _spread(values, "ranks"))))
     return tuple(lines)
 
@@ -189,7 +189,7 @@ def _budget_lines(title: str, cells: list[Row], letters: list[str]) -> Iterable[
     by_weights = {cell["weights"]: cell for cell in cells}
     line = [by_weights[weights] for weights in letters]
     for label, center, around in STATISTICS:
-        values = [cell[center] for cell in line]
+        values = [constant.without_constant(cell, center) for cell in line]
         texts = (ours(cell, center, around) for cell in line)
         yield Line("ours", (f"{title}, {label}", *texts, _spread(values, "weight types")))
         yield _shape_line("difference", values)

@@ -12,7 +12,7 @@ from lora.experiment.grid import Block, Grid, Table
 from lora.experiment.hparams import PRETRAINED
 from lora.experiment.task import Task
 from lora.files import Row
-from lora.tables import majority, margins, sources
+from lora.tables import constant, majority, margins, sources
 from lora.tables.labels import (
     COPIED,
     METHODS,
@@ -64,6 +64,7 @@ def footnotes(grid: Grid, table: Table, cells: list[Row], values: list[Row]) -> 
     notes += [*_evaluation_sets(cells, values), *_sizes(cells), *_demo(tasks)]
     notes += sources.notes(grid, cells, values)
     notes += majority.notes(tasks, cells)
+    notes += constant.notes(cells)
     notes += [
         *_differences(grid, values),
         *margins.notes(grid, values),

@@ -79,7 +79,7 @@ def provenance(grid: Grid, runs_dir: Path) -> list[Row]:
 
 
 def write_provenance(grid: Grid, config: files.JsonObject, runs_dir: Path, folder: Path) -> None:
-    """Write provenance.csv and provenance.html into `folder`.
+    """Write provenance.csv, provenance.html and config.html into `folder`.
 
     Args:
         grid: The requested runs.
@@ -100,7 +100,7 @@ def write_provenance(grid: Grid, config: files.JsonObject, runs_dir: Path, folde
         rows=tuple(
             tuple(files.format_value(row[name]) for name in PROVENANCE_COLUMNS) for row in rows
         ),
-        text_title="Merged config",
-        text=yaml.safe_dump(config, sort_keys=False, allow_unicode=True, default_flow_style=None),
     )
     files.write_text(folder / "provenance.html", render.listing_to_html(listing))
+    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    files.write_text(folder / "config.html", render.text_to_html("Merged config", text))

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from lora.columns import PUBLISHED_COLUMNS
 from lora.experiment.grid import Grid, Table
 from lora.files import Row
-from lora.tables import uncertainty
+from lora.tables import constant, uncertainty
 from lora.tables.labels import GLUE, OTHER_SETS
 from lora.tables.sources import registered_name
 
@@ -98,7 +98,8 @@ def _of_model(
 def _compared_row(value: Row, cell: Row) -> Row:
     """Return the row of a published value that is compared with this cell."""
     key = OURS.get((value["statistic"], value["selection"]))
-    ours = cell[key] if key else math.nan
+    ours = constant.without_constant(cell, key) if key else math.nan
+    margin = uncertainty.UNKNOWN if math.isnan(ours) else uncertainty.of_difference(value, cell)
     return value | {
         "relation": "same",
         "column": cell["column"],
@@ -106,7 +107,7 @@ def _compared_row(value: Row, cell: Row) -> Row:
         "ours_protocol": cell["protocol"],
         "ours": ours,
         "difference": round(ours - float(value["value"]), 6),
-        **uncertainty.of_difference(value, cell),
+        **margin,
     }
 
 

@@ -70,9 +70,14 @@ def to_html(page: Page) -> str:
 
 
 def listing_to_html(listing: Listing) -> str:
-    """Return a self-contained HTML page of one plain table, with a block of text above it."""
+    """Return a self-contained HTML page of one plain table."""
     template = _environment("html").get_template("listing.html.j2")
     return template.render(listing=listing, title=listing.title)
+
+
+def text_to_html(title: str, text: str) -> str:
+    """Return a self-contained HTML page of preformatted text."""
+    return _environment("html").get_template("text.html.j2").render(text=text, title=title)
 
 
 def latex(text: str) -> str:

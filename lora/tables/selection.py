@@ -16,7 +16,7 @@ from lora.experiment.cell import Cell
 from lora.experiment.grid import Grid
 from lora.experiment.task import Task
 from lora.files import Row
-from lora.tables import statistics
+from lora.tables import constant, statistics
 from lora.tables.labels import (
     METHODS,
     Line,
@@ -78,7 +78,8 @@ def make(grid: Grid, runs_csv: Path) -> tuple[list[Row], Page]:
         title = f"{METHODS[method]} {sizes[0]}".strip() if len(sizes) == 1 else METHODS[method]
         sections.append(Section(f"{model_name(model)}: {title}, protocol {protocol}", tuple(lines)))
         rows += group
-    return rows, _page(every, tuple(sections))
+    note = constant.runs_note(run.line for runs in cells.values() for run in runs)
+    return rows, _page(every, tuple(sections), note)
 
 
 def _size(row: Row) -> str:
@@ -138,7 +139,7 @@ def _line(size: str, kind: str, row: Row) -> Line:
     )
 
 
-def _page(cells: list[Row], sections: tuple[Section, ...]) -> Page:
+def _page(cells: list[Row], sections: tuple[Section, ...], notes: tuple[str, ...]) -> Page:
     return Page(
         name=NAME,
         title="Best epoch compared with last epoch",
@@ -147,5 +148,5 @@ def _page(cells: list[Row], sections: tuple[Section, ...]) -> Page:
         partial=partial(cells),
         columns=COLUMNS,
         sections=sections,
-        footnotes=FOOTNOTES,
+        footnotes=(*FOOTNOTES, *notes),
     )

@@ -9,13 +9,16 @@ need that claim too.
 """
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from lora.experiment.cell import Cell
 from lora.experiment.grid import Grid
 from lora.experiment.source import Source, content_pin
 from lora.files import Row
 from lora.tables.labels import listed
-from lora.tables.statistics import RunRows
+
+if TYPE_CHECKING:
+    from lora.tables.statistics import RunRows  # imports pandas
 
 
 def registered_name(grid: Grid, name: str) -> str:
@@ -23,7 +26,7 @@ def registered_name(grid: Grid, name: str) -> str:
     return grid.sources[name].same_as or name
 
 
-def problem(grid: Grid, cell: Cell, runs: Iterable[RunRows]) -> str:
+def problem(grid: Grid, cell: Cell, runs: "Iterable[RunRows]") -> str:
     """Return why a cell cannot be compared with published values; empty if it can.
 
     Args:

@@ -20,7 +20,11 @@ from lora.experiment.grid import Grid
 from lora.experiment.task import Task
 from lora.files import Row
 from lora.run_record import best_epoch
+from lora.tables import constant
 
+OF_EPOCHS = tuple(
+    f"{epoch}_{key}" for epoch in ("best", "last") for key in ("epoch", "value", "constant")
+)
 STATISTICS = ("median", "mean", "std", "min", "max")
 
 
@@ -82,10 +86,12 @@ def _run(cell: Cell, task: Task, seed: int, rows: pd.DataFrame) -> RunRows:
     line["metric"] = task.metric
     line["trainable"] = whole(rows["trainable"].iloc[-1])
     line["status"] = status
-    line |= dict.fromkeys(("best_epoch", "best_value", "last_epoch", "last_value"), math.nan)
+    line |= dict.fromkeys(OF_EPOCHS, math.nan)
     if status == "ok" and best is not None:
         line |= {"best_epoch": best, "best_value": percent(values[best - 1])}
         line |= {"last_epoch": len(values), "last_value": percent(values[-1])}
+        line["best_constant"] = whole(constant.of_epoch(task, rows.iloc[best - 1]))
+        line["last_constant"] = whole(constant.of_epoch(task, rows.iloc[-1]))
     return RunRows(line, rows)
 
 

@@ -23,7 +23,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from lora import files
+from lora import files, paths
 from lora.model.tensor_files import save_tensors
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ NEWEST, PREVIOUS, LOCK = "state.json", "before.json", "lock"
 
 def folder_of(state_dir: Path, digest: str) -> Path:
     """Return the folder of the checkpoints of the run with this digest."""
-    return Path(state_dir) / digest[:16]
+    return Path(paths.checkpoint_dir(state_dir, digest))
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from lora.experiment import earlier_outputs
 from lora.run_record import RunRecord
 from lora.training import run_outputs, run_state
 from lora.training.run_state import RunState
@@ -23,14 +24,17 @@ class CheckpointSchedule:
     Args:
         state_dir: Folder of all checkpoints.
         every_s: Seconds between checkpoints within an epoch.
+        overwrite: Whether outputs of other runs are replaced.
 
     Attributes:
         unfinished: The runs in training.
+        refused: Folders whose outputs were not written, as another job wrote another run there.
     """
 
-    def __init__(self, state_dir: Path, every_s: float) -> None:
-        self.state_dir, self.every_s = Path(state_dir), every_s
+    def __init__(self, state_dir: Path, every_s: float, overwrite: bool = True) -> None:
+        self.state_dir, self.every_s, self.overwrite = Path(state_dir), every_s, overwrite
         self.unfinished: list[RunState] = []
+        self.refused: list[str] = []
         self._started = self._ticked = self._saved = time.monotonic()
         self._saving_s = 0.0
 
@@ -49,7 +53,10 @@ class CheckpointSchedule:
             if run.done:
                 record = build_record(run)
                 self._save(run, record)
-                run_outputs.write_outputs(run, record)
+                if self.overwrite or not earlier_outputs.has_another(run.spec, run.digest):
+                    run_outputs.write_outputs(run, record)
+                else:
+                    self.refused.append(str(run.spec.output_dir))
             elif affordable:
                 self._save(run, None)
 

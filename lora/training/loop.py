@@ -2,8 +2,8 @@
 
 Every run has its own example order, learning rate, mean loss, gradient clipping and AdamW, so its
 rows are those it would give alone. The runs share the frozen weights and each forward and backward
-pass. After each epoch a run is evaluated and saved. A finished run is restored from its checkpoint,
-never trained again.
+pass. After each epoch a run is evaluated and saved. A finished run is restored from its checkpoint
+or its outputs, never trained again.
 """
 
 import contextlib
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from lora.adapters import warm_start
+from lora.adapters import belonging, label_names, warm_start
 from lora.data import fetch, tokens
 from lora.errors import ConfigError, Interrupted
-from lora.experiment import earlier_outputs
+from lora.experiment import earlier_outputs, kept_outputs
 from lora.experiment.cell import BASE_METHODS
 from lora.experiment.run_spec import JobOptions, RunSpec
 from lora.model import collate, compiled, dropout, layers, methods, pretrained
@@ -26,7 +26,16 @@ from lora.model import config as model_config
 from lora.model.methods import AdapterSpec
 from lora.model.packed_model import PackedModel
 from lora.run_record import Base
-from lora.training import batching, checkpoint, evaluation, optim, run_outputs, run_state, signals
+from lora.training import (
+    batching,
+    checkpoint,
+    evaluation,
+    optim,
+    progress,
+    run_outputs,
+    run_state,
+    signals,
+)
 from lora.training.batching import MicroBatch, TokenBudget
 from lora.training.checkpoint_schedule import CheckpointSchedule
 from lora.training.device import DTYPES, pick_device, pick_precision
@@ -52,7 +61,8 @@ def train(specs: Sequence[RunSpec], options: JobOptions) -> None:
     Raises:
         ValueError: If the inputs don't fit together, or the pack does not fit memory; before any
             training.
-        ConfigError: If another run would be overwritten, unless `options.overwrite`.
+        ConfigError: If another run would be overwritten, unless `options.overwrite`. Before any
+            training, or after it if another job wrote to the same folder in the meantime.
         Interrupted: If a signal arrived or the time limit is near; after all runs were saved.
     """
     device = pick_device(options.device)
@@ -61,16 +71,25 @@ def train(specs: Sequence[RunSpec], options: JobOptions) -> None:
     accepted = [precision]
     if options.precision == "auto":
         accepted += [other for other in DTYPES if other != precision]
-    candidates = _new_states(specs, base_sha256, accepted)
+    candidates = _new_states(specs, options.model_dir, base_sha256, accepted)
     digests = [run.digest for states in candidates for run in states]
     if not options.overwrite:
         _check_outputs(candidates, base_sha256, options)
     with checkpoint.held(options.state_dir, digests):
         unfinished = [states[0] for states in candidates if not _restore(states, options)]
-        schedule = CheckpointSchedule(options.state_dir, options.checkpoint_every_s)
+        schedule = CheckpointSchedule(
+            options.state_dir, options.checkpoint_every_s, options.overwrite
+        )
         with signals.handle_signals(options.limit_s):
             for pack in _packs(unfinished):
                 _train_pack(pack, base_sha256, schedule, device, options)
+    if schedule.refused:
+        raise ConfigError(
+            "Another job wrote another run to the output folder in the meantime. This run is "
+            "saved. To write its outputs without training, give another --output-dir, and "
+            f"--state-dir {options.state_dir}:",
+            schedule.refused,
+        )
 
 
 def adapter_spec(spec: RunSpec) -> AdapterSpec:
@@ -88,13 +107,16 @@ def adapter_spec(spec: RunSpec) -> AdapterSpec:
 
 
 def _new_states(
-    specs: Sequence[RunSpec], base_sha256: str, accepted: Sequence[str]
+    specs: Sequence[RunSpec], model_dir: Path, base_sha256: str, accepted: Sequence[str]
 ) -> list[list[RunState]]:
     """Return the state of each run in every accepted precision, the preferred one first."""
     facts = {spec.tokens_dir: tokens.read_facts(spec.tokens_dir) for spec in specs}
     candidates = []
     for spec in specs:
         start = warm_start.find_start(spec)
+        names = start.label_names if start else ()
+        if start is not None:
+            belonging.check_start(spec, start.folder, model_dir, base_sha256)
         states = []
         for precision in accepted:
             if spec.cell.method in BASE_METHODS:
@@ -105,8 +127,10 @@ def _new_states(
                 base_sha256,
                 precision,
                 start.sha256 if start else "",
+                label_names.output_rows(names, spec.task.label_names),
             )
-            states.append(RunState(spec, facts[spec.tokens_dir], precision, digest, start))
+            run = RunState(spec, facts[spec.tokens_dir], precision, digest, start, model_dir)
+            states.append(run)
         candidates.append(states)
     return candidates
 
@@ -130,10 +154,14 @@ def _check_outputs(
 
 
 def _restore(states: Sequence[RunState], options: JobOptions) -> bool:
-    """Write the outputs of a run that is finished in one of these states; return whether it is."""
-    if not any(run_outputs.restore(run, options.state_dir) for run in states):
+    """Restore a run that is finished in one of these states; return whether it is."""
+    name = states[0].spec.name
+    if any(run_outputs.restore(run, options.state_dir) for run in states):
+        log.info("%s is finished: outputs written from its checkpoint", name)
+    elif any(kept_outputs.restore(run.spec, run.digest, options.state_dir) for run in states):
+        log.info("%s is finished: its outputs are whole", name)
+    else:
         return False
-    log.info("%s is finished: outputs written from its checkpoint", states[0].spec.name)
     return True
 
 
@@ -184,8 +212,8 @@ def _train_pack(
         base_sha256=base_sha256,
         family=base.config.model_type,
     )
-    with contextlib.closing(_progress(pack, options.progress_file)) as progress:
-        _train_epochs(model, pack, schedule, budget, record, progress)
+    with contextlib.closing(progress.of_pack(pack, options.progress_file)) as bar:
+        _train_epochs(model, pack, schedule, budget, record, bar)
     for run in pack:  # so that the memory of this base model is free before the next one is loaded
         run.release()
 
@@ -230,7 +258,7 @@ def _train_epochs(
     schedule: CheckpointSchedule,
     budget: TokenBudget,
     base: Base,
-    progress: Progress,
+    bar: Progress,
 ) -> None:
     """Step all unfinished runs together until every run is done.
 
@@ -245,10 +273,10 @@ def _train_epochs(
             signals.raise_if_received()
             ended = [run for run in left if run.step == (run.epoch + 1) * run.steps_per_epoch]
             if ended:
-                progress.clear()
-                evaluation.end_epoch(model, ended, budget, progress.rate())
+                bar.clear()
+                evaluation.end_epoch(model, ended, budget, bar.rate())
         except Interrupted:
-            progress.clear()
+            bar.clear()
             schedule.save_all()
             raise
         if ended:
@@ -260,31 +288,8 @@ def _train_epochs(
         for run in left:
             run.begin_epoch(model.device)
         examples = _optimizer_step(model, left, budget)
-        first = left[0]
-        epoch = f"epoch {first.epoch + 1}/{first.spec.hparams.epochs}"
-        progress.show(examples, f"{epoch}  step {first.step}/{first.total_steps}")
+        bar.show(examples, progress.position(left))
         schedule.save_if_due()
-
-
-def _progress(pack: Sequence[RunState], path: Path | None) -> Progress:
-    """Return the progress of the runs of a pack that are not done."""
-    left = [run for run in pack if not run.done]
-    examples = sum((run.spec.hparams.epochs - run.epoch) * len(run.tokens["train"]) for run in left)
-    return Progress(_label(left), examples, path=path)
-
-
-def _label(pack: Sequence[RunState]) -> str:
-    """Return what the runs have in common, for the progress line; a count where they differ."""
-    words = []
-    for axis, one, several in (
-        ("model", "{}", ""),
-        ("task", "{}", "{} tasks"),
-        ("weights", "{}", "{} weight types"),
-        ("rank", "r{}", "{} ranks"),
-    ):
-        values = {getattr(run.spec.cell, axis) for run in pack}
-        words.append(one.format(*values) if len(values) == 1 else several.format(len(values)))
-    return " ".join(words)
 
 
 def _optimizer_step(model: PackedModel, pack: Sequence[RunState], budget: TokenBudget) -> int:

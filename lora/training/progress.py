@@ -7,18 +7,62 @@ import logging
 import math
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TextIO
 
 from tqdm import tqdm
 
 from lora.experiment import job_progress
 from lora.experiment.job_progress import JobProgress
+from lora.training.run_state import RunState
 
 log = logging.getLogger(__name__)
 BAR_EVERY_S = 0.2
 LOG_EVERY_S = 60.0
 BAR_FORMAT = "{desc}  {percentage:3.0f}%|{bar:20}| {rate_noinv_fmt}  {remaining} left"
+
+
+def of_pack(pack: Sequence[RunState], path: Path | None) -> "Progress":
+    """Return the progress of the runs of a pack that are not done.
+
+    Args:
+        pack: The runs.
+        path: File for the progress; None for no file.
+    """
+    left = [run for run in pack if not run.done]
+    examples = sum((run.spec.hparams.epochs - run.epoch) * len(run.tokens["train"]) for run in left)
+    return Progress(_label(left), examples, path=path)
+
+
+def position(pack: Sequence[RunState]) -> str:
+    """Return epoch and step of the first run, and the mean loss and metric of the last epoch."""
+    first = pack[0]
+    text = f"epoch {first.epoch + 1}/{first.spec.hparams.epochs}"
+    text += f"  step {first.step}/{first.total_steps}"
+    rows = [run.rows[-1] for run in pack if run.rows]
+    metrics = {run.spec.task.metric for run in pack}
+    if rows:
+        text += f"  loss {fmean(float(row['train_loss']) for row in rows):.3f}"
+        if len(metrics) == 1:
+            (metric,) = metrics
+            text += f"  {metric} {fmean(float(row[metric]) for row in rows):.3f}"
+    return text
+
+
+def _label(pack: Sequence[RunState]) -> str:
+    """Return what the runs have in common; a count where they differ."""
+    words = []
+    for axis, one, several in (
+        ("model", "{}", ""),
+        ("task", "{}", "{} tasks"),
+        ("weights", "{}", "{} weight types"),
+        ("rank", "r{}", "{} ranks"),
+    ):
+        values = {getattr(run.spec.cell, axis) for run in pack}
+        words.append(one.format(*values) if len(values) == 1 else several.format(len(values)))
+    return " ".join(words)
 
 
 def clock(seconds: float) -> str:

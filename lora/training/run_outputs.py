@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 import lora
-from lora import checkout, files, run_record
-from lora.adapters import peft_folder
+from lora import checkout, files, paths, run_record
+from lora.adapters import base_reference, card, label_names, peft_folder
 from lora.model.tensor_files import save_tensors
 from lora.run_record import (
     Base,
@@ -58,6 +58,12 @@ def build_record(run: RunState, base: Base, device: torch.device, pack_size: int
             train_tokens=int(run.tokens["train"].lengths.sum()),
             eval_examples=len(run.tokens[task.eval_splits[0]]),
             label_counts={} if task.is_regression else _label_counts(run),
+            read_counts={
+                split: facts.read_counts | {"truncated": facts.truncated}
+                for split, facts in run.facts.splits.items()
+                if facts.read_counts is not None
+            },
+            label_names=list(task.label_names),
         ),
         base=base,
         start=None if start is None else Start(source=start.source, sha256=start.sha256),
@@ -105,9 +111,11 @@ def restore(run: RunState, state_dir: Path) -> bool:
     if saved is None:
         return False
     where = f"The checkpoint of {run.spec.name} in {state_dir} is not valid; delete it:"
-    # The names of protocol, model and task are not part of the digest, so they may be new.
+    # The names of protocol, model, task and classes are not part of the digest, so they may be new.
     record = run_record.parse(saved | dict(settings=run.spec.settings), where)
-    write_outputs(run, record)
+    names = {"label_names": list(run.spec.task.label_names)}
+    data = record.data.model_copy(update=names)
+    write_outputs(run, record.model_copy(update={"data": data}))
     return True
 
 
@@ -118,6 +126,7 @@ def write_outputs(run: RunState, record: RunRecord) -> None:
     """
     cell, folder = run.spec.cell, Path(run.spec.output_dir)
     adapter, family = folder / "adapter", record.base.family
+    task, base = run.spec.task, base_reference.of_folder(run.model_dir)
     for part in (folder, adapter):
         files.remove_temporary_files(part)
     if cell.method == "lora":
@@ -125,14 +134,17 @@ def write_outputs(run: RunState, record: RunRecord) -> None:
             adapter,
             run.best,
             family,
-            cell.model,
+            base.name_or_path,
             cell.weights,
             cell.rank,
             run.spec.hparams.alpha,
             run.spec.hparams.lora_dropout,
+            base.revision,
         )
     else:
         save_tensors(adapter / peft_folder.TENSORS, run.best)
         config = dict(method=cell.method, weights=cell.weights, rank=cell.rank, model=cell.model)
         files.write_json(adapter / peft_folder.CONFIG, config | dict(family=family))
+    label_names.write(adapter, task.label_names)
+    files.write_text(adapter / Path(paths.ADAPTER_CARD).name, card.text(record, task, base))
     run_record.write_run(folder, record, run.rows, f"adapter/{peft_folder.TENSORS}")

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ class RunState:
         precision: Of the frozen base: `bf16` or `fp32`.
         digest: See `digest_of`.
         start: The adapter it starts from, None for the pre-trained model.
+        model_dir: Folder of its base model.
         index: Its index in the pack.
         step: Finished optimizer steps.
         epoch: Finished epochs.
@@ -61,6 +63,7 @@ class RunState:
     precision: str
     digest: str
     start: Start | None = None
+    model_dir: Path = Path()
     index: int = 0
     step: int = 0
     epoch: int = 0
@@ -123,7 +126,12 @@ class RunState:
 
 
 def digest_of(
-    spec: RunSpec, tokens_sha256: str, base_sha256: str, precision: str, start_sha256: str
+    spec: RunSpec,
+    tokens_sha256: str,
+    base_sha256: str,
+    precision: str,
+    start_sha256: str,
+    output_rows: Sequence[int] | None = None,
 ) -> str:
     """Return the SHA-256 of everything that decides a run's numbers and its adapter.
 
@@ -135,9 +143,11 @@ def digest_of(
         base_sha256: Hash of the base model, from `fetch.base_sha256`.
         precision: Of the frozen base.
         start_sha256: Hash of the adapter it starts from; empty for the pre-trained model.
+        output_rows: See `label_names.output_rows`. None, as in all runs of earlier versions, is not
+            hashed, so their digests stay the same.
     """
     cell, task = spec.cell, spec.task
-    inputs = dict(
+    inputs: dict[str, object] = dict(
         method=cell.method,
         weights=cell.weights,
         rank=cell.rank,
@@ -151,6 +161,8 @@ def digest_of(
         precision=precision,
         results_version=lora.RESULTS_VERSION,
     )
+    if output_rows is not None:
+        inputs["output_rows"] = list(output_rows)
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 

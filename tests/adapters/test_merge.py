@@ -1,6 +1,7 @@
 """A merged checkpoint gives the logits of peft on the same adapter, and is written atomically."""
 
 import json
+import logging
 
 import peft
 import pytest
@@ -11,6 +12,7 @@ from helpers.models import VOCABULARY, make_model, make_tokenizer, sentences
 from safetensors.torch import load_file, save_file
 
 from lora import files
+from lora.__main__ import main
 from lora.adapters import merge, peft_folder, peft_names
 from lora.errors import ConfigError
 from lora.model import methods, pretrained
@@ -54,6 +56,56 @@ def test_a_merged_adapter_of_peft_gives_peft_s_logits(
     )
 
 
+VARIANTS = [  # what adapter_config.json can describe
+    dict(use_rslora=True),
+    dict(rank_pattern={"query": 2, r"layer\.1\..*value": 5}),
+    dict(rank_pattern={"query": 5}, alpha_pattern={"query": 1, "layer.0.attention.self.value": 3}),
+    dict(rank_pattern={"query": 5}, alpha_pattern={"value": 1}, use_rslora=True),
+    dict(layers_to_transform=[1]),
+    dict(layers_to_transform=0, layers_pattern="layer"),
+    dict(exclude_modules=r".*layer\.0.*value"),
+    dict(target_modules=["query", "attention.output.dense"], exclude_modules=["layer.1.output"]),
+    dict(target_modules=r".*layer\.\d\.attention.*(key|query|output\.dense)"),
+    dict(target_modules="all-linear", exclude_modules=r".*(intermediate|layer\.\d\.output).*"),
+    dict(target_modules=None),
+    dict(bias="lora_only"),
+    dict(bias="all"),
+    dict(bias="lora_only", use_rslora=True, layers_to_transform=[0]),
+    dict(init_lora_weights=False),
+    dict(init_lora_weights="gaussian"),
+    dict(init_lora_weights="orthogonal", r=4),
+]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_every_kind_of_adapter_gives_the_logits_that_peft_gives(
+    model_dir, family, tmp_path, options
+):
+    """The same folder, loaded by peft, and merged by peft."""
+    trained = peft_model(model_dir, **options)
+    trained.save_pretrained(tmp_path / "adapter")
+    base = transformers.AutoModelForSequenceClassification.from_pretrained(
+        model_dir, num_labels=3, dtype=torch.float64, attn_implementation="eager"
+    )
+    plain = logits_of(base, family)
+    wanted = logits_of(
+        peft.PeftModel.from_pretrained(base, tmp_path / "adapter").merge_and_unload(), family
+    )
+    assert (wanted - logits_of(trained, family)).abs().max() < 1e-12
+    found = logits_of(
+        merged(tmp_path / "adapter", model_dir, tmp_path / "out", torch.float64), family
+    )
+    assert (found - wanted).abs().max() < 1e-12 < 1e-3 < (plain - wanted).abs().max()
+
+
+def test_layers_that_an_adapter_leaves_out_are_in_the_log(bert_dir, tmp_path, caplog):
+    peft_model(bert_dir, layers_to_transform=[1]).save_pretrained(tmp_path / "adapter")
+    with caplog.at_level(logging.INFO):
+        merge.merge(tmp_path / "adapter", bert_dir, tmp_path / "out")
+    assert "the adapter has no pairs on 0.q, 0.v, in layers counted from 0" in caplog.text
+
+
 @pytest.mark.parametrize("dtype", CLOSE)
 def test_a_merged_adapter_of_ours_gives_peft_s_logits(model_dir, family, tmp_path, dtype):
     """alpha / r is 6 / 4, not 1."""
@@ -86,6 +138,8 @@ def test_a_bert_adapter_without_a_pooler_takes_the_base_s(bert_dir, tmp_path):
         tmp_path / "model.safetensors",
     )
     (tmp_path / "config.json").write_text((bert_dir / "config.json").read_text())
+    path = tmp_path / "adapter" / peft_folder.CONFIG
+    files.write_json(path, json.loads(path.read_text()) | dict(base_model_name_or_path=None))
     with pytest.raises(ValueError, match="has a pooler; give an adapter that was saved with it"):
         merge.merge(tmp_path / "adapter", tmp_path, tmp_path / "again")
 
@@ -163,13 +217,25 @@ def test_parameters_of_another_model_are_refused(bert_dir, tmp_path, change, mes
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("changes", [dict(num_hidden_layers=3), dict(hidden_size=48)])
-def test_an_adapter_of_a_model_of_another_size_is_refused(bert_dir, tmp_path, changes):
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (
+            dict(num_hidden_layers=3),
+            "it has pairs of 2 layers and by adapter_config.json it adapts every layer, but the "
+            "base model has 3; give",
+        ),
+        (
+            dict(num_hidden_layers=1),
+            "it has pairs of layer 2, counted from 1, the base model has 1 layers; give",
+        ),
+        (dict(hidden_size=48), "it is for a model of width 32, the base model has 48; give"),
+    ],
+)
+def test_an_adapter_of_a_model_of_another_size_is_refused(bert_dir, tmp_path, changes, message):
     peft_model(bert_dir).save_pretrained(tmp_path / "adapter")
     other = make_model("bert", tmp_path / "other", **changes)
-    with pytest.raises(
-        ValueError, match="is for a model of 2 layers of width 32, the base model has "
-    ):
+    with pytest.raises(ConfigError, match=message):
         merge.merge(tmp_path / "adapter", other, tmp_path / "out")
 
 
@@ -177,6 +243,7 @@ def test_bottleneck_adapters_cannot_be_merged(bert_dir, tmp_path):
     files.write_json(
         tmp_path / peft_folder.CONFIG, dict(method="adapter_houlsby", weights="both", rank=8)
     )
+    save_file({"0.ffn.down.weight": torch.ones(8, 32)}, tmp_path / peft_folder.TENSORS)
     with pytest.raises(
         ValueError,
         match="method 'adapter_houlsby', which adds layers that cannot be merged; "
@@ -207,6 +274,82 @@ def test_merge_never_overwrites_and_writes_atomically(bert_dir, tmp_path, monkey
     (tmp_path / "models/out").mkdir()
     merge.merge(tmp_path / "adapter", bert_dir, tmp_path / "models/out")
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["out"]
+
+
+def predicted(output, texts):
+    classify = transformers.pipeline("text-classification", model=str(output), device="cpu")
+    return [answer["label"] for answer in classify(texts)]
+
+
+def test_a_merged_run_predicts_the_names_of_its_classes(trained, tmp_path):
+    """The base model has names of three other classes; they are in no merged checkpoint."""
+    merge.merge(trained / "sst2/adapter", trained / "model", tmp_path / "out")
+    lines = (trained / "glue/SST-2/dev.tsv").read_text().splitlines()[1:]
+    texts, labels = zip(*(line.split("\t") for line in lines), strict=True)
+    names = predicted(tmp_path / "out", list(texts))
+    truth = [("negative", "positive")[int(label)] for label in labels]
+    right = sum(map(str.__eq__, names, truth)) / len(truth)
+    record = json.loads((trained / "sst2/run.json").read_text())
+    assert right == pytest.approx(record["best"]["value"], abs=1e-9) and right > 0.6
+    assert set(names) == {"negative", "positive"}
+    config = transformers.AutoConfig.from_pretrained(tmp_path / "out")
+    assert config.label2id == {"negative": 0, "positive": 1} and config.num_labels == 2
+
+
+@pytest.mark.parametrize(
+    "task, given, expected, warned",
+    [
+        ("sst2", [], ["negative", "positive"], False),
+        ("sst2", ["bad", "very good"], ["bad", "very good"], False),
+        ("foreign", [], ["LABEL_0", "LABEL_1"], True),
+        ("foreign", ["no", "yes"], ["no", "yes"], False),
+        ("stsb", [], ["LABEL_0"], False),
+    ],
+)
+def test_names_are_given_or_of_the_run_or_generic(
+    trained, tmp_path, capsys, task, given, expected, warned
+):
+    folder = trained / task / "adapter"
+    if task == "foreign":  # what peft writes: no labels.json, no run.json
+        folder = tmp_path / "foreign"
+        folder.mkdir()
+        for name in (peft_folder.CONFIG, peft_folder.TENSORS):
+            (folder / name).write_bytes((trained / "sst2/adapter" / name).read_bytes())
+    arguments = ["merge", "--adapter-dir", folder, "--model-dir", trained / "model"]
+    arguments += ["--output-dir", tmp_path / "out", *(["--label-names", *given] if given else [])]
+    assert main([str(part) for part in arguments]) == 0
+    config = transformers.AutoConfig.from_pretrained(tmp_path / "out")
+    assert config.id2label == dict(enumerate(expected))
+    assert config.label2id == {name: index for index, name in enumerate(expected)}
+    assert ("has no names of its classes" in capsys.readouterr().err) == warned
+
+
+@pytest.mark.parametrize(
+    "task, names, message",
+    [
+        ("sst2", ["a", "b", "c"], "label_names has 3 names; allowed: 2"),
+        ("sst2", ["a"], "label_names has 1 names; allowed: 2"),
+        ("sst2", ["a", "a"], "label_names is 'a a'; allowed: each only once"),
+        ("sst2", ["a", " "], "label_names has ' '; allowed: printable text"),
+        ("stsb", ["a"], "label_names is 'a'; allowed: nothing, for regression"),
+    ],
+)
+def test_names_that_do_not_fit_are_refused(trained, tmp_path, task, names, message):
+    with pytest.raises(ConfigError, match=f"(?s)--label-names do not fit .*{message}"):
+        merge.merge(trained / task / "adapter", trained / "model", tmp_path / "out", names=names)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("task, names", [("sst2", ["a", "b", "c"]), ("stsb", ["a", "b"])])
+def test_a_folder_whose_names_do_not_fit_its_classes_is_refused(trained, tmp_path, task, names):
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    for path in (trained / task / "adapter").iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    files.write_json(folder / "labels.json", dict(label_names=names))
+    with pytest.raises(ConfigError, match="give --label-names with one name for each class"):
+        merge.merge(folder, trained / "model", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_tokenizer_is_copied(tmp_path):

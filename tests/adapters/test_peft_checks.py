@@ -12,21 +12,8 @@ from lora.adapters import peft_folder
 from lora.errors import ConfigError
 
 OPTIONS = [  # options of peft, and the expected message
-    (dict(use_rslora=True), "adapter_config.json", "use_rslora is True"),
     (dict(use_dora=True), "adapter_config.json", "use_dora is True"),
-    (
-        dict(rank_pattern={"layer.1.attention.self.query": 2}),
-        "adapter_config.json",
-        "rank_pattern is {",
-    ),
-    (
-        dict(alpha_pattern={"layer.1.attention.self.query": 2}),
-        "adapter_config.json",
-        "alpha_pattern is {",
-    ),
-    (dict(bias="lora_only"), "adapter_config.json", "bias is 'lora_only'; allowed: 'none'"),
     (dict(lora_bias=True), "adapter_config.json", "lora_bias is True"),
-    (dict(layers_to_transform=[1]), "adapter_config.json", "layers_to_transform is [1]"),
     (
         dict(init_lora_weights="pissa"),
         "adapter_config.json",
@@ -36,13 +23,8 @@ OPTIONS = [  # options of peft, and the expected message
     (
         dict(target_modules=["query", "intermediate.dense"]),
         peft_folder.TENSORS,
-        "bert.encoder.layer.0.intermediate.dense.lora_A.weight and 1 of other layers: "
+        "bert.encoder.layer.0.intermediate.dense.lora_A.weight and 3 more tensors: "
         "allowed: LoRA pairs of attention.se",
-    ),
-    (
-        dict(exclude_modules=["bert.encoder.layer.0.attention.self.value"]),
-        peft_folder.TENSORS,
-        "bert.encoder.layer.0.attention.self.value.lora_A.weight is missing",
     ),
     (
         dict(modules_to_save=["pooler", "intermediate"]),
@@ -62,7 +44,7 @@ def test_unsupported_peft_options_are_refused(bert_dir, tmp_path, options, file,
     saved_adapter(tmp_path, bert_dir, dtype=torch.float32, **options)
     with pytest.raises(ConfigError, match=re.escape(message)) as caught:
         peft_folder.read_adapter(tmp_path, "bert")
-    assert str(tmp_path / file) in str(caught.value)
+    assert str(tmp_path / file) in str(caught.value) and len(caught.value.problems) == 1
 
 
 def with_config(folder, **changes) -> None:
@@ -76,8 +58,6 @@ def with_config(folder, **changes) -> None:
         (dict(peft_type="IA3"), "peft_type is 'IA3'; allowed: peft_type 'LORA'"),
         (dict(peft_type=None, method="ft"), "method is 'ft'; allowed: peft_type 'LORA'"),
         (dict(task_type="CAUSAL_LM"), "task_type is 'CAUSAL_LM'; allowed: 'SEQ_CLS'"),
-        (dict(task_type=None), "task_type is None; allowed: 'SEQ_CLS'"),
-        (dict(fan_in_fan_out=True), "fan_in_fan_out is True"),
         (dict(r=0), "r is 0; allowed: a whole number of at least 1"),
         (dict(r=2.5), "r is 2.5; allowed: a whole number"),
         (dict(lora_alpha=None), "lora_alpha is None; allowed: a number above 0"),
@@ -133,15 +113,15 @@ def replaced(key, value):
         ),
         (
             replaced("base_model.model.classifier.bias", torch.ones(2)),
-            "classifier.bias has shape [2]; expected [3] for r = 3",
+            "classifier.bias has shape [2]; expected [3]",
         ),
         (
             replaced("base_model.model.classifier.bias", torch.full((3,), torch.nan)),
-            "classifier.bias: got float32 numbers",
+            "classifier.bias: got numbers that are not all finite",
         ),
         (
             replaced("base_model.model.classifier.bias", torch.ones(3).int()),
-            "classifier.bias: got int32 numbers; al",
+            "classifier.bias: got numbers of type I32; allowed: floating point",
         ),
         (
             replaced("base_model.model.score.weight", torch.ones(3)),
@@ -164,7 +144,7 @@ def test_incomplete_adapter_tensors_are_refused(folder, change, message):
 
 
 def test_all_problems_of_an_adapter_are_in_one_message(folder):
-    with_config(folder, use_rslora=True, use_dora=True, bias="all", r=None)
+    with_config(folder, use_rslora="yes", use_dora=True, bias="some", r=None)
     with pytest.raises(ConfigError) as caught:
         peft_folder.read_adapter(folder, "bert")
     assert len(caught.value.problems) == 4

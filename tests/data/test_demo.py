@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from lora.data import fetch
-from lora.data.demo import DEMO_TASKS, normalised, read
+from lora.data.demo import DEMO_TASKS, normalised
+from lora.data.formats import read
 from lora.errors import FetchError
 from lora.experiment import registry
 
@@ -131,3 +132,12 @@ def test_the_package_gives_the_demos_data(tmp_path):
     for name, demo in DEMO_TASKS.items():
         splits = read(TASKS[name], tmp_path / "vader")
         assert (len(splits["train"]), len(splits["validation"])) == (demo.train, demo.evaluation)
+
+
+@pytest.mark.parametrize(
+    "name, columns", [("movie-polarity", ("a", "b")), ("same-article", ("sentence",))]
+)
+def test_another_number_of_text_columns_is_refused(tmp_path, name, columns):
+    task = dataclasses.replace(TASKS[name], text_columns=columns)
+    with pytest.raises(ValueError, match=f"text_columns has {len(columns)} names; allowed: "):
+        read(task, tmp_path)

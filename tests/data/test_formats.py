@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from lora.data import demo, formats, glue
+from lora.data.examples import RawSplit
 from lora.experiment import registry
 
 TASKS = registry.read_tasks()
@@ -15,8 +16,13 @@ def test_every_task_has_a_reader():
 
 
 def test_the_format_chooses_the_reader(tmp_path, monkeypatch):
-    monkeypatch.setitem(formats.READERS, "glue", lambda task, folder: (task.name, folder))
-    assert formats.read(TASKS["rte"], str(tmp_path)) == ("rte", tmp_path)
+    def read(task, folder):
+        texts = {"a": [f"{task.name} {folder}", "x"], "b": ["y", "z"]}
+        split = RawSplit("here", texts, labels=[0, 1], rows=[1, 2])
+        return {"train": split, "validation": split}
+
+    monkeypatch.setitem(formats.READERS, "glue", read)
+    assert formats.read(TASKS["rte"], str(tmp_path))["train"].first == [f"rte {tmp_path}", "x"]
     assert formats.READERS["vader"] is demo.read is not glue.read
 
 

@@ -217,3 +217,42 @@ def test_tokens_of_another_task_or_length_are_never_replaced(refused, logging_as
     text = refused(*command, "--task", "mrpc", "--max-tokens", 32)
     assert "has tokens with max_tokens 16, not 32; give another folder" in text
     assert (tmp_path / "tokens.json").read_text() == facts
+
+
+def test_what_was_counted_is_in_tokens_json_and_in_the_log(model_folder, tmp_path, caplog):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    lines = [f"{a}\t{i % 2}" for i, (a, _) in enumerate(PAIRS)]
+    train = ["sentence\tlabel", *lines, "\t1", *lines * 20, "cut"]
+    (folder / "train.tsv").write_text("\n".join(train), encoding="utf-8")
+    dev = ["sentence\tlabel", *lines[:5], lines[0], "new\t1"]
+    (folder / "dev.tsv").write_text("\n".join(dev), encoding="utf-8")
+    facts = prepare(TASKS["sst2"], folder, model_folder, 12, tmp_path / "tokens")
+    assert facts.splits["train"].read_counts == dict(
+        skipped_lines=1, long_lines=0, empty_texts=1, repeated=0, in_train=0
+    )
+    assert facts.splits["validation"].read_counts == dict(
+        skipped_lines=0, long_lines=0, empty_texts=0, repeated=1, in_train=6
+    )
+    assert read_facts(tmp_path / "tokens") == facts
+    for part in (
+        "1 lines lack a column",
+        "have an empty text; the first is line 62",
+        f"split train: {facts.splits['train'].truncated} of 1261 examples are cut at 12 tokens",
+    ):
+        assert part in caplog.text
+
+
+def test_tokens_of_earlier_versions_have_no_counts(model_folder, source, tmp_path):
+    prepare(TASKS["sst2"], source, model_folder, 12, tmp_path)
+    path = tmp_path / "tokens.json"
+    written = json.loads(path.read_text())
+    for counts in written["splits"].values():
+        del counts["read_counts"]
+    del written["checksum"]
+    path.write_text(json.dumps(written))
+    assert read_facts(tmp_path).splits["train"].read_counts is None
+    written["splits"]["train"]["read_counts"] = dict(repeated="1")
+    path.write_text(json.dumps(written))
+    with pytest.raises(ValueError, match="split train: repeated is '1'; allowed: a whole number"):
+        read_facts(tmp_path)

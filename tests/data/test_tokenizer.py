@@ -111,7 +111,7 @@ def originals(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("source")
-    rows = [f"{first}\t{second}\tentailment" for first, second in PAIRS]
+    rows = [f"{pair[0]}\t{pair[1]}\t{'not_' * (n % 2)}entailment" for n, pair in enumerate(PAIRS)]
     for name in ("train", "dev"):
         text = "\n".join(["sentence1\tsentence2\tlabel", *rows])
         (folder / f"{name}.tsv").write_text(text, encoding="utf-8")

@@ -20,7 +20,7 @@ import pandas
 import pytest
 from helpers.glue import GLUE
 
-from lora.data import glue, tsv
+from lora.data import formats, tsv
 from lora.experiment import registry
 from lora.files import read_csv
 
@@ -51,7 +51,7 @@ def test_a_file_with_a_quoted_header_is_read_as_it_was_written(tmp_path, quoting
     assert [number for number, _ in got][1:5] == [2, 3, 4, 5]
     assert got[-1][0] == text.count("\n")  # cells of several lines are counted
     (tmp_path / "validation.tsv").write_bytes((tmp_path / "train.tsv").read_bytes())
-    splits = glue.read(TASK, tmp_path)
+    splits = formats.read(TASK, tmp_path)
     assert splits["train"].first == TEXTS == splits["validation"].first
 
 
@@ -124,6 +124,12 @@ REFUSED = {  # content -> the message after the file
     "\ufeff": "is empty",
     "\n": "no column",
     HEAD: "holds no example",
+    "sentence,label\na,1\n": "no column .*the columns must be separated by tabs",
+    '"sentence","label"\n"a","1"\n': "line 1: columns are separated by commas; expected tabs",
+    HEAD + "a\tTrue\nb\tFalse\n": "line 2: label 'True'; allowed",
+    HEAD + "a\t1\nb\t\n": "line 3: label ''; allowed.*the label is missing",
+    HEAD + "a\t1\nb\tpositive\n": "labels are names and numbers",
+    HEAD + "\t1\n \t0\n": "column sentence has only empty texts",
 }
 BYTES = {
     (HEAD + "é\t1\n").encode("latin-1"): "line 2: byte 0xe9 is not UTF-8",
@@ -149,13 +155,13 @@ BYTES = {
 @pytest.mark.parametrize("name", ["train", "dev", "validation"])
 def test_a_file_that_can_be_misread_is_refused_by_its_line(tmp_path, content, message, name):
     """In either file of a folder: the other one is good, and begins with a byte-order mark."""
-    good = "\ufeff" + HEAD + "a\t1\r\n"
+    good = "\ufeff" + HEAD + "a\t1\r\nb\t0\r\n"
     for file in ("train.tsv", "dev.tsv" if name == "train" else f"{name}.tsv"):
         (tmp_path / file).write_bytes(good.encode())
-    assert glue.read(TASK, tmp_path)["train"].first == ["a"]
+    assert formats.read(TASK, tmp_path)["train"].first == ["a", "b"]
     (tmp_path / f"{name}.tsv").write_bytes(content)
     with pytest.raises(ValueError, match=message) as error:
-        glue.read(TASK, tmp_path)
+        formats.read(TASK, tmp_path)
     assert str(error.value).startswith(str(tmp_path / f"{name}.tsv"))
 
 
@@ -169,16 +175,16 @@ def test_a_tab_at_the_end_of_every_line_is_an_empty_column(tmp_path):
 def test_validation_may_have_the_hubs_name_but_not_both(tmp_path):
     mnli = registry.read_tasks()["mnli"]
     header = "sentence1\tsentence2\tgold_label\n"
-    (tmp_path / "train.tsv").write_text(header + "a\tb\tneutral\n")
+    (tmp_path / "train.tsv").write_text(header + "a\tb\tneutral\nc\td\tentailment\n")
     (tmp_path / "dev_matched.tsv").write_text(header + "c\td\tneutral\n")
     (tmp_path / "validation_mismatched.tsv").write_text(header + "e\tf\tneutral\n")
-    splits = glue.read(mnli, tmp_path)
+    splits = formats.read(mnli, tmp_path)
     assert [splits[name].first for name in mnli.eval_splits] == [["c"], ["e"]]
     (tmp_path / "validation_matched.tsv").write_text(header + "g\th\tneutral\n")
     with pytest.raises(ValueError, match=r"both dev_matched\.tsv and validation_matched\.tsv"):
-        glue.read(mnli, tmp_path)
+        formats.read(mnli, tmp_path)
     own = dataclasses.replace(mnli, eval_splits=("dev_matched",))  # a split of that very name
-    assert glue.read(own, tmp_path)["dev_matched"].first == ["c"]
+    assert formats.read(own, tmp_path)["dev_matched"].first == ["c"]
 
 
 @pytest.mark.parametrize(
@@ -194,7 +200,7 @@ def test_two_layouts_in_one_folder_are_refused(tmp_path, first, second):
     for name in (first, second):
         (tmp_path / name).write_text(HEAD + "a\t1\n")
     with pytest.raises(ValueError, match=f"has {first} and {second}; keep the data in one of them"):
-        glue.read(TASK, tmp_path)
+        formats.read(TASK, tmp_path)
 
 
 def test_files_of_the_config_are_refused_too(tmp_path):
@@ -205,3 +211,55 @@ def test_files_of_the_config_are_refused_too(tmp_path):
         (tmp_path / "table.csv").write_bytes(content)
         with pytest.raises(ValueError, match=f"table.csv, {message}"):
             read_csv(tmp_path / "table.csv", {"a": (str, "")})
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
+@pytest.mark.parametrize(
+    "labels", [[0, 1, 1], [0.0, 1.0, 1.0], ["negative", "Positive", " positive"], ["0 ", "1", "1"]]
+)
+def test_labels_that_pandas_writes_are_read(tmp_path, quoting, labels):
+    frame = pandas.DataFrame(dict(sentence=['a "b"', "c", ""], label=labels))
+    for name in ("train", "validation"):
+        frame.to_csv(tmp_path / f"{name}.tsv", sep="\t", index=False, quoting=quoting)
+    splits = formats.read(TASK, tmp_path)
+    assert splits["train"].first == ['a "b"', "c", ""] and splits["train"].labels == [0, 1, 1]
+    assert splits["validation"].counts.empty_texts == 1
+
+
+def test_a_quoted_cell_in_a_file_without_quoting_is_a_warning(tmp_path, caplog):
+    assert cells(read(tmp_path, '0\tA 5" disk\n1\t"He said ""no"""\n'))[1][1] == '"He said ""no"""'
+    assert "train.tsv, line 2: the cell" in caplog.text and "as line 1 has" in caplog.text
+    caplog.clear()
+    read(tmp_path, '0\tA 5" disk\n1\t"Fine."\n')
+    assert caplog.text == ""  # as in MRPC
+    frame = pandas.DataFrame(dict(text=['He said "no".'], label=1))
+    frame.to_csv(tmp_path / "a.tsv", sep="\t", quoting=csv.QUOTE_NONE, escapechar="\\")
+    tsv.read_rows(tmp_path / "a.tsv")
+    assert "a.tsv, line 2: the cell" in caplog.text
+
+
+@pytest.mark.parametrize("other", ["test", "valid"])
+def test_a_split_of_another_name_is_refused_with_the_names_there_are(tmp_path, other):
+    (tmp_path / "train.tsv").write_text(HEAD + "a\t1\nb\t0\n")
+    (tmp_path / f"{other}.tsv").write_text(HEAD + "a\t1\n")
+    message = rf"no file .*dev\.tsv or validation\.tsv .*has .*{other}\.tsv"
+    with pytest.raises(ValueError, match=message):
+        formats.read(TASK, tmp_path)
+
+
+def test_tables_in_other_formats_are_named(tmp_path):
+    (tmp_path / "train.csv").write_text("sentence,label\na,1\n")
+    with pytest.raises(ValueError, match=r"It has train\.csv; save it as one of these"):
+        formats.read(TASK, tmp_path)
+    (tmp_path / "train.csv").rename(tmp_path / "state.json")
+    with pytest.raises(ValueError, match="It is a single saved split; save a DatasetDict"):
+        formats.read(TASK, tmp_path)
+
+
+def test_names_in_one_file_and_numbers_in_the_other_are_refused(tmp_path):
+    (tmp_path / "train.tsv").write_text(HEAD + "a\tpositive\nb\tnegative\n")
+    (tmp_path / "dev.tsv").write_text(HEAD + "a\t1\n")
+    with pytest.raises(
+        ValueError, match=r"train\.tsv has names of classes, .*dev\.tsv has numbers"
+    ):
+        formats.read(TASK, tmp_path)

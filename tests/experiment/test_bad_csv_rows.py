@@ -69,18 +69,23 @@ CONFIG = synthetic.load().config.as_dict()
         ),
         (
             "tasks.csv",
-            "x,X,glue-rte,glue,a b,2,accuracy,train,,me",
+            "x,X,glue-rte,glue,a b,2,,accuracy,train,,me",
             "eval_splits has 'train'; allowed: splits that",
         ),
         (
             "tasks.csv",
-            "x,X,glue-rte,glue,a a,2,accuracy,validation,,me",
+            "x,X,glue-rte,glue,a a,2,,accuracy,validation,,me",
             "text_columns is 'a a'; allowed: each only once",
         ),
         (
             "tasks.csv",
-            "../x,X,glue-rte,glue,a b,2,accuracy,validation,,me",
+            "../x,X,glue-rte,glue,a b,2,,accuracy,validation,,me",
             "task is '../x'; allowed: letters, digits",
+        ),
+        (
+            "tasks.csv",
+            "x,X,glue-rte,glue,a b,2,yes,accuracy,validation,,me",
+            "label_names has 1 names; allowed: 2, the number of classes, or nothing",
         ),
         (
             "sources.csv",

@@ -31,7 +31,7 @@ SCHEMA = {  # changes -> the key that the message must name
     "overrides.alpha: got": dict(overrides={"alpha": [1]}),
 }
 NAMES = {
-    "tables.table2.tasks: got 'sst-2'": dict(tables__table2__tasks=["sst-2"]),
+    "tables.table2.tasks: got 'sst-9'": dict(tables__table2__tasks=["sst-9"]),
     "tables.table2.models: got 'robert'": dict(tables__table2__models=["robert"]),
     "tables.table2.weights: weights is 'vq'": dict(tables__table2__weights=["vq"]),
     "plan_device: got 'H1'": dict(plan_device="H1"),

@@ -143,7 +143,8 @@ def test_an_adapter_without_a_record_is_kept(refused, inputs, out):
         (out / name).unlink()
     shutil.rmtree(out / ".state")
     assert "is not of this run: there is no run.json" in refused(*command(inputs, out))
-    assert set(content(out)) == {paths.ADAPTER, paths.ADAPTER_CONFIG}
+    kept = {paths.ADAPTER, paths.ADAPTER_CONFIG, paths.ADAPTER_LABELS, paths.ADAPTER_CARD}
+    assert set(content(out)) == kept
 
 
 def test_a_run_of_an_older_version_of_the_method_is_refused(refused, monkeypatch, inputs, out):

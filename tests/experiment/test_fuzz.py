@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lora.errors import ConfigError
 from lora.experiment import csv_tables, grid, jobs, registry
 from lora.experiment.cell import Cell
-from lora.experiment.config import read, read_yaml
+from lora.experiment.config_files import read, read_yaml
 from lora.experiment.hparams import HPARAM_FIELDS, HPARAM_NAMES, parse_setting
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ from lora.experiment import grid
 @pytest.mark.parametrize(
     "changes, message",
     [
-        (dict(tables__table2__tasks=["sst-2"]), "got 'sst-2'; allowed: .*did you mean 'sst2'"),
+        (dict(tables__table2__tasks=["sst-9"]), "got 'sst-9'; allowed: .*did you mean 'sst2'"),
         (
             dict(tables__table2__models=["roberta"]),
             "tables.table2.models: got 'roberta'; allowed: bert-base-uncased",
@@ -78,8 +78,8 @@ def test_weights_and_ranks_must_fit_the_method():
         (dict(protocols={"course": {"base": "demo"}}), "'course' is already a protocol"),
         (dict(protocols={"mine": {"base": "cuorse"}}), "mine.base: got 'cuorse'.*mean 'course'"),
         (
-            dict(overrides={"start": "sst-2"}),
-            "start of sst2 is 'sst-2'; allowed: pretrained, a task",
+            dict(overrides={"start": "sst-9"}),
+            "start of sst2 is 'sst-9'; allowed: pretrained, a task",
         ),
     ],
 )
@@ -89,7 +89,7 @@ def test_paths_protocols_and_starts_are_checked(changes, message):
 
 
 def test_every_problem_of_one_stage_is_in_one_message():
-    config = changed(protocol="papre", tables__table2__tasks=["sst-2"], plan_device="H10")
+    config = changed(protocol="papre", tables__table2__tasks=["sst-9"], plan_device="H10")
     with pytest.raises(ConfigError) as caught:
         grid.load(config)
     assert len(caught.value.problems) == 3

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lora.data import formats
-from lora.experiment import config, grid, hparam_rows, hparam_warnings, registry
+from lora.experiment import config_files, grid, hparam_rows, hparam_warnings, registry
 from lora.experiment.cell import Cell
 from lora.experiment.hparams import HPARAM_FIELDS, Hparams
 from lora.model import attention
@@ -22,7 +22,7 @@ PAPER = hparam_rows.resolve(hparam_rows.read_hparam_rows(), CELL, {})
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "config").glob("*.yaml")))
 def test_shipped_configs_are_usual(name):
-    loaded = grid.load(config.read(str(ROOT / "config" / name)))
+    loaded = grid.load(config_files.read(str(ROOT / "config" / name)))
     warned = {
         cell: hparam_warnings.warnings_of(loaded.hparams(cell), cell) for cell in loaded.cells
     }

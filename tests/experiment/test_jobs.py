@@ -7,7 +7,7 @@ import pytest
 from helpers.models import ROOT
 
 from lora.errors import ConfigError
-from lora.experiment import config, grid
+from lora.experiment import config_files, grid
 from lora.experiment.cell import Cell
 from lora.experiment.jobs import cell_entry, parse_json, to_json
 from lora.experiment.run_spec import RunSpec
@@ -22,7 +22,7 @@ TASKS = {
     for name in "st"
 }
 SAME_ARTICLE = Cell("minilm", "same-article", "lora", "qv", 8, "demo")
-HPARAMS = grid.load(config.read(str(ROOT / "config/demo.yaml"))).hparams(SAME_ARTICLE)
+HPARAMS = grid.load(config_files.read(str(ROOT / "config/demo.yaml"))).hparams(SAME_ARTICLE)
 
 
 def entries(*cells: Cell) -> list[dict[str, object]]:

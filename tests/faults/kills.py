@@ -31,6 +31,10 @@ SITES = {  # call sites of hooks, by activity
         "rename adapter_model.safetensors",
         "write adapter_config.json",
         "rename adapter_config.json",
+        "write labels.json",
+        "rename labels.json",
+        "write README.md",
+        "rename README.md",
     ),
     "writing run.json and metrics.csv": (
         "outputs",

@@ -1,5 +1,7 @@
 """Series, legends, captions and files that all figures share."""
 
+import math
+
 from matplotlib.figure import Figure
 
 from lora.figures import layout, style
@@ -30,7 +32,8 @@ def test_a_label_is_once_in_the_legend_and_points_with_error_bars_are_first():
 def test_the_caption_counts_the_runs_that_are_not_drawn():
     statuses = ("ok", "missing", "non_finite", "missing", "undefined")
     figure = Figure()
-    layout.add_caption(figure, "Text.", [dict(status=status) for status in statuses])
+    unknown = dict(best_constant=math.nan, last_constant=math.nan)
+    layout.add_caption(figure, "Text.", [dict(status=status) | unknown for status in statuses])
     absent = "2 missing, 1 failed, 1 with an undefined metric"
     assert f"Not shown, of 5 runs: {absent}." in " ".join(figure.get_supxlabel().split())
 

@@ -17,7 +17,7 @@ THOROUGH = os.environ.get("LORA_FUZZ") == "thorough"
 ADVICE = re.compile(
     r"allowed|expected|missing|must|needs it|asked for|asks for|there are|at most|pinned by|takes|"
     r"source says|writes one|now called|"
-    r"\b([Gg]ive|[Ff]etch|prepare|retrain|train|use|save|keep|make|add|write|delete)\b"
+    r"\b([Gg]ive|[Ff]etch|[Dd]ownload|prepare|retrain|train|use|save|keep|make|add|write|delete)\b"
 )
 LONGEST = 6000  # characters of a message
 

@@ -134,3 +134,15 @@ def test_jobs_of_other_rules(grid):
     assert stream.getvalue().removeprefix(before) == (
         "Fetch     minilm  (0 s)\nPrepare   sst2 for minilm, at most 128 tokens  (0 s)\n"
     )
+
+
+def test_errors_are_shown_without_places_in_the_rules():
+    """What was wrong and what to do stays, also a file of the user's."""
+    stream = Stream()
+    text = (
+        'WorkflowError in file "/a b/environment.smk", line 61:\nseeds is -1\n'
+        '  File "/a b/environment.smk", line 61, in <module>'
+    )
+    message(Screen(stream), text, logging.ERROR)
+    message(Screen(stream), 'File "mine.csv", line 3: no label', logging.ERROR)
+    assert stream.getvalue() == ('WorkflowError:\nseeds is -1\nFile "mine.csv", line 3: no label\n')

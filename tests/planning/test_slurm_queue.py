@@ -26,9 +26,17 @@ def test_waiting_jobs_are_read_from_squeue(monkeypatch):
         ("PartitionTimeLimit", True),
         ("QOSMaxWallDurationPerJobLimit", True),
         ("DependencyNeverSatisfied", True),
+        ("InvalidQOS", True),
+        ("BadConstraints", True),
+        ("JobHeldAdmin", True),
         ("Priority", False),
         ("Resources", False),
+        ("BeginTime", False),
         ("AssocGrpGRES", False),
+        ("AssocGrpCpuLimit", False),
+        ("AssocMaxJobsLimit", False),
+        ("QOSGrpGRES", False),
+        ("QOSMaxGRESPerUser", False),
     ],
 )
 def test_only_permanent_reasons_have_advice(reason, permanent):

@@ -133,7 +133,7 @@ class Cluster:
         missing = missing_programs(self.accounting)
         if missing:
             raise FileNotFoundError(
-                f"not installed: {', '.join(missing)}; tests/slurm/install.sh installs them"
+                f"not installed: {', '.join(missing)}; tests/install_programs.sh installs them"
             )
         self._configure()
         self.start(

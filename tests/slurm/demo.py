@@ -34,7 +34,7 @@ def main() -> int:
     if missing_programs():
         print(
             f"the demo on Slurm: skipped, not installed: {', '.join(missing_programs())} "
-            "(tests/slurm/install.sh)"
+            "(tests/install_programs.sh)"
         )
         return 0
     demo_dir, folder = Path(sys.argv[1]).resolve(), Path(tempfile.mkdtemp(prefix="slurm-demo-"))

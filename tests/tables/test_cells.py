@@ -144,11 +144,11 @@ def test_written_files_are_readable_and_the_same_bytes_each_time(tmp_path):
     make_runs(grid, tmp_path / "runs", missing=[("same-article", "qv", 8, 1)])
     collect(grid, tmp_path / "runs", tmp_path / "runs.csv")
     for folder in ("once", "again"):
-        for name in (*grid.tables, "selection"):
+        for name in (*grid.tables, *cells.SUMMARIES):
             cells.write(grid, tmp_path / "runs.csv", name, tmp_path / folder)
         write_provenance(grid, grid.config.as_dict(), tmp_path / "runs", tmp_path / folder)
     names = sorted(path.name for path in (tmp_path / "once").iterdir())
-    assert len(names) == 2 * 7 + 4 + 2
+    assert len(names) == 2 * 7 + 3 * 4 + 3
     for name in names:
         assert (tmp_path / "once" / name).read_bytes() == (
             tmp_path / "again" / name

@@ -194,13 +194,11 @@ def test_latex_compiles(tmp_path):
     assert done.returncode == 0, done.stdout[-2000:]
 
 
-def test_latex_listing_has_the_original_text():
-    listing = Listing(
-        "Runs", "Caption", ("name", "n"), (False, True), ((NASTY, "3"),), "Config", "a: <b>\n"
-    )
-    text = render.listing_to_html(listing)
-    assert Reader(text).tables == [[["name", "n"], [NASTY, "3"]]]
-    assert "a: &lt;b&gt;" in text
+def test_listings_and_texts_are_escaped():
+    listing = Listing("Runs", "Caption", ("name", "n"), (False, True), ((NASTY, "3"),))
+    assert Reader(render.listing_to_html(listing)).tables == [[["name", "n"], [NASTY, "3"]]]
+    text = render.text_to_html("Config", "a: <b>\n")
+    assert "<pre>a: &lt;b&gt;\n</pre>" in text and "<h1>Config</h1>" in text
 
 
 @pytest.mark.parametrize("letters, text", [("k", "$W_k$"), ("o", "$W_o$"), ("qk", "$W_q$,$W_k$")])

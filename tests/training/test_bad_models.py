@@ -78,7 +78,7 @@ DAMAGES = {  # damage: (function that does it to the inputs, part of the message
     ),
     "pytorch_model.bin without model.safetensors": (
         lambda inputs: (inputs / WEIGHTS).rename(inputs / "model/pytorch_model.bin"),
-        "no config.json with *.safetensors",
+        "no *.safetensors file. It has pytorch_model.bin. Pickled weights are not loaded",
     ),
     "weights of another model": (
         edit_weights(lambda tensors: {f"gpt2.{name}": value for name, value in tensors.items()}),

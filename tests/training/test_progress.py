@@ -2,6 +2,7 @@
 
 import io
 import logging
+from types import SimpleNamespace
 
 import pytest
 
@@ -75,3 +76,29 @@ def test_progress_file_while_the_job_runs(elapsed, tmp_path):
     bar.close()
     assert not path.exists()
     bar.close()
+
+
+def state(metric="accuracy", rows=(), **axes):
+    """Return what `position` and `of_pack` read of a run."""
+    cell = SimpleNamespace(**dict(model="minilm", task="sst2", weights="q", rank=8) | axes)
+    hparams, task = SimpleNamespace(epochs=3), SimpleNamespace(metric=metric)
+    spec = SimpleNamespace(cell=cell, hparams=hparams, task=task)
+    numbers = dict(epoch=len(rows), step=4, total_steps=12, done=False)
+    return SimpleNamespace(spec=spec, rows=list(rows), tokens=dict(train=range(50)), **numbers)
+
+
+def test_position_has_epoch_step_loss_and_metric():
+    """The means of the runs of a pack; no metric where the runs have several."""
+    assert progress.position([state()]) == "epoch 1/3  step 4/12"
+    rows = [dict(train_loss=0.5, accuracy=0.8), dict(train_loss=0.7, accuracy=0.9)]
+    runs = [state(rows=[row]) for row in rows]
+    assert progress.position(runs) == "epoch 2/3  step 4/12  loss 0.600  accuracy 0.850"
+    other = state("pearson", rows=[dict(train_loss=0.6, pearson=0.1)])
+    assert progress.position([*runs, other]) == "epoch 2/3  step 4/12  loss 0.600"
+
+
+def test_progress_of_a_pack_counts_the_epochs_that_are_left():
+    done = state()
+    done.done = True
+    one = progress.of_pack([state(), state(rows=[{}, {}], rank=64), done], None)
+    assert (one.label, one.total) == ("minilm sst2 q 2 ranks", 3 * 50 + 50)

@@ -18,7 +18,7 @@ import pytest
 from helpers.models import ROOT
 from helpers.workflow import copy_checkout, small_config, snakemake, write_config
 
-ROW = "my-task,My task,glue-sst2,glue,sentence,2,accuracy,validation,,this test\n"
+ROW = "my-task,My task,glue-sst2,glue,sentence,2,bad good,accuracy,validation,,this test\n"
 
 
 def cli(*arguments, cwd: Path, **env: str) -> tuple[int, str]:

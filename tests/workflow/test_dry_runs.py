@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.encoders import saved_adapter
 from helpers.models import ROOT
-from helpers.workflow import snakemake, trained, write_config
+from helpers.workflow import small_config, snakemake, trained, write_config
 
 
 @pytest.mark.parametrize("name, cells", [("config.yaml", 18), ("demo.yaml", 12)])
@@ -122,3 +123,26 @@ def test_the_cost_of_a_rank_is_drawn_if_there_are_several(tmp_path, ranks, figur
     options = ("--config", f"tables={{table6: null, table2: {json.dumps(table)}}}")
     output = snakemake("-n", "--directory", tmp_path, *options, "subspace=null")
     assert output.count("figures/rank_cost.txt") == figures
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (dict(r=2, lora_alpha=4), None),
+        (dict(r=2, lora_alpha=5), "alpha/r: got 5/2, expected 4/2"),
+        (dict(weights="qk", r=2, lora_alpha=4), "weights: got qk, expected qv"),
+        (dict(r=4, lora_alpha=8), "rank: got 4, expected at most 2"),
+        ("no folder", "start is {start}; allowed: a folder with adapter_config.json"),
+    ],
+)
+def test_a_start_folder_that_does_not_fit_stops_before_any_job(tmp_path, options, message):
+    """Adapters of peft under `overrides: {start: ...}`: nothing is fetched or prepared."""
+    config, start = small_config(tmp_path), tmp_path / "adapter"
+    if options != "no folder":
+        saved_adapter(start, tmp_path / "tiny", num_labels=2, **options)
+    config["tables"] = dict(table2=config["tables"]["table2"], table6=None)
+    config["overrides"] |= dict(start=str(start))
+    path = write_config(tmp_path, config)
+    code, output = snakemake("-n", "--configfile", path, "--directory", tmp_path, check=False)
+    assert "Traceback" not in output and not (tmp_path / "results").exists()
+    assert (code == 0) == (message is None) and (message or "").format(start=start) in output

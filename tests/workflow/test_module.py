@@ -277,3 +277,27 @@ def test_the_catalog_file(tmp_path):
     for name in ("workflow/Snakefile", "config/README.md", "README.md", "workflow/rules"):
         assert (ROOT / name).exists()
     assert {"snakemake", "workflow"} <= set((ROOT / "README.md").read_text().lower().split())
+
+
+def test_jobs_of_the_importing_workflow_keep_their_gpus(small, tmp_path):
+    """One training job at a time is a limit of this workflow's own rules."""
+    path = importer(tmp_path / "project", module(config=small | dict(device="auto")))
+    path.write_text(path.read_text().replace("    shell:", "    resources: gpu=3\n    shell:"))
+    assert re.search(r"\bgpu=3\b", dry(path, "own.txt"))
+    assert "training_gpu=1" in dry(path, "lora_all")
+    assert "training_gpu=1" in dry(path, "lora_all", "--resources", "gpu=4")
+
+
+def test_a_missing_gpu_stops_a_module_before_any_job(small, tmp_path):
+    """Snakemake itself ignores the onstart of a module; the importing workflow keeps its own."""
+    path = importer(
+        tmp_path / "project",
+        module(config=small | dict(device="cuda")),
+        before='onstart:\n    print("own onstart")\n',
+    )
+    env = dict(CUDA_VISIBLE_DEVICES="")
+    options = dict(snakefile=path, cwd=path.parent, env=env, check=False)
+    code, output = snakemake("lora_all", **options)
+    assert code != 0 and "own onstart" in output and "sees no GPU" in output
+    assert not (tmp_path / "project/results").exists()
+    assert "own onstart" in snakemake("own.txt", **options)[1]

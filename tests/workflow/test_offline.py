@@ -129,7 +129,7 @@ def test_an_unknown_task_is_one_message(tmp_path):
         "lora",
         "train",
         "--task",
-        "sst-2",
+        "sst-9",
         "--rank",
         "8",
         "--weights",
@@ -140,5 +140,5 @@ def test_an_unknown_task_is_one_message(tmp_path):
         tmp_path,
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2 and "no task 'sst-2'; allowed: mnli, sst2" in done.stderr
+    assert done.returncode == 2 and "task: got 'sst-9'; allowed: cola, mnli" in done.stderr
     assert "Traceback" not in done.stderr

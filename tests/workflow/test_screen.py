@@ -1,8 +1,11 @@
 """What a run of the workflow shows: a short summary, or Snakemake's own log."""
 
 import re
+import shutil
+import sys
 from pathlib import Path
 
+from helpers.models import ROOT
 from helpers.workflow import small_config, snakemake, write_config
 
 
@@ -29,3 +32,16 @@ def test_screen_of_a_grid(tmp_path):
     assert "Nothing to be done" in again and "Trains" not in again
     for more, screen in ((["-n"], ""), (["--verbose"], ""), ([], "snakemake")):
         assert "Building DAG of jobs" in run(*more, screen=screen)
+
+
+def test_slurm_that_is_not_there_is_one_sentence(tmp_path):
+    """Before any job: nothing is written to the results folder."""
+    config = write_config(tmp_path, small_config(tmp_path), results=str(tmp_path / "results"))
+    profile = ["--profile", ROOT / "workflow/profiles/slurm", "--configfile", config]
+    for program in ("bash", "sh", "which", "env", "uname"):
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / program).symlink_to(shutil.which(program))
+    env = dict(LORA_SCREEN="", PATH=f"{Path(sys.executable).parent}:{tmp_path}/bin")
+    code, shown = snakemake(*profile, cores=(), env=env, check=False)
+    assert code and "There is no sbatch on this machine" in shown and "Traceback" not in shown
+    assert ".smk" not in shown and not (tmp_path / "results").exists()

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 MISSING = missing_programs()
 on_slurm = pytest.mark.skipif(
-    bool(MISSING), reason=f"not installed: {', '.join(MISSING)}: see tests/slurm/install.sh"
+    bool(MISSING), reason=f"not installed: {', '.join(MISSING)}: see tests/install_programs.sh"
 )
 # Parts of the names of short disturbances; time limits and a lost node take minutes.
 SHORT = ("scontrol requeue", "out of memory", "retried")
@@ -125,26 +125,6 @@ def lora_queue(cluster: Cluster, *options: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         command, cwd=ROOT, env=cluster.environment, capture_output=True, text=True
     )
-
-
-@pytest.mark.parametrize(
-    "reason, permanent",
-    [
-        ("Resources", False),
-        ("Priority", False),
-        ("QOSGrpGRES", False),
-        ("AssocGrpCpuLimit", False),
-        ("BeginTime", False),
-        ("QOSMaxWallDurationPerJobLimit", True),
-        ("AssocMaxJobsLimit", False),
-        ("QOSMaxGRESPerUser", False),
-        ("InvalidQOS", True),
-        ("BadConstraints", True),
-        ("JobHeldAdmin", True),
-    ],
-)
-def test_reasons_that_do_not_pass_have_advice(reason, permanent):
-    assert (slurm_queue.advice(reason) is not None) == permanent
 
 
 @on_slurm

@@ -73,6 +73,22 @@ def test_a_missing_gpu_is_an_error_before_any_output_is_touched(grid):
     code, output = snakemake(TABLE, "--configfile", path, "--directory", folder, check=False)
     assert code != 0 and "device is cuda, but torch" in output and "sees no GPU" in output
     assert trained(output) == 0 and run_files(folder) == before
+    assert "sees no GPU" in snakemake(TABLE, "-n", "--configfile", path, "--directory", folder)
+
+
+def test_a_new_seed_of_a_pack_trains_alone_without_checkpoints(grid):
+    """Finished seeds keep every byte, run.json too: nothing of them is made again."""
+    folder, config = grid
+    shutil.rmtree(folder / "results/state")
+    runs = folder / "results/runs"
+    before = {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()}
+    assert len(before) == 6 * 4
+    path = write_config(folder, config, seeds=[0, 1, 7])
+    target = "results/runs/course/tiny/stsb/lora/qv/r2/seed7/metrics.csv"
+    snakemake(target, "--configfile", path, "--directory", folder)
+    log = (folder / "results/logs/train/course/tiny/stsb/lora/qv/r2/train.log").read_text()
+    assert log.count("its outputs are whole") == 2 and log.count("training 1 runs") == 1
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_changed_hyperparameter_trains_exactly_its_runs(grid):
@@ -114,6 +130,23 @@ def test_tables_are_made_again_when_what_they_are_made_of_has_changed(grid, mode
     assert "rule table:" in run(folder, config, mode=mode)
     (folder / "results/tables/inputs.json").unlink()
     assert "rule table:" in run(folder, config, mode=mode)
+
+
+def test_provenance_is_made_again_after_the_tables_alone_were(grid):
+    """run.json changes nothing of runs.csv here; its timestamp is old."""
+    folder, config = grid
+    snakemake("--configfile", write_config(folder, config, mode="existing"), "--directory", folder)
+    path = folder / RUN / "run.json"
+    record = json.loads(path.read_text()) | dict(device="Another CPU")
+    path.write_text(json.dumps(files.with_checksum(record)))
+    os.utime(path, (1_000_000, 1_000_000))
+    assert "rule collect" in run(folder, config, mode="existing")  # its target is a table
+    config_file = write_config(folder, config, mode="existing")
+    target = "results/tables/provenance.html"
+    snakemake(target, "--configfile", config_file, "--directory", folder)
+    assert "Another CPU" in (folder / "results/tables/provenance.csv").read_text()
+    again = snakemake(target, "--configfile", config_file, "--directory", folder)
+    assert DONE in again
 
 
 def test_existing_mode_counts_missing_runs_in_one_line_and_keeps_the_tables(grid):

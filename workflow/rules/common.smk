@@ -4,13 +4,15 @@ import json
 from pathlib import Path
 
 from lora import RESULTS_VERSION, paths
-from lora.experiment import jobs, table_inputs, verify
+from lora.experiment import jobs, kept_outputs, table_inputs, verify
+from lora.tables import captions
 
 RUN = paths.RUN_PATTERN
 TOKENS = paths.tokens_dir("<results>", "{model}", "{task}", "{max_tokens}")
 # parts of the path of a run's file below the folder of all runs
 DEPTH = len(Path(RUN).parts) + 1
 PACKING = GRID.packing
+HOME = "home.rst"  # first page of the report
 SUMMARIES = ("selection", "differences", "claims")  # tables of every cell of the grid
 
 
@@ -80,7 +82,7 @@ def tokens_folder(cell):
 
 def tokens_json(cell):
     """Return the file that describes a cell's tokens."""
-    return f"{tokens_folder(cell)}/tokens.json"
+    return f"{tokens_folder(cell)}/{paths.TOKENS_JSON}"
 
 
 @functools.cache
@@ -88,6 +90,37 @@ def is_up_to_date(cell, seeds):
     """Return whether these runs of a cell exist and match the config."""
     runs = paths.runs_dir(config["results"])
     return verify.up_to_date(GRID, cell, seeds, runs, tokens_json)
+
+
+def check_start_folders():
+    """Stop before any job if a run to train starts from an adapter folder that does not fit.
+
+    A finished run no longer needs the folder. The base model is compared as far as it is there.
+    """
+    runs = {}
+    for cell in GRID.cells:
+        if "/" in GRID.hparams(cell).start and not is_up_to_date(cell, GRID.seeds):
+            runs.setdefault(cell.model, []).append((cell, GRID.hparams(cell)))
+    if not runs:
+        return
+    from lora.adapters import belonging
+
+    for model, wanted in runs.items():
+        manifest = Path(paths.manifest(config["results"], model))
+        fetched = manifest.is_file() and verify.fetched_as_in_config(
+            GRID.sources[model], manifest
+        )
+        try:
+            belonging.check_start_folders(
+                wanted, manifest.parent if fetched else None, GRID.sources, "start"
+            )
+        except (ValueError, OSError) as problems:
+            raise WorkflowError(str(problems)) from None
+
+
+if config["mode"] == "train" and not REMOTE and workflow.is_main_process:
+    if "--unlock" not in sys.argv:
+        check_start_folders()
 
 
 def unless_up_to_date(wildcards, files):
@@ -101,14 +134,23 @@ def unless_up_to_date(wildcards, files):
     cells, seeds = cells_of(wildcards), tuple(seeds_of(wildcards))
     if REMOTE or all(is_up_to_date(cell, seeds) for cell in cells):
         return [ancient(name) for name in files]
+    if workflow.dryrun:
+        warn_without_gpu()
     for cell in cells:
         make_again_unless_prepared(cell)
         for seed in seeds:
             run = paths.run_dir(paths.runs_dir(config["results"]), cell.path, seed)
-            metrics = f"{run}/{paths.METRICS}"
+            keep_outputs(run)
             if not is_up_to_date(cell, (seed,)):
-                make_again(metrics)
+                make_again(f"{run}/{paths.METRICS}")
     return files
+
+
+@functools.cache
+def keep_outputs(run):
+    """Keep a run's outputs if they are whole: Snakemake deletes those of all runs of a job."""
+    if workflow.is_main_process and workflow.executor_plugin and not workflow.dryrun:
+        kept_outputs.keep(run, paths.state_dir(config["results"]))
 
 
 def make_again_unless_prepared(cell):
@@ -131,7 +173,7 @@ def model_of(wildcards):
 def tokens_of(wildcards):
     """Return the token files of a training job, one for each task."""
     folders = {tokens_folder(cell) for cell in cells_of(wildcards)}
-    files = [f"{folder}/tokens.safetensors" for folder in sorted(folders)]
+    files = [f"{folder}/{paths.TOKENS_ARRAYS}" for folder in sorted(folders)]
     return unless_up_to_date(wildcards, [local(name) for name in files])
 
 
@@ -201,7 +243,7 @@ def grid_runs(wildcards):
     runs = paths.runs_dir(config["results"])
     decide_by_checksums()
     if not REMOTE and TABLES_ARE_OLD:
-        make_again(f"{TABLES}/runs.csv", f"{TABLES}/provenance.csv")
+        make_again(f"{TABLES}/runs.csv")
     files = [
         f"{paths.run_dir(runs, cell.path, seed)}/{name}"
         for cell in GRID.cells
@@ -218,11 +260,22 @@ def grid_runs(wildcards):
 def runs_folder(wildcards, input):
     """Return the folder of all runs as the job sees it, also with a storage provider."""
     found = (
-        Path(input[0]).parents[DEPTH - 1]
-        if input
+        Path(input.runs[0]).parents[DEPTH - 1]
+        if input.runs
         else paths.runs_dir(config["results"])
     )
     return str(found)
+
+
+def report_home():
+    """Return the first page of the report; a short one until the tables are there."""
+    page = Path(TABLES, HOME).absolute()
+    return str(page) if page.is_file() else "workflow/report/workflow.rst"
+
+
+def caption_of(wildcards):
+    """Return the caption of a table in the report."""
+    return captions.caption(GRID, *wildcards)
 
 
 def config_text(wildcards):

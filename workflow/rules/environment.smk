@@ -1,18 +1,19 @@
 # Settings inside Snakemake, each with its reason: the config, the results folder and the checked grid.
 import functools
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from lora.experiment import config as lora_config
-from lora.experiment import grid as lora_grid, hparam_warnings
+from lora.experiment import config_files, grid as lora_grid, hparam_warnings
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.path_modifier import PathModifier
 from snakemake.settings.types import DeploymentMethod, RerunTrigger
 
 
-configfile: str(lora_config.DEFAULTS)  # also with --directory
+configfile: str(config_files.DEFAULTS)  # also with --directory
 
 
 is_module = not workflow.modifier.is_main_snakefile()
@@ -20,7 +21,7 @@ is_module = not workflow.modifier.is_main_snakefile()
 if not is_module and workflow.config_settings.replace_workflow_config:
     logger.warning(
         "--replace-workflow-config has no effect: keys that your config leaves out have the values "
-        f"of {lora_config.DEFAULTS}. Set a table to null to leave it out."
+        f"of {config_files.DEFAULTS}. Set a table to null to leave it out."
     )
 
 # Users edit the copy that they see. A module's config comes from the importing workflow.
@@ -29,7 +30,7 @@ if (
     not is_module
     and _unread.is_file()
     and _unread not in [Path(path).resolve() for path in workflow.configfiles]
-    and _unread.read_bytes() != lora_config.DEFAULTS.read_bytes()
+    and _unread.read_bytes() != config_files.DEFAULTS.read_bytes()
 ):
     logger.warning(
         f"{_unread} is not read. To use it, give --configfile config/config.yaml."
@@ -39,11 +40,11 @@ try:
     if not is_module:
         # Refuse a key that is in a file twice. Snakemake would take the last.
         for path in workflow.overwrite_configfiles:
-            lora_config.read_yaml(path)
+            config_files.read_yaml(path)
     # Snakemake lays the config of a module, or with --replace-workflow-config, over nothing.
     # --config gives numbers in lists as text, and paths may have ~ and variables. Rules and GRID use
     # the same values. What cannot be read stays as it is, and GRID reports it.
-    config = lora_config.resolved(lora_config.with_defaults(config))
+    config = lora_config.resolved(config_files.with_defaults(config))
     # The prefix of a module is made a part of the results folder, which commands get too. Snakemake
     # would add it to declared files alone, and not to those that are local().
     if isinstance(config["results"], str):
@@ -119,17 +120,55 @@ def make_again(*names):
         workflow.dag.forcefiles.update(name for name in names if Path(name).exists())
 
 
+@functools.cache
+def gpu_problem():
+    """Return why this machine cannot train on the config's device; None if it can."""
+    if config["device"] != "cuda" or not workflow.local_exec or deployed:
+        return None
+    code = "import torch; exit(not torch.cuda.is_available())"
+    if not subprocess.run([sys.executable, "-c", code], capture_output=True).returncode:
+        return None
+    return (
+        f"device is cuda, but torch in {sys.executable} sees no GPU. Nothing was changed. Use "
+        "device: auto or device: cpu, or run on a machine with a GPU and a CUDA build of torch."
+    )
+
+
+@functools.cache
+def warn_without_gpu():
+    """Warn once in a dry run that training would stop."""
+    if gpu_problem():
+        logger.warning(gpu_problem())
+
+
 def check_gpu():
     """Stop before any job if runs would be trained on a GPU that is not there.
 
     Snakemake deletes the outputs of a job before the job could find out.
     """
-    trains = any(job.rule.name == "train" for job in workflow.dag.needrun_jobs())
-    if config["device"] != "cuda" or not trains or not workflow.local_exec or deployed:
-        return
-    code = "import torch; exit(not torch.cuda.is_available())"
-    if subprocess.run([sys.executable, "-c", code], capture_output=True).returncode:
+    runs = Path(paths.runs_dir(config["results"]))
+    made = (Path(name) for job in workflow.dag.needrun_jobs() for name in job.output)
+    trains = any(
+        path.name == paths.METRICS and path.is_relative_to(runs) for path in made
+    )
+    if trains and gpu_problem():
+        raise WorkflowError(gpu_problem())
+
+
+def check_slurm():
+    """Stop before any job if jobs would go to a Slurm that is not there."""
+    if workflow.executor_plugin.name == "slurm" and shutil.which("sbatch") is None:
         raise WorkflowError(
-            f"device is cuda, but torch in {sys.executable} sees no GPU. Nothing was changed. Use "
-            "device: auto or device: cpu, or run on a machine with a GPU and a CUDA build of torch."
+            "There is no sbatch on this machine, so no Slurm to submit jobs to. Nothing was changed. "
+            "Run on a login node of the cluster, or without --profile and --executor."
         )
+
+
+if is_module:  # Snakemake ignores the onstart of a module
+    _importers_onstart = workflow._onstart
+
+    def _onstart(log):
+        _importers_onstart(log)
+        check_gpu()
+
+    workflow._onstart = _onstart

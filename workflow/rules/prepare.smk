@@ -4,8 +4,8 @@ rule prepare:
         model=local(paths.manifest("<results>", "{model}")),
         data=dataset_of,
     output:
-        local(f"{TOKENS}/tokens.json"),
-        local(f"{TOKENS}/tokens.safetensors"),
+        local(f"{TOKENS}/{paths.TOKENS_JSON}"),
+        local(f"{TOKENS}/{paths.TOKENS_ARRAYS}"),
     log:
         "<logs>/prepare/{model}/{task}/t{max_tokens}.log",
     conda:

@@ -3,10 +3,13 @@ from lora.planning import forecast
 from snakemake.exceptions import WorkflowError
 from snakemake.resources import Resource
 
-# One training job per GPU at a time unless the user sets `--resources gpu=N`. Without a limit,
-# Snakemake would start all of them.
-if "gpu" not in workflow.global_resources:
-    workflow.global_resources["gpu"] = Resource("gpu", 1)
+# One training job at a time on a GPU unless the user sets `--resources gpu=N`. Without a limit,
+# Snakemake would start all of them. The limit is on a resource of these rules alone: one on gpu
+# would also change the jobs of a workflow that imports this one.
+GPUS = (
+    workflow.global_resources["gpu"].value if "gpu" in workflow.global_resources else 1
+)
+workflow.global_resources["training_gpu"] = Resource("training_gpu", GPUS)
 
 try:
     FORECASTER = forecast.Forecaster(GRID)
@@ -63,6 +66,6 @@ def prepare_runtime(wildcards, attempt):
 def threads_of(wildcards):
     """Return a training job's CPU threads: the config's, or its share of the cores if that is less."""
     cores = workflow.resource_settings.cores
-    gpus = 0 if config["device"] == "cpu" else workflow.global_resources["gpu"].value
+    gpus = 0 if config["device"] == "cpu" else GPUS
     share = cores // gpus if cores and gpus else config["threads"]
     return max(1, min(config["threads"], share))

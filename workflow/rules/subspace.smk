@@ -5,12 +5,14 @@ rule subspace:
         model=ancient(subspace_model),
     output:
         phi="<subspace>/phi.csv",
-        amplification=report(
-            "<subspace>/amplification.csv",
+        amplification="<subspace>/amplification.csv",
+        table7=report(
+            "<subspace>/table7.html",
             caption="../report/subspace.rst",
-            category="Subspaces",
-            labels={"what": "amplification (Table 7)"},
+            category="Tables",
+            labels={"table": "table7"},
         ),
+        others=multiext("<subspace>/table7", ".md", ".tex"),
     log:
         "<logs>/subspace/subspace.log",
     localrule: True

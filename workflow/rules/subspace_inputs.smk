@@ -61,4 +61,4 @@ def subspace_outputs():
     if config["mode"] != "train" and absent:
         logger.warning(f"No subspace figures: {absent[0]} does not exist.")
         return []
-    return ["amplification.csv", *(f"figure{number}.svg" for number in (3, 4, 6, 7))]
+    return ["table7.html", *(f"figure{number}.svg" for number in (3, 4, 6, 7))]

@@ -1,7 +1,7 @@
 # Collect the rows of all runs and make the tables. No torch is imported.
 rule collect:
     input:
-        grid_runs,
+        runs=grid_runs,
     output:
         runs="<tables>/runs.csv",
         inputs=f"<tables>/{table_inputs.NAME}",
@@ -26,16 +26,11 @@ rule table:
             "<tables>/{table}.html",
             caption="../report/table.rst",
             category="Tables",
-            labels={"table": "{table}", "what": "page"},
-        ),
-        report(
-            "<tables>/{table}.csv",
-            caption="../report/table.rst",
-            category="Tables",
-            labels={"table": "{table}", "what": "every value (CSV)"},
+            labels={"table": "{table}"},
         ),
         multiext(
             "<tables>/{table}",
+            ".csv",
             ".md",
             ".tex",
             "_published.csv",
@@ -52,6 +47,7 @@ rule table:
     params:
         config=config_text,
         folder=subpath(output[0], parent=True),
+        caption=caption_of,
     shell:
         "python -m lora table {wildcards.table} --config {params.config:q} --runs-csv {input:q} --output-dir {params.folder:q}"
         " --log {log:q}"
@@ -63,17 +59,11 @@ rule summary:
     output:
         report(
             "<tables>/{summary}.html",
-            caption="../report/summary.rst",
+            caption="../report/table.rst",
             category="Tables",
-            labels={"table": "{summary}", "what": "page"},
+            labels={"table": "{summary}"},
         ),
-        report(
-            "<tables>/{summary}.csv",
-            caption="../report/summary.rst",
-            category="Tables",
-            labels={"table": "{summary}", "what": "every value (CSV)"},
-        ),
-        multiext("<tables>/{summary}", ".md", ".tex"),
+        multiext("<tables>/{summary}", ".csv", ".md", ".tex"),
     log:
         "<logs>/tables/{summary}.log",
     wildcard_constraints:
@@ -84,6 +74,7 @@ rule summary:
     params:
         config=config_text,
         folder=subpath(output[0], parent=True),
+        caption=caption_of,
     shell:
         "python -m lora table {wildcards.summary} --config {params.config:q} --runs-csv {input:q} --output-dir {params.folder:q}"
         " --log {log:q}"
@@ -91,13 +82,20 @@ rule summary:
 
 rule provenance:
     input:
-        grid_runs,
+        runs=grid_runs,
+        made=f"<tables>/{table_inputs.NAME}",  # new if any run is
     output:
         report(
             "<tables>/provenance.html",
             caption="../report/provenance.rst",
             category="Provenance",
-            labels={"table": "provenance", "what": "page"},
+            labels={"page": "runs"},
+        ),
+        report(
+            "<tables>/config.html",
+            caption="../report/config.rst",
+            category="Configuration",
+            labels={"page": "merged config"},
         ),
         "<tables>/provenance.csv",
     log:
@@ -114,9 +112,31 @@ rule provenance:
         " --log {log:q}"
 
 
+# First page of the report.
+rule home:
+    input:
+        runs="<tables>/runs.csv",
+        figures=expand("<figures>/{figure}.png", figure=figure_names()),
+    output:
+        f"<tables>/{HOME}",
+    log:
+        "<logs>/tables/home.log",
+    localrule: True
+    conda:
+        "../../envs/tables.yaml"
+    params:
+        config=config_text,
+        tables=subpath(output[0], parent=True),
+        figures=subpath(input[1], parent=True),
+    shell:
+        "python -m lora report-home --config {params.config:q} --runs-csv {input.runs:q} --figures-dir {params.figures:q}"
+        " --output-dir {params.tables:q} --log {log:q}"
+
+
 rule tables:
     input:
         expand("<tables>/{table}.html", table=GRID.tables),
         expand("<tables>/{summary}.html", summary=SUMMARIES),
         "<tables>/provenance.html",
+        f"<tables>/{HOME}",
     localrule: True

@@ -10,6 +10,8 @@ rule train:
         record=per_run(paths.RUN_JSON),
         adapter=per_run(paths.ADAPTER),
         adapter_config=per_run(paths.ADAPTER_CONFIG),
+        adapter_labels=per_run(paths.ADAPTER_LABELS),
+        adapter_card=per_run(paths.ADAPTER_CARD),
     log:
         f"{paths.train_log_dir('<logs>', PACKING.axes)}/{paths.TRAIN_LOG}",
     priority: work_of
@@ -19,6 +21,7 @@ rule train:
     threads: threads_of
     resources:
         gpu=0 if config["device"] == "cpu" else 1,
+        training_gpu=0 if config["device"] == "cpu" else 1,
         mem_mb=mem_mb_of,
         runtime=runtime_of,
         # Settings that decide no number are resources: another value must not train a run again.

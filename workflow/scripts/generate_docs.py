@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from lora import columns
-from lora.experiment import config
+from lora.experiment import config, config_files
 from lora.experiment.hparams import HPARAM_FIELDS, allowed_values
 from lora.files import Columns
 from lora.planning import plan
@@ -104,7 +104,7 @@ def allowed(node: Schema) -> str:
 def config_keys() -> str:
     """Return a table for each level of a config: key, meaning, allowed values, default."""
     schema = config.json_schema()
-    defaults = config.read_defaults()
+    defaults = config_files.read_defaults()
     parts = []
     for title, name in SECTIONS:
         node = schema["$defs"][name] if name else schema

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Install Debian's Slurm for tests/workflow/test_slurm.py, as root and if it is missing. Starts no
-# service. Without Slurm the tests are skipped.
+# Install Debian's Slurm (tests/workflow/test_slurm.py) and Chromium (tests/workflow/test_report.py), as
+# root and if they are missing. Starts no service. Tests of a program that is not there are skipped.
 set -euo pipefail
-packages=(slurm-wlm slurmdbd mariadb-server munge)
+packages=(slurm-wlm slurmdbd mariadb-server munge chromium)
 if dpkg --status "${packages[@]}" >/dev/null 2>&1; then exit; fi
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-    echo "Slurm is not installed, and installing it needs root and apt-get. Its tests are skipped."
+    echo "Slurm or Chromium is not installed, and that needs root and apt-get. Their tests are skipped."
     exit
 fi
 policy=/usr/sbin/policy-rc.d
@@ -17,5 +17,5 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 install=(apt-get install --quiet=2 --yes --no-install-recommends "${packages[@]}")
 if ! { apt-get update --quiet=2 && "${install[@]}" >/dev/null; }; then
-    echo "Slurm could not be installed. Its tests are skipped."
+    echo "Slurm or Chromium could not be installed. Their tests are skipped."
 fi
