@@ -181,7 +181,7 @@ COMMANDS = {
     ),
     "plot": Command(
         WORKFLOW,
-        "Draw one figure from the tables, as SVG and PNG",
+        "Draw one figure from the tables, as SVG and PNG, and in words as TXT",
         "rank_curves --tables-dir tables --output-dir figures",
         cli_tables.add_plot,
         cli_tables.plot,
@@ -195,7 +195,7 @@ COMMANDS = {
     ),
     "heatmap": Command(
         WORKFLOW,
-        "Draw one of the paper's Figures 3, 4, 6 and 7, as SVG and PNG",
+        "Draw one of the paper's Figures 3, 4, 6 and 7, as SVG and PNG, and in words as TXT",
         "figure3 --phi subspace/phi.csv --output-dir subspace",
         cli_tables.add_heatmap,
         cli_tables.heatmap,

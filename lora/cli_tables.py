@@ -94,7 +94,7 @@ def add_plot(parser: ArgumentParser) -> None:
 
 
 def plot(arguments: Namespace) -> None:
-    """Draw a figure from the tables, as SVG and PNG."""
+    """Draw a figure from the tables, as SVG and PNG, and its text alternative as .txt."""
     from lora.figures import results
 
     results.draw(arguments.figure, arguments.tables_dir, arguments.output_dir / arguments.figure)
@@ -173,7 +173,7 @@ def add_heatmap(parser: ArgumentParser) -> None:
 
 
 def heatmap(arguments: Namespace) -> None:
-    """Draw one of the paper's Figures 3, 4, 6 and 7."""
+    """Draw one of the paper's Figures 3, 4, 6 and 7 as SVG and PNG, and its text as .txt."""
     from lora.figures import subspace
 
     subspace.draw(arguments.figure, arguments.phi, arguments.output_dir / arguments.figure)

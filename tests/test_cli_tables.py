@@ -26,4 +26,4 @@ def test_from_runs_to_tables_and_figures(tmp_path):
     figures = ["--tables-dir", str(out), "--output-dir", str(tmp_path / "figures")]
     assert main(["plot", "rank_curves", *figures]) == 0
     names = {path.name for path in (tmp_path / "figures").iterdir()}
-    assert names == {"rank_curves.svg", "rank_curves.png"}
+    assert names == {"rank_curves.svg", "rank_curves.png", "rank_curves.txt"}

@@ -1,5 +1,6 @@
 """Labels in figures: models, metrics, methods, weight types and numbers of runs."""
 
+import re
 from collections.abc import Iterable
 
 from lora.files import Row
@@ -21,6 +22,11 @@ def metric_with_unit(name: str) -> str:
     """Return a metric's name with its unit: `accuracy (%)`, `Matthews correlation × 100`."""
     unit = " (%)" if name in ("accuracy", "f1") else " × 100"
     return METRICS.get(name, name).removesuffix(" × 100") + unit
+
+
+def plain(label: str) -> str:
+    """Return a label without the marks of mathtext: `W_q, W_v` for `$W_q$, $W_v$`."""
+    return re.sub(r"[${}\\]", "", label.replace(r"\Delta ", "Δ").replace(r"\leq", "≤"))
 
 
 def weight_types(letters: str) -> str:

@@ -7,14 +7,14 @@ of jobs decides. Dashed lines are estimates for devices that were not measured.
 
 from pathlib import Path
 
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 from matplotlib.typing import LineStyleType
 
 from lora import files
 from lora.columns import group_by
-from lora.figures import style
-from lora.figures.style import GREY, SERIES
+from lora.figures import alt_text, drawing, layout
+from lora.figures.drawing import Drawing
+from lora.figures.style import SERIES
 from lora.files import Row
 from lora.planning.plan import MAKESPAN_COLUMNS
 from lora.planning.plan_text import duration
@@ -38,28 +38,28 @@ CAPTION = (
 
 
 def draw(csv: Path, output_stem: Path) -> None:
-    """Write the figure to `output_stem`.svg and .png (200 dpi).
+    """Write the figure to `output_stem`.svg and .png (300 dpi), and its text to .txt.
 
     Args:
         csv: The file makespan.csv that `lora plan` wrote.
         output_stem: Path without the suffix. Its folder is created.
     """
-    style.save(lambda: _makespan(files.read_csv(csv, MAKESPAN_COLUMNS)), output_stem)
+    drawing.save(lambda: _makespan(files.read_csv(csv, MAKESPAN_COLUMNS)), output_stem)
 
 
-def _makespan(rows: list[Row]) -> Figure:
-    figure, axes = style.panels(1, 1, 3.0, width=5.6)
+def _makespan(rows: list[Row]) -> Drawing:
+    figure, axes = layout.panels(1, 1, 2.6)
     ax = axes[0][0]
     for index, ((device, known), line) in enumerate(group_by(rows, "device", "known").items()):
-        colour, marker, _ = SERIES[index % len(SERIES)]
+        series = SERIES[index % len(SERIES)]
         dash: LineStyleType = "-" if known == "measured" else (0, (4, 2))
         ax.plot(
             [row["devices"] for row in line],
             [row["seconds"] for row in line],
-            color=colour,
-            marker=marker,
+            color=series.colour,
+            marker=series.marker,
             linestyle=dash,
-            markersize=3.2,
+            markersize=3,
             label=f"{device}, {known}",
         )
     ax.set_xscale("log")
@@ -73,6 +73,16 @@ def _makespan(rows: list[Row]) -> Figure:
     ax.set_xlabel("number of devices")
     ax.set_ylabel("time until all jobs are done")
     ax.set_xlim(0.9, 1100)
-    style.add_legend(figure, [ax], columns=2)
-    figure.supxlabel(CAPTION, fontsize=7, color=GREY)
-    return figure
+    layout.add_caption(figure, CAPTION, [])
+    layout.label_lines(figure, [ax], columns=2)
+    return Drawing(figure, "Time of the grid by number of devices", _alt_text(rows))
+
+
+def _alt_text(rows: list[Row]) -> str:
+    by_count = sorted(rows, key=lambda row: row["devices"])
+    times = alt_text.shorten(
+        f"{line[0]['device']} ({line[0]['known']}): {duration(line[0]['seconds'])} with "
+        f"{line[0]['devices']} and {duration(line[-1]['seconds'])} with {line[-1]['devices']}"
+        for line in group_by(by_count, "device").values()
+    )
+    return f"Forecast of the time until all jobs are done, by the number of devices. {times}."

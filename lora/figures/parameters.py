@@ -1,16 +1,16 @@
 """Draw the metric against the number of trained parameters, with the paper's methods."""
 
+import math
+from collections.abc import Collection
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from lora.columns import group_by
-from lora.figures import labels, style
+from lora.figures import alt_text, labels, layout, style
+from lora.figures.drawing import Drawing, empty_drawing
 from lora.figures.rows import (
-    CELL,
-    LEFT_OUT,
-    finished,
+    read_all_tables,
     read_table,
     same_cell,
     sort_by_method,
@@ -21,10 +21,12 @@ from lora.figures.style import BLACK, SERIES_KEYS, add_points
 from lora.files import Row
 from lora.tables.labels import METHODS, origin
 
+SAME = 1.06  # numbers of parameters with a smaller ratio are drawn side by side
+STEP = 0.02  # between two of them, as a fraction of the axis
 MARKERS = dict(zip(METHODS, "x1*+23", strict=True))  # of published values
 
 
-def parameters(folder: Path) -> Figure:
+def parameters(folder: Path) -> Drawing:
     """Draw the median of the best epoch against the number of trained parameters.
 
     There is a panel for each model and task with two cells or more, or with a published value. A
@@ -33,9 +35,12 @@ def parameters(folder: Path) -> Figure:
     Args:
         folder: Folder of the tables.
     """
-    cells, runs = _cells_and_runs(folder)
+    cells, runs = read_all_tables(folder)
+    cells = [
+        cell for panel in group_by(cells, "model", "task").values() for cell in _side_by_side(panel)
+    ]
     if not cells:
-        return style.empty_figure("Trained parameters: no finished run to show")
+        return empty_drawing("Trained parameters: no finished run to show")
     published = [
         value
         for value in read_table(folder, "table2", "_published")
@@ -49,14 +54,12 @@ def parameters(folder: Path) -> Figure:
         key: rows for key, rows in panels.items() if len(rows) > 1 or key[:2] in with_published
     }
     if not panels:
-        return style.empty_figure("Trained parameters: one cell per task, and no published value")
+        return empty_drawing("Trained parameters: one cell per task, and no published value")
     columns = min(4, len(panels))
     panel_rows = -(-len(panels) // columns)
-    figure, axes = style.panels(panel_rows, columns, 2.4 * panel_rows, width=1.9)
+    figure, axes = layout.panels(panel_rows, columns, 2.0 * panel_rows)
     flat_axes = [ax for axes_row in axes for ax in axes_row]
-    dots = [
-        (cell, run) for cell in cells for run in runs if same_cell(run, cell)
-    ]  # NaN: not finished, not drawn
+    dots = [(cell, run) for cell in cells for run in runs if same_cell(run, cell)]
     # A series is a method, not a size: without the rank, and the weights of LoRA only.
     lines = [
         cell | {"rank": 0, "weights": cell["weights"] if cell["method"] == "lora" else ""}
@@ -64,47 +67,72 @@ def parameters(folder: Path) -> Figure:
     ]
     for ax, (model, task, title, metric) in zip(flat_axes, panels, strict=False):
         _draw_ours(ax, model, task, lines)
-        for draw, is_constant in ((style.add_dots, False), (style.add_constant, True)):
-            draw(
-                ax,
-                [
-                    (cell["trainable"], run["best_value"])
-                    for cell, run in dots
-                    if (cell["model"], cell["task"]) == (model, task)
-                    and (run["best_constant"] == 1) == is_constant
-                ],
-            )
+        of_panel = [
+            (cell["x"], run) for cell, run in dots if (cell["model"], cell["task"]) == (model, task)
+        ]
+        style.add_runs(ax, of_panel, "best_value")
         for value in published:
             if (value["ours_model"], value["task"], value["metric"]) == (model, task, metric):
                 _draw_published(ax, value)
-        ax.set_xscale("log")
-        ax.set_title(f"{title}\n{labels.model_name(model)}", fontsize=8)
-        ax.set_ylabel(labels.metric_with_unit(metric), fontsize=7)
-        ax.set_xlabel("trained parameters")
+        style.set_parameter_axis(ax)
+        layout.set_title(ax, f"{title}\n{labels.model_name(model)}", columns)
         ax.yaxis.set_major_locator(style.tick_locator())
-        ax.margins(x=0.12, y=0.12)
-    style.hide(flat_axes[len(panels) :])
-    style.add_legend(figure, flat_axes[: len(panels)])
+        ax.margins(y=0.12)
+    layout.hide(flat_axes[len(panels) :])
+    used = flat_axes[: len(panels)]
+    style.share_axis(
+        ((task, metric), ax) for (_, task, _, metric), ax in zip(panels, used, strict=True)
+    )
+    layout.label_metrics(axes, [labels.metric_with_unit(metric) for *_, metric in panels])
     text = (
         "Median over runs of each run's best epoch; bars: lowest to highest; dots: runs. "
         "Parameters: logarithmic, without the classification head."
     )
-    style.add_caption(figure, text, runs)
-    return figure
+    if any(cell["x"] != cell["trainable"] for cell in cells):
+        text += " Cells with about the same number of parameters are side by side."
+    layout.add_caption(figure, text, runs)
+    layout.label_lines(figure, used)
+    return Drawing(figure, "Metric by trained parameters", _alt_text(panels.values(), runs))
 
 
-def _cells_and_runs(folder: Path) -> tuple[list[Row], list[Row]]:
-    """Return the finished cells and the requested runs of all tables, each once."""
-    cells: dict[tuple[object, ...], Row] = {}
-    runs: dict[tuple[object, ...], Row] = {}
-    for table in ("table2", "table5", "table6"):
-        rows = [row for row in read_table(folder, table) if row["metric"] not in LEFT_OUT]
-        cells |= {tuple(row[key] for key in CELL): row for row in finished(rows)}
-        runs |= {
-            tuple(run[key] for key in (*CELL, "seed")): run
-            for run in read_table(folder, table, "_best")
+def _alt_text(panels: Collection[list[Row]], runs: list[Row]) -> str:
+    values = alt_text.ranges(
+        {
+            alt_text.panel_name(panel[0]): [
+                (
+                    cell["best_median"],
+                    f"{labels.cell_name(cell)}, {cell['trainable']:,} parameters",
+                )
+                for cell in varying(panel, "best_median")
+            ]
+            for panel in panels
         }
-    return list(cells.values()), list(runs.values())
+    )
+    counts = alt_text.counts((cell for panel in panels for cell in panel), runs)
+    return (
+        f"Metric against the number of trained parameters, a point for each cell ({counts}). "
+        f"Median of the best epochs: {values}."
+    )
+
+
+def _side_by_side(cells: list[Row]) -> list[Row]:
+    """Return the cells of a panel with their position `x`, so that no point hides another.
+
+    It is the number of trained parameters. Cells whose numbers are within SAME are moved apart.
+    """
+    ordered = sorted(cells, key=lambda cell: cell["trainable"])
+    decades = max(1.0, math.log10(ordered[-1]["trainable"] / ordered[0]["trainable"]))
+    groups: list[list[Row]] = []
+    for cell in ordered:
+        if groups and cell["trainable"] <= SAME * groups[-1][-1]["trainable"]:
+            groups[-1].append(cell)
+        else:
+            groups.append([cell])
+    return [
+        cell | {"x": cell["trainable"] * 10 ** (STEP * decades * (index - (len(group) - 1) / 2))}
+        for group in groups
+        for index, cell in enumerate(group)
+    ]
 
 
 def _draw_ours(ax: Axes, model: str, task: str, cells: list[Row]) -> None:
@@ -116,7 +144,7 @@ def _draw_ours(ax: Axes, model: str, task: str, cells: list[Row]) -> None:
         line = sorted(varying(line, "best_median"), key=lambda cell: cell["trainable"])
         add_points(
             ax,
-            [cell["trainable"] for cell in line],
+            [cell["x"] for cell in line],
             [cell["best_median"] for cell in line],
             series[key],
             y_error=style.range_errors(line),

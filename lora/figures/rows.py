@@ -30,6 +30,24 @@ def read_table(folder: Path, table: str, kind: str = "") -> list[Row]:
     return files.read_csv(path, COLUMNS[kind]) if path.is_file() else []
 
 
+def read_all_tables(folder: Path) -> tuple[list[Row], list[Row]]:
+    """Return the finished cells and the requested runs of all tables, each once.
+
+    Args:
+        folder: Folder of the tables.
+    """
+    cells: dict[tuple[object, ...], Row] = {}
+    runs: dict[tuple[object, ...], Row] = {}
+    for table in ("table2", "table5", "table6"):
+        rows = [row for row in read_table(folder, table) if row["metric"] not in LEFT_OUT]
+        cells |= {tuple(row[key] for key in CELL): row for row in finished(rows)}
+        runs |= {
+            tuple(run[key] for key in (*CELL, "seed")): run
+            for run in read_table(folder, table, "_best")
+        }
+    return list(cells.values()), list(runs.values())
+
+
 def finished(rows: Iterable[Row]) -> list[Row]:
     """Return the cells with at least one finished run."""
     return [row for row in rows if row["n"] > 0]
@@ -43,6 +61,21 @@ def varying(rows: Iterable[Row], center: str) -> list[Row]:
         center: Column of the statistic that is drawn, such as `best_median`.
     """
     return [row for row in finished(rows) if not constant.is_constant(row, center)]
+
+
+def is_constant_run(run: Row, value: str) -> bool:
+    """Return whether a run predicts one class only at an epoch.
+
+    Args:
+        run: A row with the columns BEST_COLUMNS.
+        value: Column of a value at that epoch, `best_value` or `last_value`.
+    """
+    return bool(run[f"{value.partition('_')[0]}_constant"] == 1)
+
+
+def count_constant(runs: Iterable[Row]) -> int:
+    """Return the number of runs that predict one class only at their best or last epoch."""
+    return sum(1 in (run["best_constant"], run["last_constant"]) for run in runs)
 
 
 def same_cell(row: Row, other: Row) -> bool:

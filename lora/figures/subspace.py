@@ -2,9 +2,10 @@
 
 They are drawn from phi.csv, in SVG and PNG. The layout is the paper's: i down, j across, one panel
 for each weight type. Figure 3 adds the magnified triangle j <= i with its numbers. Figure 4 adds a
-pair of random matrices. Figures 6 and 7 have one row for each layer. All panels share one colour
-scale from 0 to 1, so figures can be compared. A line on the scale marks the largest value of random
-matrices, and each panel prints its phi(1, 1). The same CSV file gives the same bytes.
+pair of random matrices. Figures 6 and 7 have one row for each layer. All panels of a figure share
+one colour scale: from 0 to 1 if the values take up most of it, else from the lowest to the highest
+value. A line on the scale marks the largest value of random matrices, and each panel prints its
+phi(1, 1). The same CSV file gives the same bytes.
 """
 
 import math
@@ -13,33 +14,34 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.patheffects import withStroke
 
 from lora import files
 from lora.columns import PHI_COLUMNS, group_by
-from lora.figures import labels, style
+from lora.figures import alt_text, drawing, labels, layout, style
+from lora.figures.drawing import Drawing
 from lora.files import Row
 
 FIGURES = ("figure3", "figure4", "figure6", "figure7")
 MAGNIFIED = ("figure3", "figure6")
-NUMBERED = 10  # most rows of a panel that has its values as numbers, and a tick for each row
+NUMBERED = 8  # most rows of a panel that has its values as numbers, and a tick for each row
 STYLE: style.Settings = style.STYLE | {
     "axes.grid": False,
     "axes.spines.top": True,
     "axes.spines.right": True,
-    "axes.linewidth": 0.6,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
     "image.cmap": "viridis",
 }
-SIDE = 1.75  # of a panel, in inches
+WHOLE_SCALE = 0.8  # values that take up so much of 0 to 1 are shown on the scale from 0 to 1
+COLUMNS = 4  # most columns with the triangles beside the weight types
 
 Matrix = npt.NDArray[np.float64]
 
 
 def draw(figure: str, phi_csv: Path, output_stem: Path) -> None:
-    """Write one of FIGURES to `output_stem`.svg and .png (200 dpi).
+    """Write one of FIGURES to `output_stem`.svg and .png (300 dpi), and its text to .txt.
 
     Args:
         figure: Name of the figure.
@@ -56,10 +58,10 @@ def draw(figure: str, phi_csv: Path, output_stem: Path) -> None:
         raise ValueError(
             f"{phi_csv} has no rows of {figure}; make it again with `python -m lora subspace`"
         )
-    style.save(lambda: _heat_maps(rows, figure in MAGNIFIED), output_stem, STYLE)
+    drawing.save(lambda: heat_maps(rows, figure in MAGNIFIED), output_stem, STYLE)
 
 
-def _heat_maps(rows: list[Row], magnified: bool) -> Figure:
+def heat_maps(rows: list[Row], magnified: bool) -> Drawing:
     """Draw a row of panels for each layer.
 
     Args:
@@ -70,31 +72,51 @@ def _heat_maps(rows: list[Row], magnified: bool) -> Figure:
     by_panel = group_by(rows, "layer", "letter")
     layers = list(dict.fromkeys(layer for layer, _ in by_panel))
     letters = list(dict.fromkeys(letter for _, letter in by_panel))
-    columns = 2 * len(letters) if magnified else len(letters) + 1
-    size = (SIDE * columns + 1.3, (SIDE + 0.42) * len(layers) + 0.75)
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(len(layers), columns, squeeze=False)
-    for axes_row, layer in zip(axes, layers, strict=True):
-        for ax, letter in zip(axes_row, letters, strict=False):
+    beside = magnified and 2 * len(letters) <= COLUMNS
+    columns = len(letters) * (2 if beside else 1) + (not magnified)
+    rows_per_layer = 2 if magnified and not beside else 1
+    scale = _scale(rows)
+    side = (layout.TWO_COLUMNS - 0.6) / columns  # of a panel with its labels, in inches
+    height = (min(side, 2.2) + 0.2) * len(layers) * rows_per_layer
+    figure = Figure(figsize=(layout.TWO_COLUMNS, height), layout="constrained")
+    axes = figure.subplots(len(layers) * rows_per_layer, columns, squeeze=False)
+    of_layers = axes.reshape(len(layers), -1)
+    for of_layer, layer in zip(of_layers, layers, strict=True):
+        for ax, letter in zip(of_layer, letters, strict=False):
             title = f"{_delta(letter)}, layer {layer} of {rows[0]['depth']}"
-            image = _draw_panel(ax, _matrix(by_panel[layer, letter], "phi"), title)
-        others = axes_row[len(letters) :]
+            values = _matrix(by_panel[layer, letter], "phi")
+            image = _draw_panel(ax, values, title, columns, scale)
+        others = of_layer[len(letters) :]
         if magnified:
             for ax, letter in zip(others, letters, strict=True):
                 title = f"{_delta(letter)}, layer {layer}\nwhere $j \\leq i$"
-                _draw_triangle(ax, _matrix(by_panel[layer, letter], "phi"), title)
+                layout.set_title(ax, title, columns)
+                _draw_triangle(ax, _matrix(by_panel[layer, letter], "phi"), scale)
         else:
             random = _matrix(by_panel[layer, letters[0]], "random_drawn")
-            _draw_panel(others[0], random, "random Gaussian matrices")
-        axes_row[0].set_ylabel("i")
+            _draw_panel(others[0], random, "random Gaussian matrices", columns, scale)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("i")
     for ax in axes[-1]:
         ax.set_xlabel("j")
-    bar = figure.colorbar(
-        image, ax=axes, label="φ(i, j)", fraction=0.05, pad=0.02, aspect=24 * len(layers)
+    bar = figure.colorbar(image, ax=axes, label="φ(i, j)", fraction=0.05, pad=0.02, aspect=24)
+    bar.ax.axhline(
+        max(row["random_drawn"] for row in rows),
+        color="white",
+        linewidth=1.2,
+        path_effects=[withStroke(linewidth=2.4, foreground="black")],
     )
-    bar.ax.axhline(max(row["random_drawn"] for row in rows), color="white", linewidth=1.2)
-    style.add_caption(figure, _caption(rows), [])
-    return figure
+    numbered = magnified and min(max(row[key] for row in rows) for key in "ij") <= NUMBERED
+    text = _caption(rows, scale) + (" Numbers: 100 φ." if numbered else "")
+    layout.add_caption(figure, text, [])
+    return Drawing(figure, "Similarity of LoRA's subspaces", _alt_text(rows, scale))
+
+
+def _scale(rows: list[Row]) -> Normalize:
+    """Return the colour scale of a figure: 0 to 1, or the range of its values."""
+    values = [row[key] for row in rows for key in ("phi", "random_drawn")]
+    low, high = min(values), max(values)
+    return Normalize(0, 1) if high - low >= WHOLE_SCALE else Normalize(low, high)
 
 
 def _matrix(rows: list[Row], key: str) -> Matrix:
@@ -109,19 +131,18 @@ def _delta(letter: str) -> str:
     return rf"$\Delta W_{letter}$"
 
 
-def _draw_panel(ax: Axes, values: Matrix, title: str) -> AxesImage:
+def _draw_panel(ax: Axes, values: Matrix, title: str, columns: int, scale: Normalize) -> AxesImage:
     """Draw a whole matrix, [i, j], with its first value in the title."""
-    ax.set_title(f"{title}\nφ(1, 1) = {values[0, 0]:.2f}", fontsize=8)
-    return _draw_image(ax, values)
+    layout.set_title(ax, f"{title}\nφ(1, 1) = {values[0, 0]:.2f}", columns)
+    return _draw_image(ax, values, scale)
 
 
-def _draw_image(ax: Axes, values: Matrix) -> AxesImage:
+def _draw_image(ax: Axes, values: Matrix, scale: Normalize) -> AxesImage:
     """Draw a matrix, [i, j], as a heat map with i down and j across, counted from 1."""
     height, width = values.shape
     image = ax.imshow(
         values,
-        vmin=0,
-        vmax=1,
+        norm=scale,
         aspect="auto",
         interpolation="none",
         extent=(0.5, width + 0.5, height + 0.5, 0.5),
@@ -131,19 +152,18 @@ def _draw_image(ax: Axes, values: Matrix) -> AxesImage:
     return image
 
 
-def _draw_triangle(ax: Axes, values: Matrix, title: str) -> None:
-    """Draw the part of a matrix where j is at most i, with numbers if there is room for them."""
+def _draw_triangle(ax: Axes, values: Matrix, scale: Normalize) -> None:
+    """Draw the part of a matrix where j is at most i, with 100 φ as numbers if there is room."""
     size = min(values.shape)
     corner = np.where(np.tri(size, dtype=bool), values[:size, :size], math.nan)
-    _draw_image(ax, corner)
-    ax.set_title(title, fontsize=8)
+    _draw_image(ax, corner, scale)
     ax.spines[["top", "right"]].set_visible(False)
     if size > NUMBERED:
         return
     for i, j in zip(*np.nonzero(np.tri(size)), strict=True):
-        colour = "black" if corner[i, j] > 0.45 else "white"
-        text = f"{corner[i, j]:.2f}".removeprefix("0")
-        ax.text(j + 1, i + 1, text, ha="center", va="center", fontsize=5, color=colour)
+        colour = "black" if scale(corner[i, j]) > 0.45 else "white"
+        text = f"{100 * corner[i, j]:.0f}"
+        ax.text(j + 1, i + 1, text, ha="center", va="center", color=colour)
 
 
 def _ticks(count: int) -> list[int]:
@@ -153,7 +173,7 @@ def _ticks(count: int) -> list[int]:
     return sorted({1, *(round(count * quarter / 4) for quarter in range(1, 5))})
 
 
-def _caption(rows: list[Row]) -> str:
+def _caption(rows: list[Row], scale: Normalize) -> str:
     first = rows[0]
     expected = [row["random_expected"] for row in rows]
     drawn, start = (max(row[key] for row in rows) for key in ("random_drawn", "phi_at_start"))
@@ -166,5 +186,29 @@ def _caption(rows: list[Row]) -> str:
         "φ is 0 for orthogonal subspaces and 1 if one contains the other. For random subspaces it "
         f"is max(i, j)/d on average, here {min(expected):.3f} to {max(expected):.2f}; "
         f"the largest value drawn is {drawn:.2f}, the white line on the colour scale. "
-        f"Before training, {before}."
+        f"Before training, {before}. {_scale_text(scale)}"
+    )
+
+
+def _scale_text(scale: Normalize) -> str:
+    if (scale.vmin, scale.vmax) == (0, 1):
+        return "Colours span 0 to 1."
+    return (
+        f"Colours span the values of this figure, {scale.vmin:.2f} to {scale.vmax:.2f}: do not "
+        "compare them with another figure's."
+    )
+
+
+def _alt_text(rows: list[Row], scale: Normalize) -> str:
+    first = rows[0]
+    values = alt_text.shorten(
+        f"{labels.plain(_delta(row['letter']))} in layer {row['layer']} {row['phi']:.2f}"
+        for row in rows
+        if (row["i"], row["j"]) == (1, 1)
+    )
+    drawn = max(row["random_drawn"] for row in rows)
+    return (
+        f"Heat maps of the similarity φ(i, j) of LoRA's subspaces in runs {first['first']} and "
+        f"{first['second']} on {labels.model_name(first['model'])}, {first['task']}. φ(1, 1): "
+        f"{values}; the largest value of random matrices is {drawn:.2f}. {_scale_text(scale)}"
     )

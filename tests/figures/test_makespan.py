@@ -1,5 +1,7 @@
 """The makespan figure is drawn from makespan.csv alone."""
 
+from helpers.figures import words
+
 from lora import files
 from lora.figures import makespan
 from lora.planning.plan import MAKESPAN_COLUMNS
@@ -18,4 +20,8 @@ def test_the_figure_has_the_same_bytes_twice(tmp_path):
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000
         svgs.append((tmp_path / f"{name}.svg").read_bytes())
     assert svgs[0] == svgs[1]
-    assert b"<!-- H100, estimate, not measured -->" in svgs[0]
+    assert "H100, estimate, not measured" in words(svgs[0])
+    text = (tmp_path / "first.txt").read_text(encoding="utf-8")
+    assert "H100 (estimate, not measured): 10 h with 1 and 2.5 h with 4" in text.replace(
+        ".0 h", " h"
+    )

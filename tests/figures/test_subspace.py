@@ -4,9 +4,10 @@ import math
 import re
 import struct
 
+import matplotlib
 import numpy as np
 import pytest
-from helpers.figures import words
+from helpers.figures import check_texts, words
 from matplotlib.figure import Figure
 
 from lora import files
@@ -152,7 +153,7 @@ def test_numbers_of_the_magnified_triangle_are_those_of_the_table(table, tmp_pat
     heatmaps.draw("figure3", table, tmp_path / "figure")
     written = [text.get_text() for ax in saved["figure"].axes for text in ax.texts]
     expected = [
-        f"{1 / (1 + i + 0.3 * j + 0.2 + (letter == 'v')):.2f}"[1:]
+        f"{100 / (1 + i + 0.3 * j + 0.2 + (letter == 'v')):.0f}"
         for letter in "qv"
         for i in range(LOW)
         for j in range(i + 1)
@@ -178,3 +179,53 @@ def test_an_unknown_figure_and_a_table_without_it_are_refused(table, tmp_path):
     with pytest.raises(ValueError, match="no rows of figure3; make it again"):
         heatmaps.draw("figure3", tmp_path / "phi.csv", tmp_path / "figure")
     assert not list(tmp_path.glob("figure*"))
+
+
+@pytest.mark.parametrize(
+    "top, limits, words_of_scale",
+    [
+        (0.95, (0, 1), "Colours span 0 to 1."),
+        (0.4, None, "Colours span the values of this figure, 0.02 to 0.40: do not compare them"),
+    ],
+)
+def test_colours_use_the_whole_map(top, limits, words_of_scale, tmp_path, saved):
+    """From 0 to 1 if the values take up most of it, else from the lowest to the highest value."""
+    rows = [row for row in phi_rows() if row["figure"] == "figure3"]
+    highest = max(row["phi"] for row in rows)
+    for row in rows:
+        row["phi"] *= top / highest
+        row["random_drawn"] = 0.02 + 0.01 * row["random_drawn"]
+    rows[0]["random_drawn"] = 0.02
+    low = min(row[key] for row in rows for key in ("phi", "random_drawn"))
+    files.write_csv(tmp_path / "phi.csv", PHI_COLUMNS, rows)
+    heatmaps.draw("figure3", tmp_path / "phi.csv", tmp_path / "figure")
+    images = [ax.images[0] for ax in saved["figure"].axes if ax.images]
+    for image in images:
+        assert image.get_clim() == pytest.approx(limits or (low, top))
+        assert image.get_cmap().name == "viridis"
+    text = " ".join(words((tmp_path / "figure.svg").read_bytes()).split())
+    assert words_of_scale in text
+    assert words_of_scale in (tmp_path / "figure.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("figure", heatmaps.FIGURES)
+def test_texts_have_one_size_and_do_not_overlap(figure, table, tmp_path, saved):
+    """Also the numbers in the triangles."""
+    heatmaps.draw(figure, table, tmp_path / figure)
+    with matplotlib.rc_context(heatmaps.STYLE):
+        check_texts(saved[figure])
+
+
+def test_four_weight_types_have_their_triangles_in_rows_of_their_own(tmp_path, saved):
+    rows = [row for row in phi_rows() if row["figure"] == "figure6"]
+    letters = dict(q="k", v="o")
+    rows += [row | dict(letter=letters[row["letter"]]) for row in rows]
+    files.write_csv(tmp_path / "phi.csv", PHI_COLUMNS, rows)
+    heatmaps.draw("figure6", tmp_path / "phi.csv", tmp_path / "figure")
+    figure = saved["figure"]
+    panels = [ax for ax in figure.axes if ax.images]
+    assert len(panels) == 2 * 4 * 2 and figure.get_figwidth() == 7
+    shapes = [ax.images[0].get_array().shape for ax in panels]
+    assert shapes == 2 * (4 * [(LOW, HIGH)] + 4 * [(LOW, LOW)])
+    with matplotlib.rc_context(heatmaps.STYLE):
+        check_texts(figure)

@@ -25,7 +25,7 @@ def test_points_are_the_runs_and_their_median(folder, tmp_path):
     files.write_csv(tmp_path / "table2.csv", TABLE_COLUMNS, rows)
     cells = {row["task_title"]: row for row in rows}
     runs = read_table(tmp_path, "table2", "_best")
-    figure = table2(tmp_path)
+    figure = table2(tmp_path).figure
     assert len(cells) == len(figure.axes) == 2
     for ax in figure.axes:
         cell = cells[ax.get_title().splitlines()[0]]

@@ -1,5 +1,6 @@
 """Dry runs, plans and checks of the workflow, without training."""
 
+import json
 import re
 import subprocess
 import sys
@@ -96,7 +97,8 @@ def test_plan_runs_in_any_mode_and_trains_nothing(tmp_path, mode):
         assert trained(output) == 0 and "rule fetch" not in output
         assert "estimate, not measured" in output and "18 cells, 5 seeds each" in output
     written = {path.name for path in (tmp_path / "results/plan").iterdir()}
-    assert written == {"plan.txt", "jobs.csv", "makespan.csv", "makespan.svg", "makespan.png"}
+    figure = {f"makespan.{kind}" for kind in ("csv", "svg", "png", "txt")}
+    assert written == {"plan.txt", "jobs.csv"} | figure
 
 
 def test_arguments_of_config_mean_what_they_mean_in_a_file(tmp_path):
@@ -110,6 +112,17 @@ def test_arguments_of_config_mean_what_they_mean_in_a_file(tmp_path):
     assert trained(output) == 2 and "rule subspace" not in output
     run = tmp_path / "mine/x/runs/demo/minilm/same-article/lora/qv/r4/seed7"
     assert f"output: {run}/metrics.csv" in output
+
+
+@pytest.mark.parametrize("ranks, figures", [([8], 0), ([4, 8], 1)])
+def test_the_cost_of_a_rank_is_drawn_if_there_are_several(tmp_path, ranks, figures):
+    """In any table: here Table 2."""
+    table = dict(
+        models=["minilm"], tasks=["same-article"], method="lora", weights=["qv"], ranks=ranks
+    )
+    options = ("--config", f"tables={{table6: null, table2: {json.dumps(table)}}}")
+    output = snakemake("-n", "--directory", tmp_path, *options, "subspace=null")
+    assert output.count("figures/rank_cost.txt") == figures
 
 
 @pytest.mark.parametrize(

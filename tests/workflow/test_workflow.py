@@ -27,7 +27,8 @@ def test_a_small_grid_end_to_end(trained_grid):
     ):
         assert (folder / "results/tables" / name).stat().st_size > 200
     assert all(
-        (folder / f"results/figures/{name}.svg").exists()
+        (folder / f"results/figures/{name}.{kind}").exists()
+        for kind in ("svg", "png", "txt")
         for name in ("table2", "rank_curves", "learning_curves")
     )
     tokens = folder / "results/tokens/tiny/sst2/t20/tokens.safetensors"

@@ -284,12 +284,21 @@ def config_text(wildcards):
 
 
 def figure_names():
-    """Return the figures of the requested tables; head_ablation needs several protocols in table 6."""
+    """Return the figures of the requested tables.
+
+    head_ablation needs several protocols in table 6, rank_cost needs a LoRA method of several ranks.
+    """
     of_table = dict(table2=["table2"], table5=[], table6=["rank_curves"])
     six = GRID.tables.get("table6")
+    several_ranks = any(
+        block.method == "lora" and len(block.ranks) > 1
+        for table in GRID.tables.values()
+        for block in table.blocks
+    )
     return [
         *(name for table in GRID.tables for name in of_table[table]),
         *(["head_ablation"] if six and len(six.protocols) > 1 else []),
+        *(["rank_cost"] if several_ranks else []),
         "learning_curves",
         "parameters",
     ]

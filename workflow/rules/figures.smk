@@ -14,6 +14,7 @@ rule figure:
             labels={"figure": "{figure}"},
         ),
         "<figures>/{figure}.png",
+        "<figures>/{figure}.txt",
     log:
         "<logs>/figures/{figure}.log",
     localrule: True

@@ -39,6 +39,7 @@ rule heatmap:
             labels={"what": "{heatmap}"},
         ),
         "<subspace>/{heatmap}.png",
+        "<subspace>/{heatmap}.txt",
     log:
         "<logs>/subspace/{heatmap}.log",
     wildcard_constraints:

@@ -115,8 +115,8 @@ rule provenance:
 # First page of the report.
 rule home:
     input:
-        "<tables>/runs.csv",
-        expand("<figures>/{figure}.png", figure=figure_names()),
+        runs="<tables>/runs.csv",
+        figures=expand("<figures>/{figure}.png", figure=figure_names()),
     output:
         f"<tables>/{HOME}",
     log:
@@ -129,7 +129,7 @@ rule home:
         tables=subpath(output[0], parent=True),
         figures=subpath(input[1], parent=True),
     shell:
-        "python -m lora report-home --config {params.config:q} --runs-csv {input[0]:q} --figures-dir {params.figures:q}"
+        "python -m lora report-home --config {params.config:q} --runs-csv {input.runs:q} --figures-dir {params.figures:q}"
         " --output-dir {params.tables:q} --log {log:q}"
 
 
