@@ -39,7 +39,9 @@ def text(grid: Grid, runs_csv: Path, figure: Path | None) -> str:
     if figure is not None:
         content = f"data:image/png;base64,{base64.b64encode(figure.read_bytes()).decode()}"
         lines = "\n   ".join(textwrap.wrap(content, LINE, break_on_hyphens=False))
-        parts.append(f".. image:: {lines}\n   :alt: {figure.stem}")
+        words = figure.with_suffix(".txt")
+        alt = " ".join(words.read_text().split()) if words.is_file() else figure.stem
+        parts.append(f".. image:: {lines}\n   :alt: {alt}")
     parts.append(
         "*Claims*, *table2* and the other tables are under Tables. *Provenance* lists versions, "
         "device and inputs of every run, *Configuration* every setting."

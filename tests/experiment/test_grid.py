@@ -10,7 +10,7 @@ from helpers.models import ROOT
 from lora.errors import ConfigError
 from lora.experiment import grid
 from lora.experiment.cell import Cell
-from lora.experiment.config import read
+from lora.experiment.config_files import read
 
 
 def test_default_grid_is_that_of_the_course():

@@ -11,7 +11,7 @@ from helpers.protocols import differences, hparams
 from lora.errors import ConfigError
 from lora.experiment import csv_tables, grid, hparam_rows
 from lora.experiment.cell import Cell
-from lora.experiment.config import read
+from lora.experiment.config_files import read
 
 
 def test_lora_without_a_row_for_its_model_is_refused():

@@ -12,7 +12,7 @@ from helpers.workflow import snakemake
 
 from lora.experiment import csv_tables, grid, hparam_rows
 from lora.experiment.cell import Cell
-from lora.experiment.config import read
+from lora.experiment.config_files import read
 from lora.model import methods
 
 CONFIGS = {  # name -> cells trained, runs
