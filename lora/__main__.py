@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lora import checkout, cli
 from lora.errors import FetchError, Interrupted
+from lora.paths import CONFIG_DIR
 
 log = logging.getLogger("lora")
 SPIN_COUNT = "10000"  # how often a waiting thread checks before it sleeps
@@ -39,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         message = f"--log cannot be written ({error}); give another path"
         print(f"{command}: error: {message}", file=sys.stderr)
         return 2
+    log.info("tables of facts (CSV) are read from %s", CONFIG_DIR)
     # Waiting threads spin for microseconds, not milliseconds. On 2 cores that is as fast as before
     # (a tenth slower on a small model), and 7 times as fast next to one other busy process. torch
     # reads it when it is imported.

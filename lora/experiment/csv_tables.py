@@ -5,7 +5,6 @@ length, a repeated name or a value that is not allowed raises ConfigError with f
 """
 
 import functools
-import logging
 import os
 import re
 import shlex
@@ -18,7 +17,6 @@ from lora.experiment.cell import METHODS
 from lora.experiment.hparams import parse_setting
 from lora.paths import CONFIG_DIR, CONFIG_DIR_VARIABLE, ROOT
 
-log = logging.getLogger(__name__)
 Row = dict[str, str]
 FOLDER = CONFIG_DIR
 TABLE7 = ("w_norm", "delta_norm", "projected_delta", "projected_w", "projected_random")
@@ -141,7 +139,6 @@ def _check_working_directory() -> None:
     effect. CONFIG_DIR_VARIABLE names the folder and turns the check off. Files of another project
     with the same name are ignored: fewer than half of our columns are in their header.
     """
-    log.info("tables of facts (CSV) are read from %s", FOLDER)
     here = Path("config").absolute()
     if os.environ.get(CONFIG_DIR_VARIABLE):
         return

@@ -16,7 +16,7 @@ WIDTH = 80  # characters of a line
 LABEL_WIDTH = 30  # of the first column
 MOST_COLUMNS = 7
 MARKS = re.compile(r"W_([qkvo])|Adpt\^([DPH])")
-GAP = "  "
+GAP = INDENT = "  "
 wrap = functools.partial(textwrap.wrap, break_on_hyphens=False)
 
 
@@ -82,7 +82,11 @@ class _Text:
             max([*map(len, _heading(name).split(" ")), *(len(row[index]) for row in rows)])
             for index, name in enumerate(self.page.columns)
         ]
-        return [min(widths[0], LABEL_WIDTH), *widths[1:]]
+        words = [word for row in [[self.page.columns[0]], *rows] for word in row[0].split()]
+        room = self.width - sum(len(GAP) + width for width in widths[1:])
+        # So that all columns fit, if they can. The second line of a name is indented.
+        first = max([room, *(len(INDENT) + len(word) for word in words)])
+        return [min(widths[0], LABEL_WIDTH, first), *widths[1:]]
 
     def blocks(self) -> list[str]:
         """Return the text of each block of columns."""
@@ -107,7 +111,7 @@ class _Text:
             return text.replace("\N{NO-BREAK SPACE}", " ")
 
         def lines(cells: Sequence[str]) -> list[str]:
-            label = wrap(cells[0], widths[0], subsequent_indent="  ") or [""]
+            label = wrap(cells[0], widths[0], subsequent_indent=INDENT) or [""]
             blank = [""] * (len(cells) - 1)
             return [line([part, *blank]) for part in label[:-1]] + [line([label[-1], *cells[1:]])]
 

@@ -105,13 +105,13 @@ def index(tmp_path, monkeypatch) -> Path:
 def test_a_wheel_gives_the_folder_inside_it(index, tmp_path):
     members = {
         "thing/model/config.json": b"{}",
-        "thing/model/a.safetensors": b"w",
+        "thing/model/model.safetensors": b"w",
         "thing/model/a.bin": b"p",
         "thing/b": b"",
     }
     digest = make_wheel(index, members)
     manifest = fetch.fetch(pypi("wheel", digest, "thing/model", role="model"), tmp_path / "out")
-    assert sorted(manifest["files"]) == ["a.safetensors", "config.json"]
+    assert sorted(manifest["files"]) == ["config.json", "model.safetensors"]
     assert fetch.verify(tmp_path / "out") == manifest
     with pytest.raises(FetchError, match="has no 'thing/absent' in it"):
         fetch.fetch(pypi("wheel", digest, "thing/absent"), tmp_path / "out2")

@@ -22,7 +22,7 @@ def test_screen_of_a_grid(tmp_path):
     assert lines[1] == "To do     6 runs, in 3 jobs; then tables and figures"
     cells = [line for line in lines if re.match(r"\[[123]/3\] tiny, .*: \w+ ", line)]
     assert len(cells) == 3 and "LoRA by rank and weight type" in shown
-    assert "Claims of the paper" in shown and "rule train" not in shown and len(lines) < 60
+    assert "Claims of the paper" in shown and "rule train" not in shown and len(lines) < 70
     assert not re.search(r"[\x00-\x09\x0b-\x1f]", shown)
     (log,) = [line.split(maxsplit=1)[1] for line in lines if line.startswith("Log ")]
     assert Path(log).read_text().count("rule train:") == 3
