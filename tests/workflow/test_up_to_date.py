@@ -82,7 +82,7 @@ def test_a_new_seed_of_a_pack_trains_alone_without_checkpoints(grid):
     shutil.rmtree(folder / "results/state")
     runs = folder / "results/runs"
     before = {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()}
-    assert len(before) == 6 * 4
+    assert len(before) == 6 * 6
     path = write_config(folder, config, seeds=[0, 1, 7])
     target = "results/runs/course/tiny/stsb/lora/qv/r2/seed7/metrics.csv"
     snakemake(target, "--configfile", path, "--directory", folder)
