@@ -57,8 +57,10 @@ lint: .venv/.ready
 
 .venv/.ready: pyproject.toml envs/requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version)'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c envs/requirements.lock -e '.[dev,slurm]'
+	@echo "Setting up .venv: 1 to 2 minutes."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet -c envs/requirements.lock -e '.[dev,slurm]' >.venv/pip.log 2>&1 \
+		|| { cat .venv/pip.log; exit 1; }
 	@touch $@
 
 clean:
