@@ -11,10 +11,14 @@ import sys
 import tarfile
 import zipfile
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from lora.errors import FetchError
 from lora.experiment.source import Source
 from lora.files import file_sha256
+
+# Python 3.11 has the filter of archive members from 3.11.4 on. _check_tar_member covers it.
+DATA_FILTER: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 
 
 def package_folder(source: Source, work: Path) -> Path:
@@ -120,7 +124,8 @@ def _unpack(source: Source, archive: Path, member: str, target: Path) -> None:
                 for entry in tar:
                     entry.name = _without_top_folder(entry.name, wanted)
                     if _is_below(entry.name, wanted):
-                        tar.extract(entry, target, filter="data")
+                        _check_tar_member(entry)
+                        tar.extract(entry, target, **DATA_FILTER)
     except (tarfile.TarError, zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
         why = without_credentials((str(error).strip().splitlines() or ["no message"])[0])
         raise FetchError(
@@ -140,7 +145,16 @@ def _without_top_folder(name: str, wanted: PurePosixPath) -> str:
 
 
 def _check_zip_member(info: zipfile.ZipInfo) -> None:
-    is_link = stat.S_ISLNK(info.external_attr >> 16)
-    name = info.filename
-    if is_link or ".." in PurePosixPath(name).parts or name.startswith("/") or "\\" in name:
+    _check_member(info.filename, not stat.S_ISLNK(info.external_attr >> 16))
+
+
+def _check_tar_member(entry: tarfile.TarInfo) -> None:
+    _check_member(entry.name, entry.isreg() or entry.isdir())
+    entry.mode &= 0o755
+
+
+def _check_member(name: str, is_plain: bool) -> None:
+    """Raise ValueError for what is no plain file or folder inside the archive."""
+    outside = ".." in PurePosixPath(name).parts or name.startswith("/") or "\\" in name
+    if not is_plain or outside:
         raise ValueError(f"its member {name!r} is a link or is outside the archive")
