@@ -42,7 +42,7 @@ def sha256(folder: Path, spec: RunSpec) -> str:
 
 
 @torch.no_grad()
-def with_run_s_rank(
+def fitted_to_run(
     tensors: Mapping[str, Tensor],
     adapter: Adapter,
     parameters: Mapping[str, Tensor],

@@ -144,4 +144,4 @@ def _read_lora(
     tensors, adapter = peft_folder.read_adapter(start.folder, family, base)
     if problems := belonging.check_pairs(adapter, spec.cell, spec.hparams.alpha):
         raise ConfigError(title, problems)
-    return start_values.with_run_s_rank(tensors, adapter, parameters, spec.hparams.alpha)
+    return start_values.fitted_to_run(tensors, adapter, parameters, spec.hparams.alpha)
