@@ -15,13 +15,15 @@ from typing import Any
 
 from lora.adapters import peft_header
 from lora.adapters.peft_header import CONFIG, PICKLED, TENSORS
+from lora.paths import ADAPTER_LABELS
 
 log = logging.getLogger(__name__)
 ALLOWED = f"a folder with {CONFIG} and {TENSORS}"
 LEVELS = 3  # folders below the given one that are searched for adapters
 MAX_FOLDERS = 2000
 MAX_NAMES = 3
-NOTES = ("README.md", ".gitattributes", "fetched.json")  # that say nothing about the adapter
+# Files that are read elsewhere, or say nothing about the adapter.
+NOTES = (Path(ADAPTER_LABELS).name, "README.md", ".gitattributes", "fetched.json")
 CONVERT = (
     'python -c "import sys, torch, safetensors.torch as st; st.save_file(torch.load(sys.argv[1], '
     'weights_only=True), sys.argv[2])"'
