@@ -1,6 +1,7 @@
 """Commands that come before training: `lora fetch`, `lora prepare`, `lora plan`, `lora queue`."""
 
 import dataclasses
+import json
 from argparse import ArgumentParser, Namespace
 
 from lora import cli_options, paths
@@ -78,6 +79,9 @@ def add_plan(parser: ArgumentParser) -> None:
     cli_options.add_configs(parser)
     text = "folder for plan.txt, jobs.csv, makespan.csv and a figure"
     cli_options.add_output_dir(parser, text, required=False)
+    parser.add_argument(
+        "--json", action="store_true", help="print jobs and makespans as JSON instead of the text"
+    )
 
 
 def plan(arguments: Namespace) -> None:
@@ -88,7 +92,10 @@ def plan(arguments: Namespace) -> None:
     planned = plan.Plan(requested)
     outcomes = outcome.compare(planned, paths.runs_dir(requested.config.results))
     text = plan_text.text(planned, outcome.text(outcomes))
-    print(text, end="")
+    if arguments.json:
+        print(json.dumps({"jobs": planned.rows(), "makespan": planned.makespans()}, indent=2))
+    else:
+        print(text, end="")
     if arguments.output_dir:
         from lora.figures import makespan
 

@@ -1,9 +1,12 @@
 """Commands that come before training."""
 
+import json
+
 import pytest
 
-from lora import cli
+from lora import cli, files
 from lora.data import fetch
+from lora.planning import plan
 
 
 def test_fetch_takes_a_source_of_the_registry_with_changes(monkeypatch, tmp_path):
@@ -27,5 +30,12 @@ def test_plan_prints_and_writes(tmp_path, capsys):
     arguments.run(arguments)
     text = capsys.readouterr().out
     assert text == (tmp_path / "plan/plan.txt").read_text() and "GiB" in text
-    names = {"plan.txt", "jobs.csv", "makespan.csv", "makespan.svg", "makespan.png"}
+    arguments = cli.parse(["plan", "--json"])
+    arguments.run(arguments)
+    found = json.loads(capsys.readouterr().out)
+    written = files.read_csv(tmp_path / "plan/jobs.csv", plan.JOBS_COLUMNS)
+    seconds = [row["seconds"] for row in written]
+    assert [job["seconds"] for job in found["jobs"]] == pytest.approx(seconds, rel=1e-6)
+    assert {row["devices"] for row in found["makespan"]} >= {1, 2, 1000}
+    names = {"plan.txt", "jobs.csv", *(f"makespan.{kind}" for kind in ("csv", "svg", "png", "txt"))}
     assert {path.name for path in (tmp_path / "plan").iterdir()} == names
