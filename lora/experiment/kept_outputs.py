@@ -17,6 +17,7 @@ from lora.experiment.verify import flat_settings
 from lora.run_record import RunRecord
 
 FOLDER = "outputs"  # in the folder of a run's checkpoint
+DESCRIPTIONS = (paths.ADAPTER_LABELS, paths.ADAPTER_CARD)  # runs of earlier versions have none
 # metrics.csv is last: a run that has one has all of its outputs.
 FILES = (paths.ADAPTER_CONFIG, paths.ADAPTER, paths.RUN_JSON, paths.METRICS)
 
@@ -76,7 +77,9 @@ def _read_whole(folder: Path) -> RunRecord | None:
 
 
 def _link_all(source: Path, target: Path) -> None:
-    for name in FILES:
+    for name in (*DESCRIPTIONS, *FILES):
+        if name in DESCRIPTIONS and not (source / name).is_file():
+            continue
         if (target / name).exists() and os.path.samefile(source / name, target / name):
             continue
         with files.atomic_write(target / name) as temporary:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from lora import paths, run_record
 from lora.adapters import belonging, label_names, warm_start
 from lora.data import fetch, tokens
 from lora.errors import ConfigError, Interrupted
@@ -162,8 +161,7 @@ def _restore(states: Sequence[RunState], options: JobOptions) -> bool:
     if any(run_outputs.restore(run, options.state_dir) for run in states):
         log.info("%s is finished: outputs written from its checkpoint", name)
     elif any(kept_outputs.restore(run.spec, run.digest, options.state_dir) for run in states):
-        record = run_record.read(Path(states[0].spec.output_dir, paths.RUN_JSON), "train it again")
-        run_outputs.write_descriptions(states[0], record)
+        run_outputs.describe(states[0])
         log.info("%s is finished: its outputs are whole", name)
     else:
         return False

@@ -15,7 +15,7 @@ import torch
 import lora
 from lora import checkout, files, paths, run_record
 from lora.adapters import base_reference, card, label_names, peft_folder
-from lora.experiment import versions
+from lora.experiment import kept_outputs, versions
 from lora.model.tensor_files import save_tensors
 from lora.run_record import (
     Base,
@@ -120,8 +120,18 @@ def restore(run: RunState, state_dir: Path) -> bool:
     return True
 
 
-def write_descriptions(run: RunState, record: RunRecord) -> None:
-    """Write labels.json and README.md of the adapter, which runs of earlier versions don't have."""
+def describe(run: RunState) -> None:
+    """Write labels.json and README.md of a finished run's adapter if they are not there.
+
+    Runs of earlier versions have none.
+    """
+    folder = Path(run.spec.output_dir)
+    if not all((folder / name).is_file() for name in kept_outputs.DESCRIPTIONS):
+        record = run_record.read(folder / paths.RUN_JSON, "train the run again")
+        _write_descriptions(run, record)
+
+
+def _write_descriptions(run: RunState, record: RunRecord) -> None:
     folder, task = Path(run.spec.output_dir), run.spec.task
     base = base_reference.of_folder(run.model_dir)
     label_names.write(folder / "adapter", task.label_names)
@@ -154,5 +164,5 @@ def write_outputs(run: RunState, record: RunRecord) -> None:
         save_tensors(adapter / peft_folder.TENSORS, run.best)
         config = dict(method=cell.method, weights=cell.weights, rank=cell.rank, model=cell.model)
         files.write_json(adapter / peft_folder.CONFIG, config | dict(family=family))
-    write_descriptions(run, record)
+    _write_descriptions(run, record)
     run_record.write_run(folder, record, run.rows, f"adapter/{peft_folder.TENSORS}")

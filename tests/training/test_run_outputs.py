@@ -103,3 +103,19 @@ def test_a_run_that_another_job_wrote_meanwhile_is_kept(
     monkeypatch.setattr("lora.training.loop._train_pack", lambda *given: pytest.fail("trained"))
     train([moved], bert_dir, tokens_dir, state, overwrite=False)
     assert json.loads((tmp_path / "second/run.json").read_text())["settings"]["seed"] == 1
+
+
+def test_descriptions_of_a_run_of_an_earlier_version_are_added(bert_dir, tokens_dir, tmp_path):
+    """The workflow declares them, so a finished run that has none gets them; others keep theirs."""
+    spec = make_spec(tmp_path, 0, epochs=1)
+    train([spec], bert_dir, tokens_dir, tmp_path / "state")
+    shutil.rmtree(tmp_path / "state")
+    card, labels = (spec.output_dir / "adapter" / name for name in ("README.md", "labels.json"))
+    expected = card.read_text()
+    card.unlink()
+    labels.unlink()
+    train([spec], bert_dir, tokens_dir, tmp_path / "state")
+    assert card.read_text() == expected and labels.is_file()
+    card.write_text("mine")
+    train([spec], bert_dir, tokens_dir, tmp_path / "state")
+    assert card.read_text() == "mine"
