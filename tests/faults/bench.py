@@ -12,6 +12,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import time
@@ -239,7 +240,10 @@ def check_equal(found: Outputs, expected: Outputs) -> None:
 
 
 def outputs(folder: Path) -> Outputs:
-    """Return the files of the runs by path; of run.json the keys that equal runs share."""
+    """Return the files of the runs by path, with what equal runs share.
+
+    Of run.json that is all keys but VARYING. The folder of the base model is left out.
+    """
     found = {}
     for path in sorted((folder / "runs").rglob("*")):
         if path.is_file() and path.suffix != ".tmp":
@@ -249,6 +253,8 @@ def outputs(folder: Path) -> Outputs:
                     key: value for key, value in json.loads(content).items() if key not in VARYING
                 }
                 content = json.dumps(record, sort_keys=True).encode()
+            if path.name in ("adapter_config.json", "README.md"):
+                content = re.sub(rb'["`]/[^"`]*["`]', b"MODEL_DIR", content)
             found[str(path.relative_to(folder))] = content
     return found
 

@@ -26,8 +26,8 @@ class JobResult:
 
     @property
     def message(self) -> str:
-        """The last message of the command, without its time; empty if there is none."""
-        messages = re.findall(r"^\S+ \S+ lora \w+: (.*(?:\n  - .*)*)", self.errors, re.M)
+        """The last message of the command; empty if there is none."""
+        messages = re.findall(r"^lora \w+: (.*(?:\n  - .*)*)", self.errors, re.M)
         return messages[-1] if messages else ""
 
     @property
