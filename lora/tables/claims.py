@@ -24,8 +24,8 @@ from lora.tables.labels import (
     Page,
     Section,
     difference,
+    interval,
     model_name,
-    number,
     weight_types,
 )
 from lora.tables.layout import partial
@@ -239,13 +239,8 @@ def _overall(rows: list[Row]) -> str:
 def _evidence(row: Row) -> str:
     """Return what was found, for example `MiniLM, ...: +5.1 [−1.2, +11.4], 3 seeds`."""
     seeds = f"{row['n']} seed{'s' * (row['n'] != 1)}"
-    return f"{row['compared']}: {difference(row['difference'])}{_interval(row, 1, ' ')}, {seeds}"
-
-
-def _interval(row: Row, digits: int, before: str = "") -> str:
-    if math.isnan(row["low"]):
-        return "" if before else number(math.nan)
-    return f"{before}[{difference(row['low'], digits)}, {difference(row['high'], digits)}]"
+    around = "" if math.isnan(row["low"]) else f" {interval(row['low'], row['high'])}"
+    return f"{row['compared']}: {difference(row['difference'])}{around}, {seeds}"
 
 
 def _page(rows: list[Row], why_partial: str, constant_note: tuple[str, ...]) -> Page:
@@ -269,5 +264,6 @@ def _page(rows: list[Row], why_partial: str, constant_note: tuple[str, ...]) -> 
 
 
 def _line(row: Row) -> Line:
-    values = (difference(row["difference"], 2), _interval(row, 2), str(row["n"]), row["verdict"])
+    around = interval(row["low"], row["high"], 2)
+    values = (difference(row["difference"], 2), around, str(row["n"]), row["verdict"])
     return Line("ours", (row["compared"], *values))

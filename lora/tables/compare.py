@@ -10,7 +10,7 @@ from lora.columns import METRICS_COLUMNS
 from lora.experiment.verify import flat_settings
 from lora.run_record import RunRecord
 from lora.tables.differences import paired
-from lora.tables.labels import Line, Page, Section, difference, number
+from lora.tables.labels import Line, Page, Section, difference, interval, number
 
 ADVICE = "give the folder of a run, or of a cell with its seed<n> folders"
 EPOCHS = ("best", "last")
@@ -107,11 +107,9 @@ def _values(pairs: list[tuple[Run, Run]], epoch: str) -> Line:
     ones, others = ([pair[side].value(epoch) for pair in pairs] for side in (0, 1))
     found = paired([one - other for one, other in zip(ones, others, strict=True)])
     means = [number(sum(values) / len(values), 2) for values in (ones, others)]
-    interval = number(math.nan)
-    if not math.isnan(found["low"]):
-        interval = f"[{difference(found['low'], 2)}, {difference(found['high'], 2)}]"
+    around = interval(found["low"], found["high"], 2)
     label = f"{epoch} epoch, mean" if len(pairs) > 1 else f"{epoch} epoch"
-    return Line("ours", (label, *means, difference(found["difference"], 2), interval))
+    return Line("ours", (label, *means, difference(found["difference"], 2), around))
 
 
 def _settings(one: Run, other: Run) -> tuple[Line, ...]:

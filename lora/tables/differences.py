@@ -20,7 +20,16 @@ from lora.experiment.cell import Cell
 from lora.experiment.grid import Grid
 from lora.files import Row
 from lora.tables import constant, statistics
-from lora.tables.labels import Line, Page, Section, difference, method_name, model_name, number
+from lora.tables.labels import (
+    Line,
+    Page,
+    Section,
+    difference,
+    interval,
+    method_name,
+    model_name,
+    number,
+)
 from lora.tables.layout import partial
 from lora.tables.statistics import RunRows
 
@@ -170,9 +179,8 @@ def _page(grid: Grid, rows: list[Row], why_partial: str) -> Page:
 
 def _numbers(row: Row) -> tuple[str, ...]:
     """Return the texts of difference, interval, p value and adjusted p value."""
-    low, high = difference(row["low"], 2), difference(row["high"], 2)
-    interval = number(math.nan) if math.isnan(row["low"]) else f"[{low}, {high}]"
-    return difference(row["difference"], 2), interval, _p(row["p"]), _p(row["p_holm"])
+    around = interval(row["low"], row["high"], 2)
+    return difference(row["difference"], 2), around, _p(row["p"]), _p(row["p_holm"])
 
 
 def _p(value: float) -> str:

@@ -136,6 +136,13 @@ def difference(value: float, digits: int = 1, margin: float = math.nan) -> str:
     return sign + text + spread(margin, digits)
 
 
+def interval(low: float, high: float, digits: int = 1) -> str:
+    """Return `[−0.3, +12.1]`, the interval of a difference; a dash for NaN."""
+    if math.isnan(low):
+        return NONE
+    return f"[{difference(low, digits)}, {difference(high, digits)}]"
+
+
 def parameters(count: float) -> str:
     """Return `0.3M` for 294,912, as in the paper; thousands below 50,000."""
     if math.isnan(count):

@@ -26,6 +26,8 @@ from lora.errors import ConfigError
 from lora.experiment.cell import BASE_METHODS
 from lora.model import pretrained
 
+RUN = "train --seed 0 --task sst2 --weights qv --rank 4 --alpha 6"
+
 pytestmark = pytest.mark.usefixtures("logging_as_before")
 METHODS = [method for method in WEIGHTS if method != "adapter_drop"]
 
@@ -139,19 +141,7 @@ def test_lora_train_refuses_an_adapter_of_peft_before_data_are_prepared(
 ):
     start = saved_adapter(tmp_path / "adapter", bert_dir, num_labels=2, **options)
     arguments = [
-        *(
-            "train",
-            "--seed",
-            "0",
-            "--task",
-            "sst2",
-            "--weights",
-            "qv",
-            "--rank",
-            "4",
-            "--alpha",
-            "6",
-        ),
+        *RUN.split(),
         *("--start", start, "--model-dir", bert_dir, "--data-dir", tmp_path / "adapter"),
         *("--cache-dir", tmp_path / "cache", "--output-dir", tmp_path / "out", "--device", "cpu"),
     ]
@@ -167,19 +157,7 @@ def test_a_start_is_checked_before_the_model_is_fetched(bert_dir, tmp_path, monk
     rename(start, "google-bert/bert-base-uncased")
     monkeypatch.setattr("lora.data.fetch.fetch", None)
     arguments = [
-        *(
-            "train",
-            "--seed",
-            "0",
-            "--task",
-            "sst2",
-            "--weights",
-            "qv",
-            "--rank",
-            "4",
-            "--alpha",
-            "6",
-        ),
+        *RUN.split(),
         *("--start", start, "--output-dir", tmp_path / "out", "--model", "roberta-base"),
     ]
     assert main(list(map(str, arguments))) == 2

@@ -29,7 +29,7 @@ def finished(bert_dir, tokens_dir, tmp_path_factory):
 
 @pytest.fixture
 def spec(finished, tmp_path):
-    """The finished run in a folder of its own, without a checkpoint."""
+    """The finished run in a separate folder, without a checkpoint."""
     shutil.copytree(finished.output_dir, tmp_path / "run")
     return dataclasses.replace(finished, output_dir=tmp_path / "run")
 
