@@ -33,6 +33,7 @@ from lora.experiment.hparams import (
     Hparams,
     allowed_values,
 )
+from lora.experiment.names import DEVICE_KINDS
 from lora.experiment.run_spec import JobOptions, RunSpec
 from lora.experiment.task import Task
 from lora.model import model_files
@@ -149,7 +150,7 @@ def _add_job_arguments(
     )
     parser.add_argument(
         "--device",
-        choices=["auto", "cpu", "cuda"],
+        choices=["auto", *DEVICE_KINDS],
         default=defaults["device"],
         help="default %(default)s",
     )

@@ -15,8 +15,14 @@ import torch
 
 from lora.data.tokens import epoch_order
 from lora.model import attention, memory
-from lora.model.memory import EVAL_TOKENS, FLOATS_PER_PARAMETER, TRAIN_TOKENS
-from lora.training.device import GIB, activation_bytes, free_bytes, is_out_of_memory
+from lora.model.memory import EVAL_TOKENS, FLOATS_PER_PARAMETER, TRAIN_TOKENS, table_key
+from lora.training.device import (
+    GIB,
+    activation_bytes,
+    free_bytes,
+    is_out_of_memory,
+    release_cached_memory,
+)
 from lora.training.run_state import RunState
 
 if TYPE_CHECKING:
@@ -157,8 +163,7 @@ def run_within_memory(
                 raise
         # Outside the handler, because the error holds the tensors of the failed pass.
         undo()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release_cached_memory()
         budget.shrink(*last)
 
 
@@ -187,11 +192,11 @@ def plan_budget(
     model = sum(value.numel() * value.element_size() for value in base.parameters())
     runs = [4 * FLOATS_PER_PARAMETER * count for count in trainable]
     free = int(SHARE * free_bytes(device))
-    if device.type == "cuda":  # on a CPU the model is in memory already
+    if device.type != "cpu":  # on a CPU the model is in memory already
         free -= model
     if sum(runs) + one_example > free:
         raise ValueError(_too_large(runs, one_example, free))
-    budget = TokenBudget(TRAIN_TOKENS[device.type], micro_batch)
+    budget = TokenBudget(TRAIN_TOKENS[table_key(device.type)], micro_batch)
     while budget.tokens > lengths.max() and per_token * min(
         budget.tokens, lengths.sum()
     ) > free - sum(runs):
