@@ -8,9 +8,9 @@ Shapes: n examples, C classes; C is 1 for regression.
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,14 +22,14 @@ from lora.data import fetch
 from lora.data.tokens import Tokens
 from lora.errors import ConfigError
 from lora.experiment.cell import Cell
-from lora.experiment.hparams import Hparams
+from lora.experiment.hparams import HPARAM_NAMES, Hparams, parse_setting
 from lora.experiment.task import Task
 from lora.model import config as model_config
 from lora.model import pretrained
 from lora.model.memory import TRAIN_TOKENS
 from lora.model.methods import AdapterSpec
 from lora.model.packed_model import PackedModel
-from lora.run_record import RunRecord
+from lora.run_record import RunRecord, Settings
 from lora.training import evaluation
 from lora.training.batching import TokenBudget
 from lora.training.device import DTYPES, pick_device
@@ -136,7 +136,7 @@ def load(folder: Path, model_dir: Path | None = None, device: str = "auto") -> T
         )
     settings = record.settings
     cell = Cell(**settings.model_dump(include=set(Cell.__dataclass_fields__)))
-    hparams = Hparams(**settings.hparams)
+    hparams = _read_hparams(folder, settings)
     base = pretrained.load_base(model_dir, DTYPES[record.base_precision])
     if cell.method == "lora":
         config = model_config.with_defaults(model_config.read(model_dir))
@@ -181,6 +181,20 @@ def _read_record(folder: Path) -> RunRecord:
             f"does not fit; {AGAIN}"
         )
     return record
+
+
+def _read_hparams(folder: Path, settings: Settings) -> Hparams:
+    """Return a run's hyperparameters. Raises ValueError if run.json does not have all of them."""
+    if set(settings.hparams) != set(HPARAM_NAMES):
+        differing = sorted(set(settings.hparams) ^ set(HPARAM_NAMES))
+        raise ValueError(
+            f"{folder}: run.json has other hyperparameters than this version of lora "
+            f"({', '.join(differing)}); use the version that trained it, or train it again"
+        )
+    values: dict[str, Any] = {
+        name: parse_setting(name, value, settings.rank) for name, value in settings.hparams.items()
+    }
+    return Hparams(**values)
 
 
 def _find_model(folder: Path, record: RunRecord) -> Path:
