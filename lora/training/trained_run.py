@@ -8,6 +8,7 @@ Shapes: n examples, C classes; C is 1 for regression.
 """
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from lora import files, paths, run_record
 from lora.adapters import label_names, peft_folder
-from lora.data import fetch
+from lora.data import fetch, tokens
 from lora.data.tokens import Tokens
 from lora.errors import ConfigError
 from lora.experiment.cell import Cell
@@ -80,6 +81,38 @@ class TrainedRun:
         order = self._class_order(task)
         logits = self.predict(examples)
         return evaluation.score(task, logits[:, order], examples.labels)
+
+    def evaluate_splits(self, task: Task, tokens_dir: Path) -> dict[str, dict[str, float]]:
+        """Return the number of examples, eval_loss and metrics on each evaluation split of a task.
+
+        Args:
+            task: See `evaluate`. Metrics that do not apply to it are left out.
+            tokens_dir: Folder that `lora.data.prepare` wrote, with the run's max_tokens.
+
+        Raises:
+            ValueError: If the task has other classes than the run.
+            ConfigError: If the tokens are not those of the task and the model.
+        """
+        facts = tokens.read_facts(tokens_dir)
+        splits = tokens.load(tokens_dir, facts)
+        problems = [
+            f"{what}: got {got}, expected {expected}; prepare the tokens again"
+            for what, got, expected in (
+                ("task", facts.task, task.name),
+                ("number of classes", facts.num_labels, task.num_labels),
+                ("max_tokens", facts.max_tokens, self.hparams.max_tokens),
+            )
+            if got != expected
+        ]
+        problems += tokens.misfits(splits, self.model.base.config.to_dict())
+        if problems:
+            raise ConfigError(f"{tokens_dir} does not fit {self.folder}:", problems)
+        found = {}
+        for name in task.eval_splits:
+            values = self.evaluate(task, splits[name])
+            kept = {key: value for key, value in values.items() if not math.isnan(value)}
+            found[name] = {"examples": len(splits[name]), **kept}
+        return found
 
     def _class_order(self, task: Task) -> list[int]:
         """Return the run's class for each class of a task."""
