@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from lora.data.tokens import epoch_order
-from lora.model import attention, memory
+from lora.model import attention, memory, modules
 from lora.model.memory import EVAL_TOKENS, FLOATS_PER_PARAMETER, TRAIN_TOKENS, table_key
 from lora.training.device import (
     GIB,
@@ -48,10 +48,12 @@ class TokenBudget:
     Attributes:
         tokens: Tokens of all runs together.
         examples: Examples of one run; 0 is its whole optimizer step.
+        predicted_bytes: Predicted memory of all tensors of the pack; 0 if it was not predicted.
     """
 
     tokens: int
     examples: int = 0
+    predicted_bytes: int = 0
 
     def shrink(self, tokens: int, single: bool) -> None:
         """Halve the budget after running out of memory.
@@ -202,10 +204,11 @@ def plan_budget(
     ) > free - sum(runs):
         budget.tokens //= 2
     tokens = min(budget.tokens, int(lengths.sum()))
+    budget.predicted_bytes = int(model + sum(runs) + per_token * tokens)
     log.info(
         "memory: %.2f GiB of tensors predicted (model %.2f, %d runs %.2f, passes of up to %d "
         "tokens %.2f), %.2f GiB free",
-        (model + sum(runs) + per_token * tokens) / GIB,
+        budget.predicted_bytes / GIB,
         model / GIB,
         len(pack),
         sum(runs) / GIB,
@@ -252,4 +255,4 @@ def _activations(base: "PreTrainedModel", pack: Sequence[RunState], lengths: np.
         for run in pack
     )
     widths = attention.widths_of(lengths)
-    return activation_bytes(base.config, lengths, widths, lora_inputs, base.dtype)
+    return activation_bytes(modules.architecture_of(base), lengths, widths, lora_inputs, base.dtype)

@@ -122,7 +122,7 @@ class Launches(TorchDispatchMode):
     # Beginnings of the names of those that launch nothing: views and allocations.
     NO_KERNEL = tuple(
         "view _unsafe_view as_strided slice select expand permute transpose t. unsqueeze squeeze "
-        "split detach alias narrow empty lift_fresh unbind chunk".split()
+        "split detach alias narrow empty lift_fresh unbind chunk prim.device".split()
     )
 
     def __init__(self):

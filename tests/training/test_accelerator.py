@@ -19,8 +19,9 @@ from helpers.training import begun, make_spec
 
 from lora.adapters import start_values
 from lora.data.tokens import Tokens
-from lora.experiment.cell import BASE_METHODS, MODEL_FAMILIES
+from lora.experiment.cell import BASE_METHODS
 from lora.model import lora_layer, pretrained
+from lora.model.families.registry import FAMILIES
 from lora.model.packed_model import PackedModel
 from lora.training import batching, device, evaluation, loop
 
@@ -62,12 +63,7 @@ CASES = list(itertools.product(["trained", "frozen"], DTYPES, ["pretrained", "ad
 
 @pytest.mark.parametrize(
     "method, family, head, precision, start",
-    [
-        (method, family, *case)
-        for method in WEIGHTS
-        for family in MODEL_FAMILIES
-        for case in CASES[::7]
-    ]
+    [(method, family, *case) for method in WEIGHTS for family in FAMILIES for case in CASES[::7]]
     + [("lora", "bert", *case) for case in CASES[1:-1]],
 )
 def test_step_and_evaluation_stay_on_the_device(
@@ -175,8 +171,9 @@ def test_an_operation_that_needs_a_value_fails(code):
 
 def test_a_tensor_on_the_cpu_fails(model_dirs, tmp_path):
     """Each trained tensor of a run in turn is left on the CPU."""
-    for method in ("lora", "adapter_houlsby"):
-        model, specs = make_pack(pretrained.load_base(model_dirs("bert")), tmp_path, method)
+    for method in ("lora", "adapter_pfeiffer"):
+        base = pretrained.load_base(model_dirs("bert"))
+        model, specs = make_pack(base, tmp_path, method, ranks=(4,))
         left = {module: dict(module._parameters) for module in model.modules()}
         with accelerator.simulated() as npu:
             accelerator.move(model, npu)
