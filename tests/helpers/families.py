@@ -12,6 +12,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from transformers import trainer_pt_utils
 
 from helpers.encoders import member, packed, padded, peft_model, peft_twin
 from helpers.methods import WEIGHTS, hparams_of
@@ -33,6 +34,7 @@ from lora.model import (
 from lora.model.architecture import Architecture
 from lora.model.families.registry import FAMILIES
 from lora.planning import flops, workload
+from lora.training import optim
 
 CLOSE = 1e-9
 METHODS = {**WEIGHTS, "lora": "qkvo"}
@@ -219,14 +221,15 @@ class FamilyChecks:
         (logits,) = model(model.batch([collate.RunSequences(0, *batch)]))
         assert (logits - self.logits(theirs, batch)).abs().max() < CLOSE
 
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
     @pytest.mark.parametrize("method", [one for one in METHODS if one not in BASE_METHODS])
-    def test_a_packed_run_has_the_bytes_of_the_run_alone(self, folder, method):
-        """Logits and gradients with dropout, in float32."""
+    def test_a_packed_run_has_the_bytes_of_the_run_alone(self, folder, method, dtype):
+        """Logits and gradients with dropout."""
         batches = [self.sentences(5, seed) for seed in (1, 2)]
         runs = [run_of(method, seed, rank, lora_dropout=0.1) for seed, rank in ((3, 4), (4, 2))]
 
         def results(chosen):
-            base = pretrained.load_base(folder)
+            base = pretrained.load_base(folder, dtype)
             model = packed_model.PackedModel(base, [runs[index] for index in chosen])
             parts = [
                 collate.RunSequences(place, *batches[index], runs[index].seed, 5)
@@ -240,6 +243,14 @@ class FamilyChecks:
             ((wanted, expected),) = results([index])
             assert torch.equal(logits, wanted) and gradients.keys() == expected.keys()
             assert all(torch.equal(value, expected[name]) for name, value in gradients.items())
+
+    def test_weight_decay_is_on_the_parameters_of_transformers_trainer(self, folder):
+        base = pretrained.load_base(folder)
+        theirs = trainer_pt_utils.get_parameter_names(base, [torch.nn.LayerNorm])
+        decayed = {
+            name for name, _ in base.named_parameters() if optim.has_weight_decay(f"base.{name}")
+        }
+        assert decayed == {name for name in theirs if not name.endswith("bias")}
 
     def test_dropout_is_where_transformers_has_it(self, folder, tmp_path, monkeypatch):
         """The rates and widths of all dropouts of a forward pass, in order."""
