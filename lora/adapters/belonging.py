@@ -195,12 +195,6 @@ def check_pairs(adapter: Adapter, cell: Cell, alpha: float) -> list[str]:
             f"give --alpha {scale * cell.rank:.12g}, because another scale changes the weight "
             "update"
         )
-    if adapter.bias != "none":
-        problems.append(
-            f"bias: got {adapter.bias!r}, expected 'none', because runs share the biases of their "
-            "base model; merge the adapter with `lora merge` and give the merged model as "
-            "--model-dir"
-        )
     return problems
 
 

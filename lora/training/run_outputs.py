@@ -67,7 +67,9 @@ def build_record(run: RunState, base: Base, device: torch.device, pack_size: int
             label_names=list(task.label_names),
         ),
         base=base,
-        start=None if start is None else Start(source=start.source, sha256=start.sha256),
+        start=None
+        if start is None
+        else Start(source=start.source, sha256=start.sha256, frozen_biases=start.bias),
         best=Best(
             epoch=run.best_epoch, metric=task.metric, value=None if math.isnan(best) else best
         ),
