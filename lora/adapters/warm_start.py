@@ -67,9 +67,9 @@ def find_start(spec: RunSpec) -> Start | None:
     if start in (PRETRAINED, spec.task.name):
         return None
     if spec.hparams.start_task is None:
-        adapter = adapter_folder.find(start, "start")
+        adapter = adapter_folder.find(start, belonging.CONFIG_KEY)
         folder = adapter.path
-        if problems := belonging.check_method(adapter, spec.cell):
+        if problems := belonging.check_method(adapter, spec.cell, belonging.CONFIG_KEY):
             raise ConfigError(f"{spec.name} cannot start from {folder}:", problems)
         sha256 = start_values.sha256(folder, spec)
         return _start(folder, "a PEFT folder", sha256, spec)
@@ -110,8 +110,8 @@ def _best_run(spec: RunSpec) -> tuple[Path, RunRecord]:
         looked = ", ".join(map(str, spec.start_dirs)) or "no folder"
         raise ValueError(
             f"{spec.task.name} starts from the best run of {spec.hparams.start}, but none has a "
-            f"finite metric (looked in: {looked}); find out why they failed, or set start: "
-            f"{PRETRAINED}"
+            f"finite metric (looked in: {looked}); find out why they failed, or set "
+            f"overrides: {{start: {PRETRAINED}}} in the config"
         )
     return found
 
@@ -158,6 +158,8 @@ def _read_lora(
         "hidden_size": next(iter(widths.values())),
     }
     tensors, adapter = peft_folder.read_adapter(start.folder, family, base)
-    if problems := belonging.check_pairs(adapter, spec.cell, spec.hparams.alpha):
+    if problems := belonging.check_pairs(
+        adapter, spec.cell, spec.hparams.alpha, belonging.CONFIG_KEY
+    ):
         raise ConfigError(title, problems)
     return start_values.fitted_to_run(tensors, adapter, parameters, spec.hparams.alpha)

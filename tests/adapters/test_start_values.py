@@ -145,17 +145,26 @@ def test_an_adapter_of_a_model_of_another_size_is_refused(bert_dir, tmp_path, ch
 @pytest.mark.parametrize(
     "options, message",
     [
-        (dict(r=5, lora_alpha=7.5), "rank: got 5, expected at most 4; give --rank 5"),
-        (dict(rank_pattern={"value": 9}, r=4), "rank: got 9, expected at most 4; give --rank 9"),
-        (dict(r=4, lora_alpha=8), "alpha/r: got 8/4, expected 6/4; give --alpha 8, because"),
-        (dict(r=2, lora_alpha=8), "alpha/r: got 8/2, expected 6/4; give --alpha 16, because"),
+        (dict(r=5, lora_alpha=7.5), "rank: got 5, expected at most 4; set ranks: [5] in"),
+        (
+            dict(rank_pattern={"value": 9}, r=4),
+            "rank: got 9, expected at most 4; set ranks: [9] in",
+        ),
+        (
+            dict(r=4, lora_alpha=8),
+            "alpha/r: got 8/4, expected 6/4; set overrides: {alpha: 8} in the config, because",
+        ),
+        (
+            dict(r=2, lora_alpha=8),
+            "alpha/r: got 8/2, expected 6/4; set overrides: {alpha: 16} in the config, because",
+        ),
         (
             dict(target_modules=["query"], r=4, lora_alpha=6),
-            "weights: got q, expected qv; give --weights q, or an adapter of qv",
+            "weights: got q, expected qv; set weights: [q] in the config, or give an adapter of qv",
         ),
         (
             dict(target_modules=list(MODULES.values()), r=4, lora_alpha=6),
-            "weights: got qkvo, expected qv; give --weights qkvo",
+            "weights: got qkvo, expected qv; set weights: [qkvo] in",
         ),
     ],
 )
@@ -199,9 +208,9 @@ def test_the_alpha_that_the_message_gives_is_accepted(bert_dir, tmp_path, rank, 
     theirs = peft_model(bert_dir, r=rank, lora_alpha=alpha)
     theirs.save_pretrained(tmp_path)
     spec = make_spec(tmp_path / "run", 0, "qv", RANK, alpha=ALPHA, start=str(tmp_path))
-    with pytest.raises(ConfigError, match="give --alpha") as caught:
+    with pytest.raises(ConfigError, match="alpha/r: got") as caught:
         started(spec, bert_dir, "bert")
-    (given,) = re.findall(r"give --alpha (\S+), because", str(caught.value))
+    (given,) = re.findall(r"overrides: {alpha: (\S+)} in", str(caught.value))
     spec = make_spec(tmp_path / "run", 0, "qv", RANK, alpha=float(given), start=str(tmp_path))
     model, _ = started(spec, bert_dir, "bert")
     pair = model.parameters_of(0)
