@@ -258,14 +258,54 @@ def check_head(tensors: Tensors, family: str, bias: str | None) -> list[str]:
     ]
 
 
-def check_biases(config: Mapping[str, Any], tensors: Tensors, family: str) -> list[str]:
-    """Compare the biases of the base model with those that `bias` of adapter_config.json stores."""
-    bias = config.get("bias") or "none"
-    found = {name for name in tensors if name.startswith("base.")}
-    adapted = {
+def stored_biases(tensors: Iterable[str]) -> str:
+    """Return which biases of the base model are among an adapter's tensors.
+
+    Args:
+        tensors: Names of the tensors.
+
+    Returns:
+        `none`, `lora_only` (only those of adapted layers) or `all`, as peft names them.
+    """
+    names = set(tensors)
+    found = {name for name in names if name.startswith("base.")}
+    if not found:
+        return "none"
+    return "lora_only" if found <= adapted_biases(names) else "all"
+
+
+def adapted_biases(tensors: Iterable[str]) -> set[str]:
+    """Return the names of the biases of the layers that have pairs."""
+    return {
         f"base.encoder.layer.{layer}.{TARGETS[letter]}.bias"
         for layer, letter in (pair.split(".") for pair in _pairs(tensors))
     }
+
+
+def check_biases(
+    config: Mapping[str, Any], tensors: Tensors, family: str, layers: int | None
+) -> list[str]:
+    """Compare the biases of the base model with those that `bias` of adapter_config.json stores.
+
+    Args:
+        config: adapter_config.json.
+        tensors: The tensors.
+        family: `bert` or `roberta`.
+        layers: Number of layers of the base model; None if unknown.
+    """
+    bias = config.get("bias") or "none"
+    found = {name for name in tensors if name.startswith("base.")}
+    adapted = adapted_biases(tensors)
+    above = [
+        name
+        for name in sorted(found)
+        if layers and name.startswith("base.encoder.") and int(name.split(".")[3]) >= layers
+    ]
+    if above:
+        return [
+            f"{peft_name(above[0], family)}: the base model has {layers} layers, counted from 0; "
+            "give the base model that it was trained on"
+        ]
     if bias == "none" and found or bias == "lora_only" and found - adapted:
         extra = peft_name(min(found if bias == "none" else found - adapted), family)
         return [

@@ -15,5 +15,6 @@ methods: what each method adds and trains, and how many parameters
 model_files: check that a model folder has the weights of exactly one model
 packed_model: several runs over one frozen base model
 pretrained: load the frozen base model
+run_biases: frozen biases that runs have in place of the base model's
 tensor_files: write safetensors files atomically
 """

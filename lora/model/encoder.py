@@ -20,6 +20,7 @@ from lora.model.collate import SITES_PER_LAYER, Batch
 from lora.model.lora_layer import LoRA
 from lora.model.methods import layer_of
 from lora.model.pretrained import BaseModel
+from lora.model.run_biases import RunBiases
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -31,6 +32,7 @@ def encode(
     lora_layers: dict[str, LoRA],
     bottlenecks: dict[str, layers.Bottleneck],
     lora_dropout: list[float],
+    biases: RunBiases,
     batch: Batch,
 ) -> Tensor:
     """Return the hidden state of every example's first token after the last layer.
@@ -40,6 +42,7 @@ def encode(
         lora_layers: LoRA pairs by "<layer>.<letter>", layers from 0.
         bottlenecks: Bottleneck adapters by "<layer>.<sublayer>", `attention` or `ffn`.
         lora_dropout: Dropout of the LoRA input of each run.
+        biases: Biases that runs have in place of the base model's.
         batch: The sequences.
 
     Returns:
@@ -51,12 +54,13 @@ def encode(
         token_type_ids=batch.types_T[None],
         position_ids=batch.positions_T[None],
     )[0]
+    x_TD = biases.add(base.embeddings.LayerNorm, x_TD, batch.segments)
     keys = None if batch.dropout_keys is None else batch.dropout_keys[0]
     x_TD = dropout.drop(x_TD, config.hidden_dropout_prob, keys)
     last = config.num_hidden_layers - 1
     for index in range(config.num_hidden_layers):
         modules = layer_of(base, index)
-        layer = _Layer(modules, index, config, lora_layers, bottlenecks, lora_dropout)
+        layer = _Layer(modules, index, config, lora_layers, bottlenecks, lora_dropout, biases)
         x_TD = layer.forward(x_TD, batch, first_only=index == last)
     return x_TD
 
@@ -71,6 +75,7 @@ class _Layer:
     lora_layers: dict[str, LoRA]
     bottlenecks: dict[str, layers.Bottleneck]
     lora_dropout: list[float]
+    biases: RunBiases
 
     def forward(self, x_TD: Tensor, batch: Batch, first_only: bool) -> Tensor:
         """Return the layer's output for all tokens, or for first tokens only."""
@@ -92,11 +97,15 @@ class _Layer:
             "attention", modules.output.LayerNorm, out_TD, x_TD, segments, attention_key
         )
         inner = self.modules.intermediate.intermediate_act_fn(
-            layers.linear(self.modules.intermediate.dense, attended_TD)
+            self._linear(self.modules.intermediate.dense, attended_TD, segments)
         )
-        out_TD = layers.linear(self.modules.output.dense, inner)
+        out_TD = self._linear(self.modules.output.dense, inner, segments)
         norm = self.modules.output.LayerNorm
         return self._finish("ffn", norm, out_TD, attended_TD, segments, ffn_key)
+
+    def _linear(self, linear: nn.Linear, x_TD: Tensor, segments: layers.Segments) -> Tensor:
+        """Apply a frozen linear layer."""
+        return self.biases.add(linear, layers.linear(linear, x_TD), segments)
 
     def _project(
         self,
@@ -109,7 +118,7 @@ class _Layer:
         """Apply a frozen linear layer and the LoRA pairs beside it."""
         lora = self.lora_layers.get(f"{self.index}.{letter}")
         if lora is None:
-            return layers.linear(linear, x_TD)
+            return self._linear(linear, x_TD, segments)
         dropped_TD = x_TD
         if keys is not None and any(self.lora_dropout):
             row_keys = keys[2 + "qkvo".index(letter)]
@@ -119,7 +128,7 @@ class _Layer:
                     for run, rows in segments
                 ]
             )
-        return lora(linear, x_TD, dropped_TD, segments)
+        return self.biases.add(linear, lora(linear, x_TD, dropped_TD, segments), segments)
 
     def _finish(
         self,
@@ -134,7 +143,8 @@ class _Layer:
         bottleneck = self.bottlenecks.get(f"{self.index}.{sublayer}")
         rate = self.config.hidden_dropout_prob
         if bottleneck is None:
-            return dropout.drop_add_norm(out_TD, residual_TD, rate, row_keys, norm)
+            out_TD = dropout.drop_add_norm(out_TD, residual_TD, rate, row_keys, norm)
+            return self.biases.add(norm, out_TD, segments)
         out_TD = dropout.drop(out_TD, rate, row_keys)
         sum_TD = residual_TD + out_TD
         read_TD = norm(sum_TD) if bottleneck.reads_norm else out_TD
