@@ -3,6 +3,7 @@
 tests/model/families/test_<family>.py inherits them and names its family.
 """
 
+import dataclasses
 import json
 import shutil
 
@@ -147,6 +148,19 @@ class FamilyChecks:
             for name, gradient in gradients.items():
                 expected = named[peft_names.peft_name(name, self.family)]
                 assert (gradient - expected).abs().max() < CLOSE, name
+
+    @pytest.mark.parametrize("bias", ["lora_only", "all"])
+    def test_biases_of_a_run_give_the_logits_of_peft(self, folder, tmp_path, bias):
+        model = packed(folder, dataclasses.replace(member(0, "qv", 3), bias=bias), member(1))
+        torch.manual_seed(4)
+        for name, value in model.parameters_of(0).items():
+            if name.startswith("base."):
+                value.add_(torch.randn_like(value) * 0.1)
+        batch = self.sentences(6, 3)
+        step = model.batch([collate.RunSequences(run, *batch) for run in (0, 1)])
+        for run, logits in enumerate(model(step)):
+            theirs = peft_twin(folder, model, run, tmp_path / str(run))
+            assert (logits - self.logits(theirs, batch)).abs().max() < CLOSE
 
     @pytest.mark.parametrize("method", BASE_METHODS)
     def test_full_fine_tuning_and_bitfit_gradients_equal_transformers(self, folder, method):
