@@ -32,6 +32,7 @@ def tests(settings: Settings) -> dict:
         raise Skipped("pytest is not installed")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     command += ["--noconftest", str(ROOT / "tests/training/test_on_a_gpu.py")]
+    command += ["-k", "lora-bert or trial or memory"] if settings.tiny else []
     environment = os.environ | dict(LORA_TEST_DEVICE=settings.device)
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
     last = (done.stdout.strip().splitlines() or [done.stderr[-300:]])[-1]

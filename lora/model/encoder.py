@@ -20,6 +20,7 @@ from lora.model.collate import SITES_PER_LAYER, Batch
 from lora.model.lora_layer import LoRA
 from lora.model.modules import LayerModules
 from lora.model.pretrained import BaseModel
+from lora.model.run_biases import RunBiases
 
 
 class Encoder:
@@ -30,6 +31,7 @@ class Encoder:
         lora_layers: LoRA pairs by "<layer>.<letter>", layers from 0.
         bottlenecks: Bottleneck adapters by "<layer>.<sublayer>", `attention` or `ffn`.
         lora_dropout: Dropout of the LoRA input of each run.
+        biases: Biases that runs have in place of the base model's.
     """
 
     def __init__(
@@ -38,12 +40,13 @@ class Encoder:
         lora_layers: dict[str, LoRA],
         bottlenecks: dict[str, layers.Bottleneck],
         lora_dropout: list[float],
+        biases: RunBiases,
     ) -> None:
-        self.base = base
+        self.base, self.biases = base, biases
         self.architecture = modules.architecture_of(base)
         self.projection = modules.embedding_projection_of(base, self.architecture)
         self.layers = [
-            _Layer(one, index, self.architecture, lora_layers, bottlenecks, lora_dropout)
+            _Layer(one, index, self.architecture, lora_layers, bottlenecks, lora_dropout, biases)
             for index, one in enumerate(modules.layers_of(base))
         ]
 
@@ -54,10 +57,12 @@ class Encoder:
             Hidden states, [N, D], in the dtype of the base model.
         """
         x_TD = modules.embed(self.base, batch.ids_T, batch.types_T, batch.positions_T)
+        x_TD = self.biases.add(modules.embedding_norm_of(self.base), x_TD, batch.segments)
         keys = None if batch.dropout_keys is None else batch.dropout_keys[0]
         x_TD = dropout.drop(x_TD, self.architecture.hidden_dropout, keys)
         if self.projection is not None:
             x_TD = layers.linear(self.projection, x_TD)
+            x_TD = self.biases.add(self.projection, x_TD, batch.segments)
         for layer in self.layers:
             x_TD = layer.forward(x_TD, batch, first_only=layer is self.layers[-1])
         return x_TD
@@ -73,6 +78,7 @@ class _Layer:
     lora_layers: dict[str, LoRA]
     bottlenecks: dict[str, layers.Bottleneck]
     lora_dropout: list[float]
+    biases: RunBiases
 
     def forward(self, x_TD: Tensor, batch: Batch, first_only: bool) -> Tensor:
         """Return the layer's output for all tokens, or for first tokens only."""
@@ -95,9 +101,13 @@ class _Layer:
         attended_TD = self._finish(
             "attention", self.modules.attention_norm, out_TD, x_TD, segments, attention_key
         )
-        inner = self.modules.activation(layers.linear(self.modules.inner, attended_TD))
-        out_TD = layers.linear(self.modules.outer, inner)
+        inner = self.modules.activation(self._linear(self.modules.inner, attended_TD, segments))
+        out_TD = self._linear(self.modules.outer, inner, segments)
         return self._finish("ffn", self.modules.ffn_norm, out_TD, attended_TD, segments, ffn_key)
+
+    def _linear(self, linear: nn.Linear, x_TD: Tensor, segments: layers.Segments) -> Tensor:
+        """Apply a frozen linear layer."""
+        return self.biases.add(linear, layers.linear(linear, x_TD), segments)
 
     def _project(
         self,
@@ -110,7 +120,7 @@ class _Layer:
         linear = self.modules.projections[letter]
         lora = self.lora_layers.get(f"{self.index}.{letter}")
         if lora is None:
-            return layers.linear(linear, x_TD)
+            return self._linear(linear, x_TD, segments)
         dropped_TD = x_TD
         if keys is not None and any(self.lora_dropout):
             row_keys = keys[2 + "qkvo".index(letter)]
@@ -120,7 +130,7 @@ class _Layer:
                     for run, rows in segments
                 ]
             )
-        return lora(linear, x_TD, dropped_TD, segments)
+        return self.biases.add(linear, lora(linear, x_TD, dropped_TD, segments), segments)
 
     def _finish(
         self,
@@ -135,7 +145,8 @@ class _Layer:
         bottleneck = self.bottlenecks.get(f"{self.index}.{sublayer}")
         rate = self.architecture.hidden_dropout
         if bottleneck is None:
-            return dropout.drop_add_norm(out_TD, residual_TD, rate, row_keys, norm)
+            out_TD = dropout.drop_add_norm(out_TD, residual_TD, rate, row_keys, norm)
+            return self.biases.add(norm, out_TD, segments)
         out_TD = dropout.drop(out_TD, rate, row_keys)
         sum_TD = residual_TD + out_TD
         read_TD = norm(sum_TD) if bottleneck.reads_norm else out_TD

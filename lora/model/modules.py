@@ -92,8 +92,12 @@ def embed(base: BaseModel, ids_T: Tensor, types_T: Tensor, positions_T: Tensor) 
         for name, index in indices.items()
         if name in family.embeddings
     )
-    norm = cast(nn.LayerNorm, base.get_submodule("embeddings.LayerNorm"))
-    return cast(Tensor, norm(functools.reduce(torch.add, rows)))
+    return cast(Tensor, embedding_norm_of(base)(functools.reduce(torch.add, rows)))
+
+
+def embedding_norm_of(base: BaseModel) -> nn.LayerNorm:
+    """Return the LayerNorm of the embeddings."""
+    return cast(nn.LayerNorm, base.get_submodule("embeddings.LayerNorm"))
 
 
 def embedding_projection_of(base: BaseModel, architecture: Architecture) -> nn.Linear | None:

@@ -99,13 +99,16 @@ def move(model: PackedModel, device: torch.device) -> PackedModel:
 
     `nn.Module.to` cannot replace parameters there.
     """
+    moved = {}
     for module in (*model.modules(), *model.base.modules()):
         for name, value in module._parameters.items():
             if value is not None:
-                module._parameters[name] = _moved(value, device)
+                module._parameters[name] = moved[value] = _moved(value, device)
         for name, value in module._buffers.items():
             if value is not None:
                 module._buffers[name] = torch.empty(value.shape, dtype=value.dtype, device=device)
+    for biases in model.biases._values:
+        biases.update((name, moved[value]) for name, value in biases.items())
     return model
 
 

@@ -6,6 +6,7 @@ the sum of an epoch's losses, and `start_values.copy` checks that an adapter's v
 """
 
 import ast
+import dataclasses
 import itertools
 from types import SimpleNamespace
 
@@ -47,14 +48,20 @@ def random_tokens(examples: int) -> Tokens:
     return Tokens(ids, offsets, types, np.zeros(examples, np.float32))
 
 
-def make_pack(base, folder, method, weights="", ranks=(4, 2, 9), device="cpu", **changes: object):
-    """Return a packed model of runs with these ranks, and their specs."""
+def make_pack(
+    base, folder, method, weights="", ranks=(4, 2, 9), device="cpu", bias="none", **changes: object
+):
+    """Return a packed model of runs with these ranks, and their specs.
+
+    `bias` are the frozen biases of an adapter that runs of LoRA start from.
+    """
     ranks = (0,) if method in BASE_METHODS else ranks
     specs = [
         make_spec(folder, seed, weights or WEIGHTS[method], rank, method, **changes)
         for seed, rank in enumerate(ranks)
     ]
-    return PackedModel(base, [loop.adapter_spec(spec) for spec in specs], device), specs
+    adapters = [dataclasses.replace(loop.adapter_spec(spec, None), bias=bias) for spec in specs]
+    return PackedModel(base, adapters, device), specs
 
 
 # (head, precision, start): each value with each method and family, and each triple with LoRA.
@@ -72,7 +79,8 @@ def test_step_and_evaluation_stay_on_the_device(
     """Micro-batches and clipping included; with an adapter to start from, it is on the CPU."""
     base = pretrained.load_base(model_dirs(family), DTYPES[precision])
     weights = "qkvo" if method == "lora" else ""
-    model, specs = make_pack(base, tmp_path, method, weights, head=head)
+    bias = "all" if method == "lora" and start == "adapter" else "none"
+    model, specs = make_pack(base, tmp_path, method, weights, bias=bias, head=head)
     adapters = [model.parameters_of(index) for index in range(len(specs))]
     copies = []
 

@@ -37,7 +37,7 @@ def gradients_of_a_step(model_dir, folder, method, dtype, kind):
         make_spec(folder, seed, WEIGHTS[method], rank, method) for seed, rank in enumerate(ranks)
     ]
     base = pretrained.load_base(model_dir, dtype)
-    model = PackedModel(base, [loop.adapter_spec(spec) for spec in specs], torch.device(kind))
+    model = PackedModel(base, [loop.adapter_spec(spec, None) for spec in specs], torch.device(kind))
     ids, types, lengths = sentences(8, 0, types=False)
     labels = (np.arange(8) % 2).astype(np.float32)
     tokens = Tokens(ids, np.append(0, np.cumsum(lengths)), types, labels)
