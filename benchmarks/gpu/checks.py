@@ -30,7 +30,7 @@ def tests(settings: Settings) -> dict:
     """Run the tests that need a GPU."""
     if importlib.util.find_spec("pytest") is None:
         raise Skipped("pytest is not installed")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
     command += ["--noconftest", str(ROOT / "tests/training/test_on_a_gpu.py")]
     command += ["-k", "lora-bert or trial or memory"] if settings.tiny else []
     environment = os.environ | dict(LORA_TEST_DEVICE=settings.device)

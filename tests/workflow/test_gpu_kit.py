@@ -1,5 +1,6 @@
 """The kit that measures a GPU (benchmarks/gpu): its steps at tiny sizes, and its report."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import shapes
 from gpu import __main__ as command
 from gpu import checks, devices_row, report, speed, steps
 from gpu.settings import Settings
@@ -162,6 +164,19 @@ def test_learning_is_compared_within_the_spread_of_the_cpu(settings):
             checks.compared_with(wrong, theirs)
     with pytest.raises(checks.Skipped, match="run `make demo` first"):
         checks.learning(settings)
+
+
+def test_learning_trains_seeds_of_the_demo_and_reads_the_reference(settings, monkeypatch):
+    """On random tokens with the demo's three classes; three seeds are tracked in the checkout."""
+    model_dir, tokens_dir = settings.folder / "model", settings.folder / "tokens"
+    shapes.write_model(model_dir, dataclasses.replace(speed.TINY, family="bert", types=2))
+    shapes.write_tokens(tokens_dir, shapes.LENGTHS["mnli"], 3, 100, checks.TASK)
+    monkeypatch.setattr(checks, "compared_with", lambda ours, theirs: dict(gpu=ours, cpu=theirs))
+    found = checks.learning(
+        dataclasses.replace(settings, model_dir=model_dir, tokens_dir=tokens_dir)
+    )
+    assert len(found["gpu"]) == settings.seeds and len(found["cpu"]) == 3
+    assert all(0 <= value <= 1 for value in found["gpu"]) and min(found["cpu"]) > 0.5
 
 
 def test_differences_of_losses():
