@@ -103,9 +103,9 @@ def test_merge_and_unmerge(model_dir):
     model = packed(model_dir, member(0, "qkvo", 4))
     step = model.batch([collate.RunSequences(0, *sentences(5, 1, types=False))])
     before = {name: value.clone() for name, value in model.base.state_dict().items()}
-    wanted = encoder.encode(model.base, model.lora_layers, {}, [0.0], model.biases, step)
+    wanted = model.encoder.encode(step)
     with model.merged(0) as base:
-        alone = encoder.encode(base, {}, {}, [0.0], RunBiases(base, [[]]), step)
+        alone = encoder.Encoder(base, {}, {}, [0.0], RunBiases(base, [[]])).encode(step)
         assert (alone - wanted).abs().max() < 1e-12
         name = "encoder.layer.0.attention.self.query.weight"
         assert not torch.equal(base.get_parameter(name), before[name])
