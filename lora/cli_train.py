@@ -36,7 +36,7 @@ from lora.experiment.hparams import (
 from lora.experiment.run_spec import JobOptions, RunSpec
 from lora.experiment.task import Task
 from lora.model import model_files
-from lora.training import gpu_lock
+from lora.training import gpu_lock, tracking
 
 log = logging.getLogger(__name__)
 EXAMPLE = "lora train --task mrpc --weights qv --rank 8 --seed 0 --output-dir out"
@@ -179,6 +179,18 @@ def _add_job_arguments(
         help="save and stop before this time is over; the same command continues (default: never)",
     )
     parser.add_argument(
+        "--tracking",
+        default="none",
+        help="also write the metrics of each epoch for tensorboard, mlflow, or both with a comma "
+        "between them (default %(default)s)",
+    )
+    parser.add_argument(
+        "--tracking-dir",
+        type=paths.argument,
+        help="folder for them (default OUTPUT_DIR/tracking); mlflow: unless MLFLOW_TRACKING_URI "
+        "names a server",
+    )
+    parser.add_argument(
         "--threads-asked",
         type=int,
         metavar="THREADS",
@@ -207,6 +219,7 @@ def resolve(arguments: Namespace) -> tuple[list[RunSpec], JobOptions]:
     if arguments.cells is None and arguments.seeds is None and arguments.seed is None:
         arguments.seed = 0
     problems = cli_train_checks.check_numbers(arguments)
+    problems += cli_train_checks.check_tracking(arguments.tracking)
     if arguments.cells is None:
         problems += cli_train_checks.check_folders(arguments)
         specs, model_dir = _runs_of_one_cell(arguments, problems)
@@ -223,6 +236,8 @@ def resolve(arguments: Namespace) -> tuple[list[RunSpec], JobOptions]:
         checkpoint_every_s=arguments.checkpoint_every_s,
         limit_s=60 * arguments.max_runtime or math.inf,
         overwrite=arguments.cells is not None or bool(arguments.overwrite),
+        tracking=tracking.parse_names(arguments.tracking),
+        tracking_dir=arguments.tracking_dir or Path(paths.tracking_dir(arguments.output_dir)),
         progress_file=arguments.log and arguments.log.with_name(job_progress.NAME),
     )
     return specs, options

@@ -24,6 +24,7 @@ WITHOUT_EFFECT = [
     dict(precision="auto"),
     dict(plan_device="T4"),
     dict(max_runtime=60),
+    dict(tracking=dict(tensorboard=True)),
     dict(container="/images/lora.sif"),
     dict(pack=[]),
     dict(pack=["task", "seed"], tables=dict(table6=None)),
