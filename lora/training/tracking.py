@@ -54,7 +54,7 @@ def missing_libraries(names: Iterable[str]) -> list[str]:
     """Return which of these trackers cannot be used, and what to install, one line each."""
     return [
         f"tracking with {name} needs {', '.join(missing)}, not installed; run "
-        f"`pip install -e '.[{name}]'` in the checkout, or turn it off"
+        f"`pip install -e '.[{name}]'` in the checkout, or use no tracker"
         for name in names
         if (missing := [one for one in LIBRARIES[name] if importlib.util.find_spec(one) is None])
     ]
