@@ -227,6 +227,8 @@ def resolve(arguments: Namespace) -> tuple[list[RunSpec], JobOptions]:
         raise ConfigError(cli_train_checks.TITLE, problems)
     else:
         specs, model_dir = _runs_of_a_job(arguments)
+    trackers = tracking.parse_names(arguments.tracking)
+    tracking_dir = arguments.tracking_dir or Path(paths.tracking_dir(arguments.output_dir))
     options = JobOptions(
         model_dir=model_dir,
         state_dir=arguments.state_dir or arguments.output_dir / ".state",
@@ -236,8 +238,8 @@ def resolve(arguments: Namespace) -> tuple[list[RunSpec], JobOptions]:
         checkpoint_every_s=arguments.checkpoint_every_s,
         limit_s=60 * arguments.max_runtime or math.inf,
         overwrite=arguments.cells is not None or bool(arguments.overwrite),
-        tracking=tracking.parse_names(arguments.tracking),
-        tracking_dir=arguments.tracking_dir or Path(paths.tracking_dir(arguments.output_dir)),
+        tracking=trackers,
+        tracking_dir=tracking_dir if trackers else None,
         progress_file=arguments.log and arguments.log.with_name(job_progress.NAME),
     )
     return specs, options
