@@ -210,7 +210,7 @@ class Screen(logging.Handler):
     def _show_live(self, text: str) -> None:
         padded = text.ljust(len(self._live))
         if self._live or text:
-            self.stream.write(f"\r{padded}")
+            self.stream.write(f"\r{padded}" if text else f"\r{padded}\r")
             self.stream.flush()
         self._live = text
 

@@ -178,3 +178,13 @@ def test_the_line_of_the_longest_cell_fits_80_columns(tmp_path):
     assert lines[-2] == "Log       logs/all.log"
     assert lines[-1].startswith("[1/4] Product sentiment, LoRA r=64 on qkvo: accuracy")
     assert lines[-1].endswith(" left") and len(lines[-1]) <= 80
+
+
+def test_a_line_after_the_live_line_was_removed_starts_at_the_left():
+    """The live line is removed while nothing trains, before the next line is written."""
+    stream = Stream(terminal=True)
+    screen = Screen(stream)
+    screen._show_live("Training  2 jobs")
+    screen._show_live("")
+    screen._print("done")
+    assert stream.getvalue() == f"\rTraining  2 jobs\r{16 * ' '}\rdone\n"
