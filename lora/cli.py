@@ -125,6 +125,13 @@ COMMANDS = {
         cli_show.add_compare,
         cli_show.compare,
     ),
+    "track": Command(
+        TABLES,
+        "Write finished runs for TensorBoard or MLflow",
+        "--runs-dir results/runs --output-dir results/tracking",
+        cli_tables.add_track,
+        cli_tables.track,
+    ),
     "import-course": Command(
         TABLES,
         "Import the result folders of the course's re-implementation",

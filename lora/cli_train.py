@@ -23,7 +23,7 @@ from lora.experiment.cell import Cell
 from lora.experiment.hparams import HPARAM_NAMES
 from lora.experiment.run_spec import JobOptions, RunSpec
 from lora.model import model_files
-from lora.training import gpu_lock
+from lora.training import gpu_lock, tracking
 
 log = logging.getLogger(__name__)
 EXAMPLE = "lora train --task mrpc --weights qv --rank 8 --seed 0 --output-dir out"
@@ -51,6 +51,7 @@ def resolve(arguments: Namespace) -> tuple[list[RunSpec], JobOptions]:
     if arguments.cells is None and arguments.seeds is None and arguments.seed is None:
         arguments.seed = 0
     problems = cli_train_checks.check_numbers(arguments)
+    problems += cli_train_checks.check_tracking(arguments.tracking)
     if arguments.cells is None:
         problems += cli_train_checks.check_folders(arguments)
         specs, model_dir = _runs_of_one_cell(arguments, problems)
@@ -58,6 +59,8 @@ def resolve(arguments: Namespace) -> tuple[list[RunSpec], JobOptions]:
         raise ConfigError(cli_train_checks.TITLE, problems)
     else:
         specs, model_dir = _runs_of_a_job(arguments)
+    trackers = tracking.parse_names(arguments.tracking)
+    tracking_dir = arguments.tracking_dir or Path(paths.tracking_dir(arguments.output_dir))
     options = JobOptions(
         model_dir=model_dir,
         state_dir=arguments.state_dir or arguments.output_dir / ".state",
@@ -67,6 +70,8 @@ def resolve(arguments: Namespace) -> tuple[list[RunSpec], JobOptions]:
         checkpoint_every_s=arguments.checkpoint_every_s,
         limit_s=60 * arguments.max_runtime or math.inf,
         overwrite=arguments.cells is not None or bool(arguments.overwrite),
+        tracking=trackers,
+        tracking_dir=tracking_dir if trackers else None,
         progress_file=arguments.log and arguments.log.with_name(job_progress.NAME),
     )
     return specs, options

@@ -136,6 +136,18 @@ def _add_job_arguments(
         help="save and stop before this time is over; the same command continues (default: never)",
     )
     parser.add_argument(
+        "--tracking",
+        default="none",
+        help="also write the metrics of each epoch for tensorboard, mlflow, or both with a comma "
+        "between them (default %(default)s)",
+    )
+    parser.add_argument(
+        "--tracking-dir",
+        type=paths.argument,
+        help="folder for them (default OUTPUT_DIR/tracking); mlflow: unless MLFLOW_TRACKING_URI "
+        "names a server",
+    )
+    parser.add_argument(
         "--threads-asked",
         type=int,
         metavar="THREADS",

@@ -7,7 +7,8 @@ import torch
 from helpers.encoders import member, packed, padded, peft_twin
 from helpers.models import sentences
 
-from lora.model import collate, encoder, methods
+from lora.model import collate, methods
+from lora.model.encoder import Encoder
 from lora.model.run_biases import RunBiases
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*newly initialized.*", "ignore::UserWarning")
@@ -83,9 +84,10 @@ def test_biases_do_not_train_and_are_not_counted(bert_dir):
 def test_a_merged_base_has_the_run_s_biases(model_dir, bias):
     model = with_biases(model_dir, biased(bias, 0, "qo"), member(1))
     step = model.batch([collate.RunSequences(0, *sentences(5, 1, types=False))])
-    wanted = encoder.encode(model.base, model.lora_layers, {}, [0.0, 0.0], model.biases, step)
+    wanted = model.encoder.encode(step)
     before = {name: value.clone() for name, value in model.base.state_dict().items()}
     with model.merged(0) as base:
-        found = encoder.encode(base, {}, {}, [0.0, 0.0], RunBiases(base, [[], []]), step)
+        alone = Encoder(base, {}, {}, [0.0, 0.0], RunBiases(base, [[], []]))
+        found = alone.encode(step)
         assert (found - wanted).abs().max() < 1e-12
     assert all(torch.equal(value, before[name]) for name, value in model.base.state_dict().items())

@@ -32,6 +32,7 @@ def training_jobs():
 
 onstart:
     check_gpu()
+    check_tracking()
     check_slurm()
     if SCREEN:
         SCREEN.start(GRID, training_jobs(), log, local=workflow.local_exec)
