@@ -19,7 +19,7 @@ def test_a_grid_of_demo_tasks_says_that_levels_cannot_be_compared():
 def test_the_papers_grid_says_where_published_values_are():
     text = captions.caption(paper_grid(seeds=[0]), "table2")
     assert "RoBERTa-base and RoBERTa-large" in text and "full fine-tuning" in text
-    assert "Seed 0." in text and "are above ours" in text
+    assert "Seed 0." in text and "are beside ours" in text
 
 
 def test_a_replaced_model_that_the_config_does_not_claim_to_be_registered():

@@ -108,7 +108,7 @@ def test_a_source_under_a_new_name_is_compared_by_claim_only(tmp_path):
     assert differences(claimed) == [pytest.approx(-1.1)]
     assert {v["ours_model"] for v in claimed.published if v["relation"] == "same"} == {"mine"}
     titles = [section.title for section in claimed.page.sections]
-    assert titles[0].startswith("mine: LoRA") and "published only" not in titles[0]
+    assert titles[0] == "mine" and "published only" not in titles[0]
     (note,) = [note for note in claimed.page.footnotes if "same_as" in note]
     assert "mine (file /data/mine) is the same as roberta-base" in note
 

@@ -72,4 +72,4 @@ def test_a_heading_has_as_many_lines_as_asked(name, height, width):
 def test_names_are_whole_in_a_table_that_is_cut_into_blocks(pages):
     """The first column is narrowed only if all columns then fit side by side."""
     text = terminal.to_text(pages[0], 80)
-    assert re.search("^best epoch, median \\[range\\] ", text, re.M)
+    assert re.search("^full fine-tuning ", text, re.M)

@@ -209,6 +209,7 @@ def reference_tables() -> str:
     for text in texts:
         title = text.splitlines()[0].lstrip("# ")
         table = text[text.index("\n|") :].partition("\n\n")[0].strip()
+        table = re.sub(r"<sup>[a-z,]+</sup>", "", table)  # letters of notes
         parts.append(f"**{title.strip('*')}**\n\n{re.sub(' {2,}', ' ', table)}")
     return "\n\n".join(parts)
 
