@@ -82,8 +82,7 @@ def merge(
     names = _class_names(adapter.path, num_labels, names)
     state = {f"{family.prefix}.{name}": value for name, value in encoder.items()}
     for name, value in head.items():
-        key = peft_names.peft_name(name, family.name).removeprefix(peft_names.PREFIX)
-        state[key] = value
+        state[peft_names.peft_name(name, family.name).removeprefix(peft_names.PREFIX)] = value
     rounded = _rounded(state, dtype, adapter_dir)
     _write(_classifier(rounded, base, names, model_dir, dtype), model_dir, output_dir)
 

@@ -300,13 +300,11 @@ def check_biases(
     bias = config.get("bias") or "none"
     found = {name for name in tensors if name.startswith("base.")}
     adapted = adapted_biases(tensors, family)
-    inside = f"base.{FAMILIES[family].layers}."
+    number = re.compile(rf"base\.{re.escape(FAMILIES[family].layers)}\.(\d+)\.")
     above = [
         name
         for name in sorted(found)
-        if layers
-        and name.startswith(inside)
-        and int(name.removeprefix(inside).split(".")[0]) >= layers
+        if layers and (match := number.match(name)) and int(match[1]) >= layers
     ]
     if above:
         return [

@@ -42,10 +42,8 @@ class Encoder:
         lora_dropout: list[float],
         biases: RunBiases,
     ) -> None:
-        self.base = base
-        self.biases = biases
+        self.base, self.biases = base, biases
         self.architecture = modules.architecture_of(base)
-        self.embedding_norm = modules.embedding_norm_of(base)
         self.projection = modules.embedding_projection_of(base, self.architecture)
         self.layers = [
             _Layer(one, index, self.architecture, lora_layers, bottlenecks, lora_dropout, biases)
@@ -59,7 +57,7 @@ class Encoder:
             Hidden states, [N, D], in the dtype of the base model.
         """
         x_TD = modules.embed(self.base, batch.ids_T, batch.types_T, batch.positions_T)
-        x_TD = self.biases.add(self.embedding_norm, x_TD, batch.segments)
+        x_TD = self.biases.add(modules.embedding_norm_of(self.base), x_TD, batch.segments)
         keys = None if batch.dropout_keys is None else batch.dropout_keys[0]
         x_TD = dropout.drop(x_TD, self.architecture.hidden_dropout, keys)
         if self.projection is not None:

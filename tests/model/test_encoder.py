@@ -105,8 +105,8 @@ def test_merge_and_unmerge(model_dir):
     before = {name: value.clone() for name, value in model.base.state_dict().items()}
     wanted = model.encoder.encode(step)
     with model.merged(0) as base:
-        alone = encoder.Encoder(base, {}, {}, [0.0], RunBiases(base, [[]])).encode(step)
-        assert (alone - wanted).abs().max() < 1e-12
+        alone = encoder.Encoder(base, {}, {}, [0.0], RunBiases(base, [[]]))
+        assert (alone.encode(step) - wanted).abs().max() < 1e-12
         name = "encoder.layer.0.attention.self.query.weight"
         assert not torch.equal(base.get_parameter(name), before[name])
     assert all(torch.equal(value, before[name]) for name, value in model.base.state_dict().items())
