@@ -19,7 +19,7 @@ LAYERS = (
     ("run_record", "paths"),
     ("checkout",),
     ("experiment",),
-    ("model", "tables"),
+    ("model", "tables", "project_folder"),
     ("data", "planning"),
     ("adapters", "figures"),
     ("training",),
