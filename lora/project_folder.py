@@ -1,6 +1,7 @@
 """A new folder for a grid of your own: config, Snakefile and profile, for `lora init`."""
 
 import itertools
+import shlex
 import textwrap
 from pathlib import Path
 
@@ -48,15 +49,16 @@ def create(folder: Path, profile: str = "local") -> list[Path]:
         folder / CONFIG: config_text(),
         folder / PROFILE: profile_text(profile),
     }
+    folders = {parent for path in texts for parent in path.parents}
+    blocking = sorted(path for path in folders if path.is_file())
+    if blocking:
+        raise ValueError(f"{blocking[0]} is a file; rename it, or give another folder")
     existing = [str(path) for path in texts if path.exists() or path.is_symlink()]
     if existing:
         raise ValueError(
-            f"{', '.join(existing)} exists already, and nothing was written. Give a folder without "
-            "it, or rename it."
+            f"{', '.join(existing)} exists already. Nothing was written. Rename it, or give "
+            "another folder"
         )
-    blocking = [path for path in (folder, *folder.parents) if path.is_file()]
-    if blocking:
-        raise ValueError(f"{blocking[0]} is a file; give a folder, or the name of a new one.")
     for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_text(path, text)
@@ -101,7 +103,7 @@ def next_steps(folder: Path, profile: str = "local") -> str:
     command = PROFILES[profile][1]
     lines = [
         "Next:",
-        f"  cd {folder}",
+        f"  cd {shlex.quote(str(folder))}",
         f"  {command} -n".ljust(26) + "# show the jobs; downloads and trains nothing",
         f"  {command}".ljust(26) + "# train, and make tables and figures in results/",
         f"Change the grid in {folder / CONFIG}. Every key: {ROOT / 'config/README.md'}",
