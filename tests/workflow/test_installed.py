@@ -203,7 +203,7 @@ def test_a_project_from_init_to_the_report(environment, project):
     shutil.rmtree(project / "profiles")
     environment.run("lora", "init", "new", cwd=project)  # its profile, to have all the same again
     shutil.move(project / "new/profiles", project / "profiles")
-    output = environment.snakemake("--cores", "1", cwd=project, LORA_SCREEN="")[1]
+    output = environment.run("python", "-m", "snakemake", "--cores", "1", cwd=project)[1]
     assert "claims" in output and "rule train" not in output, output  # the summary
     runs = run_files(project)
     assert len(runs) == 4
@@ -240,14 +240,13 @@ def test_runs_equal_those_of_the_checkout(environment, project, tmp_path):
 
 
 def test_a_package_that_is_not_the_rules(environment, project, tmp_path):
-    """Another lora that comes first in PYTHONPATH: its own workflow is used, or nothing runs."""
+    """Another lora that comes first in PYTHONPATH stops the installed rules. A folder of data with
+    the package's name in the project is no package."""
     shutil.copytree(ROOT / "lora", tmp_path / "other/lora")
-    shutil.copytree(ROOT / "lora", project / "lora")  # in the working directory: not used
+    (project / "lora").mkdir()
     (project / "lora/__main__.py").write_text("raise SystemExit('not this file')")
     plan = ["plan", "--cores", "1"]
-    assert (
-        "7 cells, 2 seeds each" in environment.snakemake(*plan, cwd=project, PYTHONSAFEPATH="1")[1]
-    )
+    assert "7 cells, 2 seeds each" in environment.snakemake(*plan, cwd=project)[1]
     rules = next(environment.folder.glob("lib/*/site-packages/lora/installed/Snakefile"))
     code, output = environment.snakemake(
         "-s", rules, *plan, cwd=tmp_path, check=False, PYTHONPATH=str(tmp_path / "other")

@@ -11,7 +11,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 from snakemake.sourcecache import HostingProviderFile, LocalSourceFile
 
-VERSION = "0.1.0"  # of these rules; the package lora must have the same
+VERSION = "0.1.0"  # of these rules, written by `make docs`; the package lora must have the same
 
 
 def checkout_of(rules):
