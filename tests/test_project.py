@@ -148,6 +148,13 @@ def test_pins_agree_everywhere():
     assert "torch" not in tables
 
 
+def test_the_wheel_is_built_of_every_room():
+    """pyproject lists them beside the folders of the workflow, which have no Python modules."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    rooms = {"lora." + path.parent.name for path in (ROOT / "lora").glob("*/__init__.py")}
+    assert {name for name in listed if "installed" not in name} == {"lora", *rooms}
+
+
 def test_defaults_are_in_one_place():
     """The schema gives no defaults, config.yaml all of them."""
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())

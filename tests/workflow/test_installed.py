@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 import yaml
 from helpers.models import ROOT
-from helpers.workflow import run_files, small_config
+from helpers.workflow import run_files, small_config, snakemake
 
 import lora
 
@@ -37,7 +37,7 @@ NOT_SHIPPED = {
 }
 # Not of the user's environment: the checkout, and what a fresh environment has itself.
 NOT_SHARED = re.compile(r"__editable__|lora|pip(-|$)|(_)?distutils|.*\.pth$|__pycache__")
-OTHER_PYTHONS = ("python3.13", "python3.12")  # newer than the oldest that is supported
+NEWEST_PYTHON = "python3.13"  # of those that are supported
 # What `lora init`, `lora plan` and `snakemake -n` import, without the libraries of training.
 LIGHT = ("snakemake", "pydantic", "pyyaml", "tqdm", "jinja2", "numpy", "pandas")
 
@@ -193,50 +193,58 @@ def test_tables_of_facts_of_the_user(environment, tmp_path):
     assert code == 2 and "export LORA_CONFIG_DIR=" in output and str(facts) in output
 
 
-def test_a_project_from_init_to_the_report(environment, project):
-    """`lora init`, a dry run of its grid, then a small grid: runs, tables, figures, the report, and
-    nothing to do afterwards, also where commands and settings that change no number are others."""
+@pytest.fixture(scope="module")
+def finished(environment, tmp_path_factory) -> tuple[Path, str]:
+    """A project after `snakemake` trained a small grid, and what was on the screen."""
+    folder = tmp_path_factory.mktemp("finished")
+    environment.run("lora", "init", "grid", cwd=folder)
+    small(folder / "grid")
+    command = ["python", "-m", "snakemake", "--cores", "1"]  # not with the tests' LORA_SCREEN
+    return folder / "grid", environment.run(*command, cwd=folder / "grid")[1]
+
+
+def test_the_jobs_of_a_new_project(environment, project):
     output = environment.snakemake("--cores", "1", "-n", cwd=project)[1]
     assert len(re.findall(r"^rule train:", output, re.M)) == 7
     assert not (project / "results").exists()
-    small(project)
-    shutil.rmtree(project / "profiles")
-    environment.run("lora", "init", "new", cwd=project)  # its profile, to have all the same again
-    shutil.move(project / "new/profiles", project / "profiles")
-    output = environment.run("python", "-m", "snakemake", "--cores", "1", cwd=project)[1]
-    assert "claims" in output and "rule train" not in output, output  # the summary
-    runs = run_files(project)
-    assert len(runs) == 4
+
+
+def test_results_of_a_project(environment, finished):
+    """The summary on the screen, runs, tables, figures, the report, and `lora status`."""
+    project, screen = finished
+    assert "Trains" in screen and "Claims" in screen and "rule train" not in screen, screen
+    assert len(run_files(project)) == 4
     record = json.loads(next(project.rglob("run.json")).read_text())
-    assert record["versions"]["lora"] == lora.__version__ and record["commit"] == ""
+    assert record["versions"]["lora"] == lora.__version__
     for name in ("tables/table6.html", "figures/rank_curves.svg", "tables/claims.csv"):
         assert (project / "results" / name).stat().st_size
     environment.snakemake("--cores", "1", "--report", "report.html", cwd=project)
-    assert (project / "report.html").stat().st_size > 100_000
-    small(project, pack=[], threads=2)
-    output = environment.snakemake("--cores", "1", "-n", cwd=project)[1]
-    assert "rule train:" not in output
-    assert (
-        "2 seeds"
-        in environment.run("lora", "status", "--config", "config/config.yaml", cwd=project)[1]
-    )
+    report = (project / "report.html").read_text()
+    assert "table6.html" in report and "rank_curves" in report
+    config = ["--config", "config/config.yaml"]
+    assert "4 runs: 4 done" in environment.run("lora", "status", *config, cwd=project)[1]
 
 
-def test_runs_equal_those_of_the_checkout(environment, project, tmp_path):
+def test_a_finished_project_has_nothing_to_do(environment, finished):
+    """Also where settings that change no number are others, and files are newer."""
+    project, _ = finished
+    for changes in ({}, dict(pack=[], threads=2)):
+        small(project, **changes)
+        output = environment.snakemake("--cores", "1", "-n", cwd=project)[1]
+        assert "rule train:" not in output
+
+
+def test_runs_equal_those_of_the_checkout(finished, tmp_path):
     """The same rows and adapters, to the byte."""
+    project, _ = finished
     small(project)
-    options = ["--cores", "1", "--until", "train"]
-    environment.snakemake(*options, cwd=project)
-    command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", *options]
-    command += ["--configfile", project / "config/config.yaml", "--directory", tmp_path / "other"]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    found = 0
-    for path in (project / "results/runs").rglob("*"):
-        if path.name in ("metrics.csv", "adapter_model.safetensors"):
-            other = tmp_path / "other" / path.relative_to(project)
-            assert other.read_bytes() == path.read_bytes(), path
-            found += 1
-    assert found == 8
+    options = ["--configfile", project / "config/config.yaml", "--directory", tmp_path]
+    snakemake(*options, "--until", "train", cores=("--cores", "1"))
+    assert run_files(tmp_path) == run_files(project)
+    adapters = sorted(project.rglob("results/runs/**/adapter_model.safetensors"))
+    assert len(adapters) == 4
+    for path in adapters:
+        assert (tmp_path / path.relative_to(project)).read_bytes() == path.read_bytes(), path
 
 
 def test_a_package_that_is_not_the_rules(environment, project, tmp_path):
@@ -292,16 +300,16 @@ def make_python_without_lora(environment: Environment, folder: Path) -> Path:
     (shared,) = environment.folder.glob("lib/*/site-packages/shared.pth")
     shutil.copy(shared, packages)
     python = folder / "clean/bin/python"
-    done = subprocess.run([python, "-c", "import torch, lora"], capture_output=True, text=True)
+    command = [python, "-c", "import torch, lora"]
+    done = subprocess.run(command, cwd=folder, env={}, capture_output=True, text=True)
     assert "No module named 'lora'" in done.stderr
     return python
 
 
-@pytest.mark.parametrize("python", OTHER_PYTHONS)
-def test_other_versions_of_python(wheel, tmp_path, python):
+def test_the_newest_python(wheel, tmp_path):
     """Commands, `lora init` and a dry run, with the libraries that these need."""
-    if (other := find_python(python)) is None:
-        pytest.skip(f"there is no {python} on this machine")
+    if (other := find_python(NEWEST_PYTHON)) is None:
+        pytest.skip(f"there is no {NEWEST_PYTHON} on this machine")
     environment = make_environment(tmp_path, other, wheel)
     lock = ROOT / "envs/requirements.lock"
     install = ["pip", "install", "--quiet", "-c", lock, *LIGHT]
@@ -309,7 +317,9 @@ def test_other_versions_of_python(wheel, tmp_path, python):
     code, output = environment.run(*install, cwd=tmp_path, check=False, **pip)
     if code:
         pytest.skip(f"pip could not install the libraries: {output[-300:]}")
-    environment.run("python", "-W", "error", "-m", "compileall", "-q", environment.folder.name)
+    (package,) = environment.folder.glob("lib/*/site-packages/lora")
+    check = ["-W", "error", "-m", "compileall", "-q", "-f", package]
+    environment.run("python", *check, cwd=tmp_path)
     assert environment.run("lora", "--version", cwd=tmp_path)[1] == f"lora {lora.__version__}\n"
     environment.run("lora", "init", "grid", cwd=tmp_path)
     config = ["--config", "grid/config/config.yaml"]
