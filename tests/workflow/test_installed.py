@@ -39,7 +39,7 @@ NOT_SHIPPED = {
 NOT_SHARED = re.compile(r"__editable__|lora|pip(-|$)|(_)?distutils|.*\.pth$|__pycache__")
 NEWEST_PYTHON = "python3.13"  # of those that are supported
 # What `lora init`, `lora plan` and `snakemake -n` import, without the libraries of training.
-LIGHT = ("snakemake", "pydantic", "pyyaml", "tqdm", "jinja2", "numpy", "pandas")
+LIGHT = ("snakemake", "pydantic", "pyyaml", "tqdm", "jinja2", "numpy", "pandas", "safetensors")
 
 
 def tracked(*folders: str) -> set[str]:
