@@ -90,6 +90,13 @@ RUN, TABLES, ADAPTERS, CLUSTER, WORKFLOW = (
     "steps of the workflow",
 )
 COMMANDS = {
+    "init": Command(
+        RUN,
+        "Write a config, a Snakefile and a profile to a new folder",
+        "my-grid",
+        cli_run.add_init,
+        cli_run.init,
+    ),
     "plan": Command(
         RUN,
         "Estimate time, memory and disk of a grid; nothing is downloaded",

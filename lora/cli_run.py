@@ -1,16 +1,34 @@
-"""Commands that come before training: `lora fetch`, `lora prepare`, `lora plan`, `lora queue`."""
+"""Commands before training: `init`, `fetch`, `prepare` and `plan`, and `queue` for a cluster."""
 
 import dataclasses
 import json
 from argparse import ArgumentParser, Namespace
 
-from lora import cli_options, paths
+from lora import cli_options, paths, project_folder
 from lora.data import hub
 from lora.errors import shown
 from lora.experiment import config_files, grid, registry
 
 SOURCE_COLUMNS = ("role", "kind", "locator", "revision", "sha256", "licence")
 NEW_SOURCE = ("role", "kind", "locator")  # what a source that is not in the registry needs
+
+
+def add_init(parser: ArgumentParser) -> None:
+    """Add the arguments of `lora init`."""
+    parser.add_argument("folder", metavar="DIR", type=paths.argument, help="a new folder")
+    parser.add_argument(
+        "--profile",
+        choices=list(project_folder.PROFILES),
+        default="local",
+        help="where jobs run: this machine, a Slurm cluster, or another scheduler (default: local)",
+    )
+
+
+def init(arguments: Namespace) -> None:
+    """Write config, Snakefile and profile of a new project, and print what to type next."""
+    for path in project_folder.create(arguments.folder, arguments.profile):
+        print(f"Wrote {path}")
+    print(project_folder.next_steps(arguments.folder, arguments.profile))
 
 
 def add_fetch(parser: ArgumentParser) -> None:

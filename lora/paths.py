@@ -1,4 +1,4 @@
-"""Where the config and every file of a results folder are, and reading paths that a user wrote.
+"""Where the workflow, the config and every file of a results folder are; reading users' paths.
 
 Python and the rules of the workflow both use it. Functions return text, because Snakemake compares
 paths and parameters as text. The config reads `results` once, with `expand` and `canonical`. The
@@ -10,7 +10,10 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent  # of this checkout
+PACKAGE = Path(__file__).resolve().parent
+INSTALLED = PACKAGE / "installed"  # in a wheel alone: copies of the files below
+# Has Snakefile, workflow/, config/ and envs/: the checkout, or the copies in an installed package.
+ROOT = INSTALLED if INSTALLED.is_dir() else PACKAGE.parent
 CONFIG_DIR_VARIABLE = "LORA_CONFIG_DIR"
 # The folder of config.yaml, which has the defaults, and of the tables of facts (CSV).
 CONFIG_DIR = Path(os.environ.get(CONFIG_DIR_VARIABLE) or ROOT / "config").expanduser().absolute()

@@ -69,7 +69,7 @@ container: config["container"]  # for every rule, with --sdm apptainer
 if DeploymentMethod.APPTAINER in deployed and not config["container"]:
     raise WorkflowError(
         "--sdm apptainer needs an image: set container in the config to one built from "
-        "envs/Dockerfile"
+        "envs/Dockerfile in a checkout"
     )
 
 # The results folder is a config key, as commands need it too.
@@ -175,12 +175,18 @@ def check_slurm():
         )
 
 
-if is_module:  # Snakemake ignores the onstart of a module
-    _importers_onstart = workflow._onstart
+def add_hook(name, function):
+    """Call a function after a hook of the importing workflow. Snakemake ignores those of a module."""
+    importers = getattr(workflow, name)
 
-    def _onstart(log):
-        _importers_onstart(log)
-        check_gpu()
-        check_tracking()
+    def hook(log):
+        importers(log)
+        function(log)
 
-    workflow._onstart = _onstart
+    setattr(workflow, name, hook)
+
+
+if is_module:
+    add_hook("_onstart", start)
+    add_hook("_onsuccess", functools.partial(end, True))
+    add_hook("_onerror", functools.partial(end, False))

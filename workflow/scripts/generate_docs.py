@@ -2,7 +2,8 @@
 
 A document marks a generated block with `<!-- generated:NAME -->` and `<!-- end -->`. This script
 replaces what is between the marks; the text around them is written by hand. It also writes
-workflow/schemas/config.schema.yaml. With --check it writes nothing and names the stale files.
+workflow/schemas/config.schema.yaml, and the version of lora/__init__.py to other files. With
+--check it writes nothing and names the stale files.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from typing import Any
 
 import yaml
 
+import lora
 from lora import columns
 from lora.experiment import config, config_files
 from lora.experiment.hparams import HPARAM_FIELDS, allowed_values
@@ -32,6 +34,10 @@ SCHEMA_HEAD = """\
 # An editor with a YAML language server checks a config against it, if its first line is
 # yaml-language-server: $schema=workflow/schemas/config.schema.yaml
 """
+VERSIONS = {  # file -> its line with the version of the package
+    "CITATION.cff": "version: {}",
+    "workflow/rules/checkout.smk": 'VERSION = "{}"',
+}
 TYPES = {int: "int", float: "float", str: "str"}
 # Name of the CSV, what one row is, columns.
 CSVS: tuple[tuple[str, str, Columns], ...] = (
@@ -245,6 +251,19 @@ def replace_block(text: str, name: str, content: str) -> str:
     return f"{before}{mark}\n{content}\n\n{rest[rest.index(end) :]}"
 
 
+def replace_version(text: str, line: str) -> str:
+    """Return `text` with the package's version in the line that is like `line`.
+
+    Raises:
+        ValueError: If there is not exactly one such line.
+    """
+    pattern = re.escape(line).replace(r"\{\}", r"[\w.+-]+")
+    text, count = re.subn(f"(?m)^{pattern}", line.format(lora.__version__), text)
+    if count != 1:
+        raise ValueError(f"expected one line like {line!r}, found {count}")
+    return text
+
+
 def documents() -> dict[str, str]:
     """Return the new content of every file with generated parts, by its path in the checkout."""
     schema = yaml.safe_dump(config.json_schema(), sort_keys=False, width=100)
@@ -254,6 +273,8 @@ def documents() -> dict[str, str]:
         for name, make in blocks.items():
             text = replace_block(text, name, make())
         made[path] = text
+    for path, line in VERSIONS.items():
+        made[path] = replace_version((ROOT / path).read_text(), line)
     return made
 
 
