@@ -9,14 +9,15 @@ import logging
 import math
 import os
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from lora import cli_train_checks, paths
+from lora import cli_options, cli_train_checks, paths
 from lora.adapters import belonging
 from lora.cli_train_checks import option
 from lora.columns import CELL_COLUMNS
-from lora.data import hub
+from lora.data import hub, tokens
 from lora.errors import ConfigError
 from lora.experiment import (
     config_files,
@@ -34,6 +35,7 @@ from lora.experiment.hparams import (
     allowed_values,
 )
 from lora.experiment.run_spec import JobOptions, RunSpec
+from lora.experiment.source import Source
 from lora.experiment.task import Task
 from lora.model import model_files
 from lora.training import gpu_lock
@@ -69,7 +71,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 def _add_run_arguments(parser: ArgumentParser, defaults: dict[str, object]) -> None:
     """Add the options that say which runs to train."""
     protocols = dict.fromkeys(row.protocol for row in hparam_rows.read_hparam_rows())
-    parser.add_argument("--task", help=f"one of {', '.join(registry.read_tasks())}")
+    parser.add_argument(
+        "--task", help=f"one of {', '.join(registry.read_tasks())}, or a task of --config"
+    )
+    cli_options.add_own_tasks(parser)
     parser.add_argument(
         "--model",
         help=f"one of {', '.join(_models())}, or any name with --model-dir (default "
@@ -214,6 +219,7 @@ def resolve(arguments: Namespace) -> tuple[list[RunSpec], JobOptions]:
         raise ConfigError(cli_train_checks.TITLE, problems)
     else:
         specs, model_dir = _runs_of_a_job(arguments)
+    specs = [_with_labels(spec) for spec in specs]
     options = JobOptions(
         model_dir=model_dir,
         state_dir=arguments.state_dir or arguments.output_dir / ".state",
@@ -226,6 +232,14 @@ def resolve(arguments: Namespace) -> tuple[list[RunSpec], JobOptions]:
         progress_file=arguments.log and arguments.log.with_name(job_progress.NAME),
     )
     return specs, options
+
+
+def _with_labels(spec: RunSpec) -> RunSpec:
+    """Return a run of a task of the config with the classes that `prepare` found in its data."""
+    if spec.task.table is None:
+        return spec
+    names = tokens.read_facts(spec.tokens_dir).label_names
+    return replace(spec, task=spec.task.with_labels(names))
 
 
 def _warn_about_threads(requested: int | None, on_gpu: bool) -> None:
@@ -254,9 +268,8 @@ def _runs_of_a_job(arguments: Namespace) -> tuple[list[RunSpec], Path]:
     if arguments.seeds is None or arguments.model_dir is None:
         raise ValueError("--cells needs --seeds and --model-dir; give both")
     hub.go_offline()
-    specs = jobs.parse_json(
-        arguments.cells, arguments.seeds, arguments.output_dir, registry.read_tasks()
-    )
+    tasks, _ = cli_options.tasks_and_sources(arguments)
+    specs = jobs.parse_json(arguments.cells, arguments.seeds, arguments.output_dir, tasks)
     return specs, arguments.model_dir
 
 
@@ -276,14 +289,15 @@ def _runs_of_one_cell(arguments: Namespace, problems: list[str]) -> tuple[list[R
     for name, value in arguments.one_cell.items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, value)
+    tasks, sources = cli_options.tasks_and_sources(arguments)
     try:
-        task = registry.task(arguments.task)
+        task = registry.task(arguments.task, tasks)
         arguments.task = task.name
     except ValueError as error:
         problems = [*problems, str(error)]
     unknown = cli_train_checks.check_protocol(arguments.protocol)
     problems = [*problems, *unknown]
-    if arguments.model_dir is None and arguments.model not in registry.read_sources():
+    if arguments.model_dir is None and arguments.model not in sources:
         problems = [
             *problems,
             f"no model {arguments.model!r} in config/sources.csv; allowed: {', '.join(_models())}, "
@@ -312,17 +326,22 @@ def _runs_of_one_cell(arguments: Namespace, problems: list[str]) -> tuple[list[R
     belonging.check_start_folders([(cell, hparams)], arguments.model_dir)
     if not arguments.overwrite:
         earlier_outputs.check_settings(specs, arguments.precision)
-    return specs, _fetch_and_prepare(arguments, cell, task, hparams, tokens_dir)
+    return specs, _fetch_and_prepare(arguments, cell, task, hparams, tokens_dir, sources)
 
 
 def _fetch_and_prepare(
-    arguments: Namespace, cell: Cell, task: Task, hparams: Hparams, tokens_dir: Path
+    arguments: Namespace,
+    cell: Cell,
+    task: Task,
+    hparams: Hparams,
+    tokens_dir: Path,
+    sources: Mapping[str, Source],
 ) -> Path:
     """Fetch the model and prepare the tokens, unless they are given; return the model's folder."""
     from lora.data import fetch, prepare
 
     model_dir, data_dir = arguments.model_dir, arguments.data_dir
-    cache_dir, sources = arguments.cache_dir, registry.read_sources()
+    cache_dir = arguments.cache_dir
     if model_dir is None:
         model_dir = Path(paths.source_dir(cache_dir, cell.model))
         fetch.fetch(sources[cell.model], model_dir)

@@ -190,6 +190,10 @@ def prepared_as_in_config(grid: Grid, cell: Cell, tokens_json: Path | str) -> bo
         "format": task.format,
         "text_columns": list(task.text_columns),
     }
+    if task.table is not None:
+        wanted["table"] = json.loads(json.dumps(asdict(task.table)))
+        if not task.table.labels:  # the number of classes is that of the data
+            del wanted["num_labels"]
     splits = {"train", *task.eval_splits}
     source = wanted.pop("source")
     if not same_identity(str(tokens.get("source", source)), str(source)):
