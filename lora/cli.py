@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 
 import lora
-from lora import cli_adapters, cli_parser, cli_run, cli_show, cli_tables, cli_train, paths
+from lora import cli_adapters, cli_data, cli_parser, cli_run, cli_show, cli_tables, cli_train, paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +93,13 @@ COMMANDS = {
         "--task mrpc --weights qv --rank 8 --output-dir out",
         cli_train.add_arguments,
         cli_train.train,
+    ),
+    "data": Command(
+        RUN,
+        "Show the data of a task: examples, labels, token lengths",
+        "product-sentiment --config config/demo.yaml --model minilm",
+        cli_data.add_arguments,
+        cli_data.data,
     ),
     "status": Command(
         RUN,

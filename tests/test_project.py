@@ -24,7 +24,7 @@ LAYERS = (
     ("adapters", "figures"),
     ("training",),
     ("cli_options", "cli_parser", "cli_train_checks"),
-    ("cli_adapters", "cli_run", "cli_show", "cli_tables", "cli_train"),
+    ("cli_adapters", "cli_data", "cli_run", "cli_show", "cli_tables", "cli_train"),
     ("cli",),
     ("__main__",),
 )

@@ -22,6 +22,7 @@ tsv: Rows of a TSV file, with or without quoting.
 glue: GLUE's official TSV files, and TSV files of the user's own.
 arrow: Data sets saved by `datasets`, and parquet files of the hub.
 demo: Demo tasks made from the rated sentences of a package.
+summary: Summary of a task's data: examples, labels, token lengths.
 prepare: Tokenise a task for a model and write the tokens.
 tokenizer: Tokenizer of a model folder: the one that transformers' AutoTokenizer makes of its files.
 tokens: Load prepared tokens, gather batches, shuffle epochs.

@@ -161,11 +161,11 @@ def _read_config(model_folder: Path, max_tokens: int) -> dict[str, Any]:
 
 def _tokenise(model_tokenizer: ModelTokenizer, examples: Examples) -> tuple[Tokens, int]:
     """Return the tokens of one split, and how many examples were cut."""
-    model_tokenizer.check(_texts(examples, 0, SAMPLE))
+    model_tokenizer.check(texts_of(examples, 0, SAMPLE))
     ids, types = (GrowingArray(DTYPES[part]) for part in ("ids", "types"))
     lengths, truncated, segments = array("q"), 0, False
     for start in range(0, len(examples), CHUNK):
-        encodings = model_tokenizer.encode(_texts(examples, start, start + CHUNK))
+        encodings = model_tokenizer.encode(texts_of(examples, start, start + CHUNK))
         truncated += sum(bool(encoding.overflowing) for encoding in encodings)
         lengths.extend(len(encoding) for encoding in encodings)
         ids.append(_array("ids", (encoding.ids for encoding in encodings)))
@@ -188,7 +188,7 @@ def _tokenise(model_tokenizer: ModelTokenizer, examples: Examples) -> tuple[Toke
     return tokens, truncated
 
 
-def _texts(examples: Examples, start: int, end: int) -> list[Text]:
+def texts_of(examples: Examples, start: int, end: int) -> list[Text]:
     """Return the texts or pairs of some examples."""
     first = list(examples.first[start:end])
     if examples.second is None:
