@@ -2,8 +2,8 @@
 
     python benchmarks/tokenise.py --model-dir results/demo/sources/minilm --rows 200000 1000000
 
-Each size is measured in a new process, with a task of a config on short made-up sentences. Memory is
-the peak of the process, without the pages of files that the system keeps in its cache.
+Each size is measured in a new process, with a task of a config on short made-up sentences. Memory
+is given without and with the pages of mapped files, which the system can drop at any time.
 """
 
 import argparse

@@ -61,7 +61,7 @@ def footnotes(grid: Grid, table: Table, cells: list[Row], values: list[Row]) -> 
     ]
     if any(cell["metric"] == "average" for cell in cells):
         notes.append("Avg is the mean of the eight values of the row, with matched MNLI.")
-    notes += [*_evaluation_sets(cells, values), *_sizes(cells), *_demo(tasks)]
+    notes += [*_evaluation_sets(cells, values), *_sizes(cells), *_demo(tasks), *_own(tasks)]
     notes += sources.notes(grid, cells, values)
     notes += majority.notes(tasks, cells)
     notes += constant.notes(cells)
@@ -86,6 +86,15 @@ def _metrics(tasks: list[Task]) -> str:
         by_metric.setdefault(METRICS.get(task.metric, task.metric), []).append(task.title)
     parts = "; ".join(f"{metric} for {listed(titles)}" for metric, titles in by_metric.items())
     return f"Metric, in per cent: {parts}."
+
+
+def _own(tasks: list[Task]) -> list[str]:
+    """Return a note on tasks of the config, with the names of their classes."""
+    own = [task for task in tasks if task.table is not None]
+    if not own:
+        return []
+    parts = (f"{task.title} ({listed(list(task.label_names)) or 'scores'})" for task in own)
+    return [f"Tasks of the config, without published values: {'; '.join(parts)}."]
 
 
 def _demo(tasks: list[Task]) -> list[str]:
