@@ -93,7 +93,7 @@ def _own(tasks: list[Task]) -> list[str]:
     own = [task for task in tasks if task.table is not None]
     if not own:
         return []
-    parts = (f"{task.title} ({listed(list(task.label_names)) or 'scores'})" for task in own)
+    parts = (f"{task.title} ({listed([*task.label_names] or ['scores'])})" for task in own)
     return [f"Tasks of the config, without published values: {'; '.join(parts)}."]
 
 
