@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import lora
 from lora import (
     cli_adapters,
+    cli_data,
     cli_parser,
     cli_predict,
     cli_run,
@@ -110,6 +111,13 @@ COMMANDS = {
         "--task mrpc --weights qv --rank 8 --output-dir out",
         cli_train_options.add_arguments,
         cli_train.train,
+    ),
+    "data": Command(
+        RUN,
+        "Show the data of a task: examples, labels, token lengths",
+        "product-sentiment --config config/demo.yaml --model minilm",
+        cli_data.add_arguments,
+        cli_data.data,
     ),
     "status": Command(
         RUN,

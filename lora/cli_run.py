@@ -65,7 +65,8 @@ def fetch(arguments: Namespace) -> None:
 
 def add_prepare(parser: ArgumentParser) -> None:
     """Add the arguments of `lora prepare`."""
-    parser.add_argument("--task", required=True, help="a task of config/tasks.csv")
+    parser.add_argument("--task", required=True, help="a task of config/tasks.csv, or of --config")
+    cli_options.add_own_tasks(parser)
     parser.add_argument(
         "--data-dir", type=paths.argument, required=True, help="folder of the task's data"
     )
@@ -83,8 +84,9 @@ def prepare(arguments: Namespace) -> None:
     hub.go_offline()
     from lora.data import prepare
 
+    tasks, _ = cli_options.tasks_and_sources(arguments)
     prepare.prepare(
-        registry.task(arguments.task),
+        registry.task(arguments.task, tasks),
         arguments.data_dir,
         arguments.model_dir,
         arguments.max_tokens,

@@ -28,6 +28,7 @@ ADAPTER_CARD = "adapter/README.md"
 METRICS = "metrics.csv"
 RUN_JSON = "run.json"
 TRAIN_LOG = "train.log"  # in a job's folder of logs
+MANIFEST = "fetched.json"  # in the folder of a source
 TOKENS_ARRAYS = "tokens.safetensors"  # in a folder of tokens
 TOKENS_JSON = "tokens.json"
 
@@ -109,7 +110,7 @@ def source_dir(results: str | Path, name: str) -> str:
 
 def manifest(results: str | Path, name: str) -> str:
     """Return the file that lists what was fetched of a source. It is written last."""
-    return f"{source_dir(results, name)}/fetched.json"
+    return f"{source_dir(results, name)}/{MANIFEST}"
 
 
 def tokens_dir(results: str | Path, model: str, task: str, max_tokens: int | str) -> str:

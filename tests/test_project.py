@@ -23,9 +23,11 @@ LAYERS = (
     ("data", "planning"),
     ("adapters", "figures"),
     ("training",),
-    ("cli_inputs", "cli_options", "cli_parser", "cli_train_checks"),
+    ("cli_options", "cli_parser", "cli_train_checks"),
+    ("cli_inputs",),
     (
         "cli_adapters",
+        "cli_data",
         "cli_predict",
         "cli_run",
         "cli_show",

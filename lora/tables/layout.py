@@ -75,6 +75,8 @@ def page(grid: Grid, table: Table, cells: list[Row], values: list[Row]) -> Page:
     arrange = {"table2": _table2, "table5": layout_ranks.table5, "table6": layout_ranks.table6}
     columns, sections = arrange[table.name](grid, table, cells, values)
     title, caption = TITLES[table.name]
+    if not values:
+        caption = caption.replace(", with the published values", "")
     names = ("", "trainable", *_columns(grid, cells)) if table.name == "table2" else ()
     return Page(
         name=table.name,

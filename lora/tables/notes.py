@@ -45,7 +45,7 @@ def footnotes(grid: Grid, table: Table, cells: list[Row], values: list[Row]) -> 
     if any(cell["metric"] == "average" for cell in cells):
         text = "Avg is the mean of the eight values of the row, with matched MNLI."
         found.append(Note(text, (("column", "average"),)))
-    found += [*_evaluation_sets(cells, values), *_sizes(cells), *_demo(tasks)]
+    found += [*_evaluation_sets(cells, values), *_sizes(cells), *_demo(tasks), *_own(tasks)]
     found += sources.notes(grid, cells, values)
     found += majority.notes(tasks, cells)
     found += [Note(text, (("constant",),)) for text in constant.notes(cells)]
@@ -138,6 +138,16 @@ def _metrics(tasks: list[Task], by_column: bool) -> list[Note]:
         for metric, of_metric in by_metric.items()
     )
     return [Note(f"Metric, in per cent: {parts}.")]
+
+
+def _own(tasks: list[Task]) -> list[Note]:
+    """Return a note on tasks of the config, with the names of their classes."""
+    own = [task for task in tasks if task.table is not None]
+    if not own:
+        return []
+    parts = (f"{task.title} ({listed([*task.label_names] or ['scores'])})" for task in own)
+    text = f"Tasks of the config, without published values: {'; '.join(parts)}."
+    return [Note(text, tuple(("column", task.name) for task in own if len(own) < len(tasks)))]
 
 
 def _demo(tasks: list[Task]) -> list[Note]:

@@ -1,6 +1,9 @@
 """Footnotes of tables: their text."""
 
+from helpers.own_tasks import own_task
 from helpers.synthetic import load, make_table, table
+
+from lora.tables import notes
 
 
 def test_footnotes_name_precision_start_sets_and_protocols(paper_table2):
@@ -43,3 +46,12 @@ def test_a_start_that_differs_from_the_papers_has_a_footnote(tmp_path):
     assert (
         "Start: MRPC of LoRA under course from the pre-trained model, unlike the paper's." in notes
     )
+
+
+def test_tasks_of_the_config_are_named_with_their_classes():
+    own = own_task("mine.csv", labels=["bad", "so-so", "good"], title="Mine")
+    scores = own_task("mine.csv", labels="regression")
+    assert notes._own([own, scores]) == [
+        "Tasks of the config, without published values: Mine (bad, so-so and good); mine (scores)."
+    ]
+    assert notes._own([load().tasks["sst2"]]) == []

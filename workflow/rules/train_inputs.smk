@@ -71,9 +71,29 @@ def check_start_folders():
             raise WorkflowError(str(problems)) from None
 
 
+def check_own_tasks():
+    """Stop before any job if the data of a task of the config can't be read, as far as is quick.
+
+    The data of a finished run are no longer needed.
+    """
+    names = {
+        cell.task
+        for cell in GRID.cells
+        if cell.task in GRID.config.tasks and not is_up_to_date(cell, GRID.seeds)
+    }
+    if names:
+        from lora.data import table_checks
+
+        try:
+            table_checks.check(GRID, names)
+        except (ValueError, OSError) as problems:
+            raise WorkflowError(str(problems)) from None
+
+
 if config["mode"] == "train" and not REMOTE and workflow.is_main_process:
     if "--unlock" not in sys.argv:
         check_start_folders()
+        check_own_tasks()
 
 
 def unless_up_to_date(wildcards, files):
@@ -180,9 +200,26 @@ def pinned(wildcards):
     ]
     datasets = sorted({task.dataset for task in tasks})
     identities = [GRID.sources[name].identity for name in (wildcards.model, *datasets)]
-    return [*identities, *map(str, tasks)]
+    return [*identities, *(str(task) for task in tasks if task.table is None)]
 
 
 def task_facts(wildcards):
-    """Return a task's row as text, as a parameter."""
-    return str(GRID.tasks[wildcards.task])
+    """Return a task's row as text, as a parameter; empty for a task of the config."""
+    task = GRID.tasks[wildcards.task]
+    return str(task) if task.table is None else ""
+
+
+def own_tasks(names):
+    """Return the tasks of the config among these as arguments: the same text for the same tasks."""
+    tasks = GRID.own_tasks(names)
+    return ["--config", json.dumps(dict(tasks=tasks), sort_keys=True)] if tasks else []
+
+
+def own_task(wildcards):
+    """Return the task of a job that tokenizes, as arguments, if the config defines it."""
+    return own_tasks([wildcards.task])
+
+
+def own_tasks_of(wildcards):
+    """Return the tasks of a training job that the config defines, as arguments."""
+    return own_tasks(cell.task for cell in cells_of(wildcards))

@@ -64,6 +64,8 @@ SECTIONS = (
     ("`tracking`", "TrackingConfig"),
     ("`protocols.<name>`", "ProtocolConfig"),
     ("`sources.<name>`", "SourceConfig"),
+    ("`tasks.<name>`", "TaskConfig"),
+    ("`tasks.<name>.splits`", "SplitsConfig"),
 )
 Schema = Mapping[str, Any]
 
@@ -92,7 +94,8 @@ def allowed(node: Schema) -> str:
     if "$ref" in node:
         return "a mapping, see below"
     if "enum" in node:
-        return ", ".join(f"`{value}`" for value in node["enum"])
+        values = map(str, node["enum"])
+        return ", ".join(f"`{one if one.isprintable() else repr(one)[1:-1]}`" for one in values)
     if "anyOf" in node:
         return " or ".join(allowed(option) for option in node["anyOf"])
     kind = node.get("type")
