@@ -127,6 +127,11 @@ def checkpoint_dir(state: str | Path, digest: str) -> str:
     return f"{state}/{digest[:16]}"
 
 
+def tracking_dir(results: str | Path) -> str:
+    """Return the folder of the trackers' files, one folder a tracker."""
+    return f"{results}/tracking"
+
+
 def plan_dir(results: str | Path) -> str:
     """Return the folder of the plan."""
     return f"{results}/plan"

@@ -3,7 +3,8 @@
 A run has one rank r and one scale alpha/r. The pairs of a PEFT folder may have lower ranks, other
 scales, or be left out of layers. The delta s B A of every pair stays exactly the adapter's: B is
 multiplied by the ratio of the scales, the other rows of A keep the run's initial values, and the
-other columns of B are zero.
+other columns of B are zero. Biases of the base model that the adapter has are copied and do not
+train; the others stay the base model's.
 
 Shape suffixes: R rank, I input width, O output width.
 """
@@ -22,6 +23,7 @@ from lora.adapters import peft_header
 from lora.adapters.peft_checks import Adapter
 from lora.errors import ConfigError
 from lora.experiment.run_spec import RunSpec
+from lora.model.families.registry import FAMILIES
 
 
 def sha256(folder: Path, spec: RunSpec) -> str:
@@ -59,7 +61,8 @@ def fitted_to_run(
     Returns:
         The tensors by name, and one line for the log for each kind of change.
     """
-    fitted = {name: value for name, value in tensors.items() if name.startswith("head.")}
+    fitted = {name: value for name, value in parameters.items() if name.startswith("base.")}
+    fitted |= {name: value for name, value in tensors.items() if not name.endswith((".a", ".b"))}
     scaled, lower, left_out = [], [], []
     names = [name.removesuffix(".a") for name in parameters if name.endswith(".a")]
     for name in names:
@@ -81,7 +84,10 @@ def fitted_to_run(
         "lower ranks, filled up with the run's initial A and zero B: ": lower,
         "pairs that the adapter leaves out start from the run's initial A and zero B: ": left_out,
     }
-    return fitted, [what + _some(which) for what, which in notes.items() if which]
+    lines = [what + _some(which) for what, which in notes.items() if which]
+    if adapter.bias != "none":
+        lines.append(f"with its biases ({adapter.bias}), which do not train")
+    return fitted, lines
 
 
 def scaled_b(b_OR: Tensor, scale: float, run_scale: float) -> Tensor:
@@ -105,7 +111,7 @@ def copy(
     Args:
         found: The adapter's tensors by name.
         parameters: The run's tensors by name.
-        family: `bert` or `roberta`.
+        family: Family of the base model, a key of FAMILIES.
         title: First line of the error.
 
     Raises:
@@ -119,7 +125,7 @@ def copy(
             if not torch.isfinite(value).all():
                 problems.append(f"{name}: got numbers too large for {value.dtype}; allowed: finite")
         elif name.startswith("head.out.") or (
-            name not in found and family == "bert" and name.startswith("head.dense.")
+            name not in found and FAMILIES[family].has_pooler and name.startswith("head.dense.")
         ):
             left_out.append(name)
         else:

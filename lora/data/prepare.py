@@ -74,7 +74,7 @@ def prepare(
     tokens: dict[str, Tokens] = {}
     splits: dict[str, SplitFacts] = {}
     for name, examples in formats.read(task, source_folder).items():
-        tokens[name], truncated = _tokenise(model_tokenizer, examples)
+        tokens[name], truncated = tokenise(model_tokenizer, examples)
         splits[name] = _count(task, tokens[name], truncated, asdict(examples.counts))
         if truncated:
             log.warning(
@@ -128,7 +128,12 @@ def _facts_json(facts: TokenFacts, task: Task) -> files.JsonObject:
         name: {key: value for key, value in asdict(counts).items() if value is not None}
         for name, counts in facts.splits.items()
     }
-    more = {"splits": splits, "format": task.format, "text_columns": list(task.text_columns)}
+    more = {
+        "splits": splits,
+        "format": task.format,
+        "text_columns": list(task.text_columns),
+        "label_names": list(task.label_names),
+    }
     return files.with_checksum(asdict(facts) | more)
 
 
@@ -149,7 +154,7 @@ def _read_config(model_folder: Path, max_tokens: int) -> dict[str, Any]:
     return config
 
 
-def _tokenise(model_tokenizer: ModelTokenizer, examples: Examples) -> tuple[Tokens, int]:
+def tokenise(model_tokenizer: ModelTokenizer, examples: Examples) -> tuple[Tokens, int]:
     """Return the tokens of one split, and how many examples were cut."""
     texts: list[str] | list[tuple[str, str]] = examples.first
     if examples.second is not None:
@@ -186,7 +191,7 @@ def _array(part: str, numbers: Iterable[list[int]]) -> np.ndarray:
     cast = array.astype(DTYPES[part])
     if (cast != array).any():
         raise ValueError(
-            f"the tokenizer gives {part} up to {array.max()}, more than any BERT or RoBERTa has; "
+            f"the tokenizer gives {part} up to {array.max()}, more than any supported model has; "
             "use the tokenizer of this model"
         )
     return cast

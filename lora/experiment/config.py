@@ -145,6 +145,21 @@ class SubspaceConfig(Section):
     )
 
 
+class TrackingConfig(Section):
+    """Which trackers get a copy of the rows of metrics.csv."""
+
+    tensorboard: bool = Field(description="Event files in <results>/tracking/tensorboard.")
+    mlflow: bool = Field(
+        description="MLflow on the server of MLFLOW_TRACKING_URI, otherwise in an SQLite file in "
+        "<results>/tracking/mlflow."
+    )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The trackers that are on."""
+        return tuple(name for name in type(self).model_fields if getattr(self, name))
+
+
 class Config(Section):
     """A whole config. No key has a default here: config/config.yaml has them all."""
 
@@ -191,6 +206,9 @@ class Config(Section):
     max_runtime: Annotated[int, Field(ge=1)] | None = Field(
         description="Minutes that a training job may take, or null. A job that needs more saves "
         "before the limit and continues in its next attempt."
+    )
+    tracking: TrackingConfig = Field(
+        description="Trackers that get a copy of the metrics of each epoch. They change no result."
     )
     plan_device: str = Field(
         description="Device of config/devices.csv for time and memory estimates; auto is the CPU "

@@ -48,6 +48,13 @@ def _heading(name: str) -> str:
     return plain(name).replace("# ", "#\N{NO-BREAK SPACE}")
 
 
+def _heading_width(name: str, height: int) -> int:
+    """Return the least width at which a heading has at most `height` lines."""
+    longest = max([1, *map(len, name.split(" "))])
+    widths = range(longest, len(name) + 1)
+    return next((width for width in widths if len(wrap(name, width)) <= height), 0)
+
+
 def filled(text: str, width: int) -> str:
     """Return a paragraph in lines of at most `width` characters, indented from the second on.
 
@@ -76,17 +83,30 @@ class _Text:
         ]
 
     def _widths(self) -> list[int]:
-        """Return the width of each column: that of its values, or of a word of its heading."""
+        """Return the width of each column: that of its values, or of its heading in two lines.
+
+        If all columns fit side by side with headings of more lines or a narrower first column, they
+        are that narrow.
+        """
         rows = [row for _, of_section in self._rows for row in of_section]
-        widths = [
-            max([*map(len, _heading(name).split(" ")), *(len(row[index]) for row in rows)])
-            for index, name in enumerate(self.page.columns)
-        ]
-        words = [word for row in [[self.page.columns[0]], *rows] for word in row[0].split()]
-        room = self.width - sum(len(GAP) + width for width in widths[1:])
-        # So that all columns fit, if they can. The second line of a name is indented.
-        first = max([room, *(len(INDENT) + len(word) for word in words)])
-        return [min(widths[0], LABEL_WIDTH, first), *widths[1:]]
+        names = [_heading(name) for name in self.page.columns]
+
+        def widths(height: int) -> list[int]:
+            return [
+                max([_heading_width(name, height), *(len(row[index]) for row in rows)])
+                for index, name in enumerate(names)
+            ]
+
+        wide, narrow = widths(2), widths(max(len(name) for name in names))
+        first = min(wide[0], LABEL_WIDTH)
+        words = [word for row in [[names[0]], *rows] for word in row[0].split()]
+        # The second line of a name is indented.
+        narrowest = min(first, max(len(INDENT) + len(word) for word in words))
+        for others in (wide[1:], narrow[1:]):
+            room = self.width - sum(len(GAP) + width for width in others)
+            if room >= narrowest and len(others) < MOST_COLUMNS:
+                return [min(first, room), *others]
+        return [first, *wide[1:]]
 
     def blocks(self) -> list[str]:
         """Return the text of each block of columns."""

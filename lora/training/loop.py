@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from lora.adapters import belonging, label_names, warm_start
+from lora.adapters.warm_start import Start
 from lora.data import fetch, tokens
 from lora.errors import ConfigError, Interrupted
 from lora.experiment import earlier_outputs, kept_outputs
@@ -41,6 +42,7 @@ from lora.training.checkpoint_schedule import CheckpointSchedule
 from lora.training.device import DTYPES, pick_device, pick_precision
 from lora.training.progress import Progress
 from lora.training.run_state import RunState
+from lora.training.tracking import Tracking
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -75,14 +77,15 @@ def train(specs: Sequence[RunSpec], options: JobOptions) -> None:
     digests = [run.digest for states in candidates for run in states]
     if not options.overwrite:
         _check_outputs(candidates, base_sha256, options)
+    trackers = Tracking(options.tracking, options.tracking_dir)
     with checkpoint.held(options.state_dir, digests):
-        unfinished = [states[0] for states in candidates if not _restore(states, options)]
+        unfinished = [states[0] for states in candidates if not _restore(states, options, trackers)]
         schedule = CheckpointSchedule(
             options.state_dir, options.checkpoint_every_s, options.overwrite
         )
         with signals.handle_signals(options.limit_s):
             for pack in _packs(unfinished):
-                _train_pack(pack, base_sha256, schedule, device, options)
+                _train_pack(pack, base_sha256, schedule, device, options, trackers)
     if schedule.refused:
         raise ConfigError(
             "Another job wrote another run to the output folder in the meantime. This run is "
@@ -92,8 +95,8 @@ def train(specs: Sequence[RunSpec], options: JobOptions) -> None:
         )
 
 
-def adapter_spec(spec: RunSpec) -> AdapterSpec:
-    """Return what the model needs to know of a run."""
+def adapter_spec(spec: RunSpec, start: Start | None) -> AdapterSpec:
+    """Return what the model needs to know of a run, and of the adapter that it starts from."""
     cell = spec.cell
     return AdapterSpec(
         seed=spec.seed,
@@ -103,6 +106,7 @@ def adapter_spec(spec: RunSpec) -> AdapterSpec:
         hparams=spec.hparams,
         method=cell.method,
         first_layer=cell.first_layer,
+        bias=start.bias if start else "none",
     )
 
 
@@ -155,7 +159,7 @@ def _check_outputs(
         raise ConfigError(earlier_outputs.TITLE, problems)
 
 
-def _restore(states: Sequence[RunState], options: JobOptions) -> bool:
+def _restore(states: Sequence[RunState], options: JobOptions, trackers: Tracking) -> bool:
     """Restore a run that is finished in one of these states; return whether it is."""
     name = states[0].spec.name
     if any(run_outputs.restore(run, options.state_dir) for run in states):
@@ -165,6 +169,7 @@ def _restore(states: Sequence[RunState], options: JobOptions) -> bool:
         log.info("%s is finished: its outputs are whole", name)
     else:
         return False
+    trackers.copy(states[0].spec.output_dir)
     return True
 
 
@@ -186,6 +191,7 @@ def _train_pack(
     schedule: CheckpointSchedule,
     device: torch.device,
     options: JobOptions,
+    trackers: Tracking,
 ) -> None:
     """Load the base model, put the runs into it, and train them to their end."""
     facts = {run.spec.tokens_dir: run.facts for run in pack}
@@ -194,7 +200,7 @@ def _train_pack(
     for run in pack:
         run.tokens = splits[run.spec.tokens_dir]
     _check_fits(pack, base)
-    adapters = [adapter_spec(run.spec) for run in pack]
+    adapters = [adapter_spec(run.spec, run.start) for run in pack]
     trainable = [methods.trainable_parameters(base, adapter) for adapter in adapters]
     budget = batching.plan_budget(pack, base, trainable, device, options.micro_batch)
     model = PackedModel(base, adapters, device)
@@ -210,13 +216,14 @@ def _train_pack(
         if run.start is not None:
             warm_start.load_start(run.start, run.spec, run.parameters, base.config.model_type)
         run_state.resume(run, schedule.state_dir)
+        trackers.begin(run.spec.settings, run.rows)
     record = Base(
         source=fetch.identity_of(options.model_dir),
         base_sha256=base_sha256,
         family=base.config.model_type,
     )
     with contextlib.closing(progress.of_pack(pack, options.progress_file)) as bar:
-        _train_epochs(model, pack, schedule, budget, record, bar)
+        _train_epochs(model, pack, schedule, budget, record, bar, trackers)
     for run in pack:  # so that the memory of this base model is free before the next one is loaded
         run.release()
 
@@ -229,9 +236,10 @@ def _check_fits(pack: Sequence[RunState], base: "PreTrainedModel") -> None:
 
 
 def _misfits(run: RunState, base: "PreTrainedModel") -> Iterator[str]:
-    spec, facts, config = run.spec, run.facts, base.config
+    spec, facts = run.spec, run.facts
+    config = model_config.with_defaults(base.config.to_dict())
     task, max_tokens = spec.task, spec.hparams.max_tokens
-    longest = model_config.longest_sequence(config.to_dict())
+    longest = model_config.longest_sequence(config)
     if (facts.task, facts.num_labels) != (task.name, task.num_labels):
         yield (
             f"task is {task.name}, but the tokens in {spec.tokens_dir} are of {facts.task}; "
@@ -247,11 +255,11 @@ def _misfits(run: RunState, base: "PreTrainedModel") -> Iterator[str]:
         yield f"max_tokens is {max_tokens}, the prepared tokens have {facts.max_tokens}"
     if max_tokens > longest:
         yield f"max_tokens is {max_tokens}; this model takes at most {longest}"
-    yield from tokens.misfits(run.tokens, config.to_dict())
-    if spec.cell.rank > config.hidden_size:
-        yield f"rank is {spec.cell.rank}; at most the model's width, {config.hidden_size}"
-    if spec.cell.first_layer >= config.num_hidden_layers:
-        last = config.num_hidden_layers - 1
+    yield from tokens.misfits(run.tokens, config)
+    if spec.cell.rank > config["hidden_size"]:
+        yield f"rank is {spec.cell.rank}; at most the model's width, {config['hidden_size']}"
+    last = config["num_hidden_layers"] - 1
+    if spec.cell.first_layer > last:
         yield f"weights is {spec.cell.weights}; allowed: at most this model's last layer, {last}"
 
 
@@ -262,6 +270,7 @@ def _train_epochs(
     budget: TokenBudget,
     base: Base,
     bar: Progress,
+    trackers: Tracking,
 ) -> None:
     """Step all unfinished runs together until every run is done.
 
@@ -286,6 +295,10 @@ def _train_epochs(
             schedule.end_epoch(
                 ended, lambda run: run_outputs.build_record(run, base, model.device, len(pack))
             )
+            for run in ended:
+                trackers.add(run.spec.settings, run.rows[-1])
+                if run.done:
+                    trackers.end(run.spec.settings, str(run.rows[-1]["status"]))
             schedule.unfinished = left = [run for run in left if not run.done]
             continue
         for run in left:

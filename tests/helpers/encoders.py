@@ -4,13 +4,17 @@ import numpy as np
 import peft
 import torch
 import transformers
+from safetensors.torch import save_file
 
+from lora import files
 from lora.adapters import peft_folder
 from lora.experiment import hparam_rows
 from lora.experiment.cell import Cell
 from lora.model import methods, packed_model, pretrained
+from lora.model.families.registry import FAMILIES
 
 MODULES = dict(q="query", k="key", v="value", o="attention.output.dense")
+OTHER_MODULES = {"distilbert": dict(q="q_lin", k="k_lin", v="v_lin", o="out_lin")}
 
 
 def member(seed=0, weights="qv", rank=4, num_labels=3, **changes) -> methods.AdapterSpec:
@@ -34,8 +38,8 @@ def packed(model_dir, *members) -> packed_model.PackedModel:
     return model
 
 
-def padded(ids, types, lengths, pad):
-    """Return the sequences as a padded batch for transformers."""
+def padded(ids, types, lengths, pad, family="bert"):
+    """Return the sequences as a padded batch for transformers' model of a family."""
     longest, starts = lengths.max(), np.cumsum(lengths) - lengths
     out = dict(
         input_ids=np.full((len(lengths), longest), pad),
@@ -45,6 +49,8 @@ def padded(ids, types, lengths, pad):
     for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
         out["input_ids"][row, :length] = ids[start : start + length]
         out["token_type_ids"][row, :length] = types[start : start + length]
+    if family == "distilbert":  # its model has no such input
+        del out["token_type_ids"]
     return {
         name: torch.from_numpy(value)
         for name, value in (out | {"attention_mask": mask.astype(int)}).items()
@@ -77,11 +83,12 @@ def peft_model(model_dir, weights="qv", num_labels=3, dtype=torch.float64, **opt
     base = transformers.AutoModelForSequenceClassification.from_pretrained(
         model_dir, num_labels=num_labels, dtype=dtype, attn_implementation="eager"
     )
-    bert = base.config.model_type == "bert"
+    family = base.config.model_type
+    modules = OTHER_MODULES.get(family, MODULES)
     common = dict(
-        r=3, lora_alpha=7, lora_dropout=0.25, target_modules=[MODULES[letter] for letter in weights]
+        r=3, lora_alpha=7, lora_dropout=0.25, target_modules=[modules[letter] for letter in weights]
     )
-    common |= dict(modules_to_save=["classifier", "pooler"] if bert else None)
+    common |= dict(modules_to_save=["classifier", "pooler"] if family == "bert" else None)
     model = peft.get_peft_model(base, peft.LoraConfig(task_type="SEQ_CLS", **(common | options)))
     torch.manual_seed(5)
     with torch.no_grad():
@@ -95,3 +102,29 @@ def saved_adapter(folder, model_dir, **options):
     """Let peft save an adapter of a model; return its folder."""
     peft_model(model_dir, **options).save_pretrained(folder)
     return folder
+
+
+def trained_copy(model_dir, family, method, folder):
+    """Write a run of full fine-tuning or BitFit; return transformers' same model, and tensors."""
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(
+        model_dir, num_labels=3, dtype=torch.float64, attn_implementation="eager"
+    )
+    heads = {inside: ours for ours, inside in FAMILIES[family].head_modules.items()}
+    torch.manual_seed(3)
+    tensors = {}
+    with torch.no_grad():
+        for name, value in theirs.named_parameters():
+            module, _, kind = name.rpartition(".")
+            if module in heads:
+                tensors[f"{heads[module]}.{kind}"] = value.normal_(0, 0.3)
+            elif method == "ft" or kind == "bias":
+                tensors[f"base.{name.removeprefix(family + '.')}"] = value.add_(
+                    torch.randn_like(value) * 0.1
+                )
+    folder.mkdir()
+    save_file(tensors, folder / peft_folder.TENSORS)
+    files.write_json(
+        folder / peft_folder.CONFIG,
+        dict(method=method, weights="all", rank=0, model="tiny", family=family),
+    )
+    return theirs, tensors

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lora.experiment import config as lora_config
 from lora.experiment import config_files, grid as lora_grid, hparam_warnings
+from lora.training import tracking
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.path_modifier import PathModifier
@@ -153,6 +154,16 @@ def check_gpu():
     )
     if trains and gpu_problem():
         raise WorkflowError(gpu_problem())
+
+
+def check_tracking():
+    """Stop before any job if runs would be trained and the library of a tracker is not installed."""
+    if not workflow.local_exec or deployed:
+        return
+    trains = any(job.rule.name == "train" for job in workflow.dag.needrun_jobs())
+    problems = tracking.missing_libraries(GRID.config.tracking.names) if trains else []
+    if problems:
+        raise WorkflowError(f"{'; '.join(problems)}. Nothing was changed.")
 
 
 def check_slurm():

@@ -34,6 +34,7 @@ def training_jobs():
 def start(log):
     """Stop if the jobs can't run here; else show what they will do."""
     check_gpu()
+    check_tracking()
     check_slurm()
     if SCREEN:
         SCREEN.start(GRID, training_jobs(), log, local=workflow.local_exec)

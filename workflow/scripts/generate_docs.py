@@ -61,6 +61,7 @@ SECTIONS = (
     ("Top level", None),
     ("`tables.<table>`", "TableConfig"),
     ("`subspace`", "SubspaceConfig"),
+    ("`tracking`", "TrackingConfig"),
     ("`protocols.<name>`", "ProtocolConfig"),
     ("`sources.<name>`", "SourceConfig"),
 )
@@ -104,7 +105,8 @@ def allowed(node: Schema) -> str:
         of = f"list of {low}" if high and low == high else "list"
         of += f": {allowed(node['items'])}"
         return of + ("; not empty" if low == 1 else "")
-    return {"null": "`null`", "object": "mapping", "string": "text"}[str(kind)]
+    words = {"null": "`null`", "object": "mapping", "string": "text", "boolean": "`true`, `false`"}
+    return words[str(kind)]
 
 
 def config_keys() -> str:
