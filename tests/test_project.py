@@ -174,8 +174,9 @@ def test_pins_agree_everywhere():
 def test_the_wheel_is_built_of_every_room():
     """pyproject lists them beside the folders of the workflow, which have no Python modules."""
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    rooms = {"lora." + path.parent.name for path in (ROOT / "lora").glob("*/__init__.py")}
-    assert {name for name in listed if "installed" not in name} == {"lora", *rooms}
+    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "lora").rglob("*.py")}
+    packages = {".".join(folder.parts) for folder in folders}
+    assert {name for name in listed if "installed" not in name} == packages
 
 
 def test_defaults_are_in_one_place():

@@ -29,12 +29,8 @@ import lora
 pytestmark = pytest.mark.slow
 NAME = f"lora_reproduction-{lora.__version__}"
 SHIPPED = ("Snakefile", "config", "envs", "workflow")
-# Needed in a checkout alone: to build the image, and to write the documents of the repository.
-NOT_SHIPPED = {
-    "envs/Dockerfile",
-    "envs/Dockerfile.dockerignore",
-    "workflow/scripts/generate_docs.py",
-}
+# Needed in a checkout alone: to build the image, and to make documents of the repository.
+NOT_SHIPPED = ("envs/Dockerfile", "workflow/scripts/")
 # Not of the user's environment: the checkout, and what a fresh environment has itself.
 NOT_SHARED = re.compile(r"__editable__|lora|pip(-|$)|(_)?distutils|.*\.pth$|__pycache__")
 NEWEST_PYTHON = "python3.13"  # of those that are supported
@@ -47,6 +43,11 @@ def tracked(*folders: str) -> set[str]:
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *folders]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return {name for name in found.split("\n") if name and (ROOT / name).is_file()}
+
+
+def shipped() -> set[str]:
+    """The files of the workflow that a wheel has copies of."""
+    return {name for name in tracked(*SHIPPED) if not name.startswith(NOT_SHIPPED)}
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +149,7 @@ def small(project: Path, **changes) -> None:
 
 def test_the_wheel_has_every_file_of_the_package_and_the_workflow(wheel):
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    files = {f"lora/installed/{name}" for name in tracked(*SHIPPED) - NOT_SHIPPED}
+    files = {f"lora/installed/{name}" for name in shipped()}
     assert names == tracked("lora") | files
     for ending in (".csv", ".yaml", ".smk", ".rst", ".j2", ".css", ".lock"):
         assert [name for name in names if name.endswith(ending)], ending
@@ -157,7 +158,7 @@ def test_the_wheel_has_every_file_of_the_package_and_the_workflow(wheel):
 def test_the_sdist_has_what_the_wheel_is_built_of(built):
     with tarfile.open(built / f"{NAME}.tar.gz") as archive:
         files = {one.name.partition("/")[2] for one in archive if one.isfile()}
-    assert tracked("lora", *SHIPPED) - NOT_SHIPPED <= files
+    assert tracked("lora") | shipped() <= files
     assert {"LICENSE", "README.md", "CHANGELOG.md", "CITATION.cff", "pyproject.toml"} <= files
     assert not [name for name in files if name.startswith(("tests/", "results/", "benchmarks/"))]
 
