@@ -251,7 +251,7 @@ def _check_content(source: Source, files: dict[str, FileFacts]) -> None:
                 f"source {source.name}: {source.locator} is not a complete model folder: it has no "
                 f"{', '.join(missing)}; expected {', '.join(expected)}, got "
                 f"{', '.join(sorted(files))}. transformers writes such a folder: {SAVE_MODEL}. "
-                f"Then set it in the config, sources: {source.name}: (kind: file, locator: its path)"
+                f"Then set sources: {source.name}: in the config (kind: file, locator: its path)"
             )
         if problems := model_files.check_names(files):
             raise FetchError(f"source {source.name}: {source.locator}: {'; '.join(problems)}")
