@@ -121,7 +121,7 @@ class Base(_Part):
 
     source: str = Field(default="", description="identity of the source: what pins its content")
     base_sha256: str = Field(default="", description="sha256 of its tensors")
-    family: str = Field(default="", description="bert or roberta")
+    family: str = Field(default="", description="model_type of the base model's config.json")
 
 
 class Start(_Part):

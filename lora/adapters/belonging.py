@@ -24,6 +24,7 @@ from lora.experiment.cell import BASE_METHODS, Cell
 from lora.experiment.hparams import Hparams
 from lora.experiment.run_spec import RunSpec
 from lora.model import config as model_config
+from lora.model.families.registry import family_of
 
 log = logging.getLogger(__name__)
 MERGEABLE = ("lora", *BASE_METHODS)
@@ -144,10 +145,11 @@ def _describe(
         return None, ["no tensor is in it; a run that failed in its first epoch has none"]
     if known is None:
         return None, []
+    layers_name = re.escape(family_of(known).layers)
     layers = [
         int(match[1])
         for name in header
-        if (match := re.match(r"(?:base\.encoder\.layer\.)?(\d+)\.", name))
+        if (match := re.match(rf"(?:base\.{layers_name}\.)?(\d+)\.", name))
     ]
     dense = header.get("head.dense.weight")
     facts = {

@@ -24,7 +24,9 @@ from lora.adapters.peft_checks import Adapter
 from lora.data import fetch
 from lora.errors import ConfigError
 from lora.experiment.task import check_label_names
-from lora.model import methods, pretrained
+from lora.model import config as model_config
+from lora.model import methods, modules, pretrained
+from lora.model.families.registry import FAMILIES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -67,7 +69,7 @@ def merge(
     adapter = adapter_folder.find(adapter_dir, "--adapter-dir")
     belonging.check_merge(adapter, model_dir)
     base = pretrained.load_base(model_dir, dtype)
-    family = base.config.model_type
+    family = FAMILIES[base.config.model_type]
     encoder, head = _adapted(adapter, base)
     if "head.dense.weight" not in head and not _has_pooler(model_dir):
         raise ValueError(
@@ -76,11 +78,10 @@ def merge(
         )
     num_labels = head["head.out.weight"].shape[0]
     names = _class_names(adapter.path, num_labels, names)
-    state = {f"{family}.{name}": value.to(dtype) for name, value in encoder.items()}
+    state = {f"{family.prefix}.{name}": value.to(dtype) for name, value in encoder.items()}
     for name, value in head.items():
-        state[peft_names.peft_name(name, family).removeprefix("base_model.model.")] = value.to(
-            dtype
-        )
+        key = peft_names.peft_name(name, family.name).removeprefix(peft_names.PREFIX)
+        state[key] = value.to(dtype)
     _write(_classifier(state, base, names, model_dir), model_dir, output_dir)
 
 
@@ -110,7 +111,9 @@ def _adapted(
     """Return the encoder's state with the adapter merged in, and the head's tensors by name."""
     if adapter.method == "lora":
         tensors, described = peft_folder.read_adapter(
-            adapter.path, base.config.model_type, base.config.to_dict()
+            adapter.path,
+            base.config.model_type,
+            model_config.with_defaults(base.config.to_dict()),
         )
         encoder = _with_pairs(base, tensors, described)
     else:
@@ -127,7 +130,7 @@ def _with_pairs(
 
     s is the pair's own scale, alpha/r by default.
     """
-    if left_out := adapter.left_out(base.config.num_hidden_layers):
+    if left_out := adapter.left_out(modules.architecture_of(base).layers):
         log.info(
             "by its adapter_config.json the adapter has no pairs on %s, in layers counted from 0; "
             "their weights stay the base model's",
@@ -135,7 +138,7 @@ def _with_pairs(
         )
     for name, pair in adapter.pairs.items():
         layer, letter = name.split(".")
-        weight = methods.linear_of(base, int(layer), letter).weight
+        weight = modules.linear_of(base, int(layer), letter).weight
         delta = tensors[f"{name}.b"].double() @ tensors[f"{name}.a"].double()
         weight.copy_(weight.double() + pair.scale * delta)
     state = base.state_dict()
@@ -160,7 +163,7 @@ def _replaced(
     """Return the base model's state with the parameters that the run trained."""
     state = base.state_dict()
     trained = {name for name, _ in base.named_parameters() if methods.trains(method, name)}
-    width = base.config.hidden_size
+    width = modules.architecture_of(base).width
     labels = max([1, *tensors["head.out.weight"].shape[:1]]) if "head.out.weight" in tensors else 1
     expected = {f"base.{name}": tuple(state[name].shape) for name in trained}
     expected |= {"head.dense.weight": (width, width), "head.dense.bias": (width,)}
@@ -196,19 +199,16 @@ def _classifier(
     state: dict[str, Tensor], base: pretrained.BaseModel, names: Sequence[str], model_dir: Path
 ) -> "PreTrainedModel":
     """Return transformers' sequence classification model with exactly these tensors and classes."""
-    from transformers import BertForSequenceClassification, RobertaForSequenceClassification
+    import transformers
 
     problem_type = "regression" if len(names) == 1 else "single_label_classification"
     config: Any = type(base.config).from_pretrained(model_dir, problem_type=problem_type)
     config.id2label = dict(enumerate(names))
     config.label2id = {name: number for number, name in enumerate(names)}
     config.dtype = base.dtype
+    classifier = getattr(transformers, FAMILIES[config.model_type].classifier_class)
     with torch.device("meta"):
-        model: PreTrainedModel = (
-            BertForSequenceClassification(config)
-            if config.model_type == "bert"
-            else RobertaForSequenceClassification(config)
-        )
+        model: PreTrainedModel = classifier(config)
     model.load_state_dict(state, strict=True, assign=True)
     return model
 

@@ -1,6 +1,6 @@
 """Description of a PEFT LoRA folder, from its config and the header of its tensors.
 
-Pairs must be on attention weights of BERT or RoBERTa, and exactly those that peft adapts by
+Pairs must be on attention weights of a supported family, and exactly those that peft adapts by
 adapter_config.json: ignoring a tensor, or filling in a missing one, would silently give another
 model. This module imports no torch, so that a folder can be checked before data are prepared.
 """
@@ -24,7 +24,9 @@ from lora.adapters.peft_tensors import (
     width_of,
 )
 from lora.errors import ConfigError
-from lora.experiment.cell import MODEL_FAMILIES, WEIGHT_TYPES
+from lora.experiment.cell import WEIGHT_TYPES
+from lora.model.families import registry
+from lora.model.families.registry import FAMILIES
 
 
 class PairSettings(NamedTuple):
@@ -39,7 +41,7 @@ class Adapter:
     """What a PEFT LoRA folder holds.
 
     Attributes:
-        family: `bert` or `roberta`.
+        family: Family of its base model. If that is not known, the first one with such tensors.
         width: Width of the model that it was trained on.
         weights: Adapted weight types, such as `qv`.
         rank: `r` of adapter_config.json; `pairs` has the rank of each pair.
@@ -93,8 +95,7 @@ def describe(
     base = model_config or {}
     found = as_peft_writes(stored)
     family = base.get("model_type") or _family_of(found.stored)
-    if family not in MODEL_FAMILIES:
-        raise ValueError(f"model family is {family!r}; allowed: {', '.join(MODEL_FAMILIES)}")
+    registry.family_of({"model_type": family})
     if problems := found.problems or check_family(found.stored, family):
         raise ConfigError(title, problems)
     names_of = {key: name for key in found.stored if (name := run_name(key, family))}
@@ -149,6 +150,9 @@ def _layer_and_letter(pair: str) -> tuple[int, int]:
 
 
 def _family_of(keys: Iterable[str]) -> str:
-    """Return the model family that keys as peft writes them name; the first of all if none."""
-    named = (key.removeprefix(PREFIX).split(".")[0] for key in keys)
-    return next((name for name in named if name in MODEL_FAMILIES), MODEL_FAMILIES[0])
+    """Return the first family of those that keys as peft writes them name; DEFAULT if none."""
+    prefixes: dict[str, str] = {}
+    for name, family in FAMILIES.items():
+        prefixes.setdefault(family.prefix, name)
+    first = (key.removeprefix(PREFIX).split(".")[0] for key in keys)
+    return next((prefixes[part] for part in first if part in prefixes), registry.DEFAULT)

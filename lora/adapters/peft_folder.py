@@ -18,9 +18,10 @@ from torch import Tensor
 from lora import files
 from lora.adapters.peft_checks import Adapter
 from lora.adapters.peft_header import CONFIG, TENSORS, describe_folder, read_header
-from lora.adapters.peft_names import MODULES_TO_SAVE, TARGETS, peft_name
+from lora.adapters.peft_names import peft_name
 from lora.adapters.peft_tensors import check_types
 from lora.errors import ConfigError
+from lora.model.families.registry import FAMILIES
 from lora.model.tensor_files import save_tensors
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ def write_adapter(
     Args:
         folder: Folder of the adapter.
         tensors: The run's tensors by name.
-        family: `bert` or `roberta`.
+        family: Family of the base model, a key of FAMILIES.
         model: The base model for `from_pretrained`: a name on the hub, or a folder.
         weights: Adapted weight types, such as `qv`.
         rank: Rank r.
@@ -62,8 +63,8 @@ def write_adapter(
             r=rank,
             lora_alpha=alpha,
             lora_dropout=lora_dropout,
-            target_modules=[TARGETS[letter] for letter in weights],
-            modules_to_save=MODULES_TO_SAVE[family],
+            target_modules=[FAMILIES[family].projections[letter] for letter in weights],
+            modules_to_save=list(FAMILIES[family].head.modules_to_save),
             bias="none",
             fan_in_fan_out=False,
             inference_mode=True,
@@ -79,7 +80,7 @@ def read_adapter(
 
     Args:
         folder: Folder with adapter_config.json and adapter_model.safetensors.
-        family: `bert` or `roberta`.
+        family: Family of the base model, a key of FAMILIES.
         model_config: config.json of the base model that the adapter is for, if known.
 
     Returns:

@@ -4,33 +4,32 @@ Keys of a wrapped model (torch.compile, DataParallel, FSDP), keys with the adapt
 without peft's prefix have one meaning only, so they are read too.
 """
 
+import functools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from lora.errors import shown
+from lora.model.families.registry import FAMILIES
 
-TARGETS = {
-    "q": "attention.self.query",
-    "k": "attention.self.key",
-    "v": "attention.self.value",
-    "o": "attention.output.dense",
-}
-# Name of a run's head -> name in transformers' sequence classification model.
-HEADS = {
-    "roberta": {"head.dense": "classifier.dense", "head.out": "classifier.out_proj"},
-    "bert": {"head.dense": "bert.pooler.dense", "head.out": "classifier"},
-}
-MODULES_TO_SAVE = {"roberta": ["classifier"], "bert": ["classifier", "pooler"]}
 PREFIX = "base_model.model."
 
-LORA_KEY = re.compile(
-    r"base_model\.model\.(\w+)\.encoder\.layer\.(0|[1-9]\d{0,2})\.([\w.]+)\.lora_([AB])\.weight"
+
+def _one_of(names: Iterable[str]) -> str:
+    """Return a regular expression of these names."""
+    return "|".join(sorted({re.escape(name) for name in names}))
+
+
+_LAYERS = _one_of(family.layers for family in FAMILIES.values())
+_NUMBER = r"0|[1-9]\d{0,2}"
+# First parts of the names of modules in transformers' classifiers.
+_FIRST = _one_of(
+    name.split(".")[0]
+    for family in FAMILIES.values()
+    for name in (family.prefix, family.head.dense, family.head.out)
 )
-_BIAS_KEY = re.compile(
-    r"base_model\.model\.(\w+)\.((?:embeddings\.LayerNorm|encoder\.layer\.(?:0|[1-9]\d{0,2})\."
-    r"(?:attention\.self\.(?:query|key|value)|attention\.output\.(?:dense|LayerNorm)"
-    r"|intermediate\.dense|output\.(?:dense|LayerNorm)))\.bias)"
+LORA_KEY = re.compile(
+    rf"base_model\.model\.(\w+)\.(?:{_LAYERS})\.({_NUMBER})\.([\w.]+)\.lora_([AB])\.weight"
 )
 # Modules that wrap a model and add their name to its keys -> the code that adds them.
 _WRAPPERS = {
@@ -46,30 +45,44 @@ def peft_name(name: str, family: str) -> str:
     """Return the key in adapter_model.safetensors of a run's tensor."""
     if name.startswith("head."):
         module, _, kind = name.rpartition(".")
-        return f"{PREFIX}{HEADS[family][module]}.{kind}"
+        return f"{PREFIX}{FAMILIES[family].head_modules[module]}.{kind}"
     if name.startswith("base."):
-        return f"{PREFIX}{family}.{name.removeprefix('base.')}"
+        return f"{PREFIX}{FAMILIES[family].prefix}.{name.removeprefix('base.')}"
     pair, _, side = name.rpartition(".")
     return f"{PREFIX}{module_of(pair, family)}.lora_{side.upper()}.weight"
 
 
 def module_of(pair: str, family: str) -> str:
     """Return the name in transformers' classification model of the module of "<layer>.<letter>"."""
-    layer, letter = pair.split(".")
-    return f"{family}.encoder.layer.{layer}.{TARGETS[letter]}"
+    return f"{FAMILIES[family].prefix}.{FAMILIES[family].module_of(pair)}"
 
 
 def run_name(key: str, family: str) -> str | None:
     """Return the name that runs use for a key as peft writes it; None if the key is unknown."""
     if match := LORA_KEY.fullmatch(key):
-        model, layer, module, side = match.groups()
-        letter = next((letter for letter, target in TARGETS.items() if target == module), None)
-        return f"{layer}.{letter}.{side.lower()}" if letter and model == family else None
-    names = (f"{module}.{kind}" for module in HEADS[family] for kind in ("weight", "bias"))
+        _, layer, module, side = match.groups()
+        targets = FAMILIES[family].projections.items()
+        letter = next((letter for letter, target in targets if target == module), None)
+        name = f"{layer}.{letter}.{side.lower()}"
+        return name if letter and peft_name(name, family) == key else None
+    modules = FAMILIES[family].head_modules
+    names = (f"{module}.{kind}" for module in modules for kind in ("weight", "bias"))
     if head := next((name for name in names if peft_name(name, family) == key), None):
         return head
-    match = _BIAS_KEY.fullmatch(key)
-    return f"base.{match[2]}" if match and match[1] == family else None
+    match = _bias_key(family).fullmatch(key)
+    return f"base.{match[1]}" if match else None
+
+
+@functools.cache
+def _bias_key(family: str) -> re.Pattern[str]:
+    """Return the expression of a key of a bias in the encoder; its group is the encoder's name."""
+    one = FAMILIES[family]
+    outside = _one_of(["embeddings.LayerNorm", one.embedding_projection or "embeddings.LayerNorm"])
+    inside = _one_of([*one.linears, *one.norms])
+    layers = rf"{re.escape(one.layers)}\.(?:{_NUMBER})"
+    return re.compile(
+        rf"{re.escape(PREFIX + one.prefix)}\.((?:{outside}|{layers}\.(?:{inside}))\.bias)"
+    )
 
 
 @dataclass
@@ -140,7 +153,7 @@ def _as_peft_writes(stored: str) -> tuple[str, list[str], list[str]]:
         if at < len(parts) and parts[at] not in _HEAD_PARTS:
             del parts[at]
     key = ".".join(parts)
-    bare = re.match(rf"(base_model\.)?(model\.)?(?=({'|'.join(HEADS)}|classifier)\.)", key)
+    bare = re.match(rf"(base_model\.)?(model\.)?(?=({_FIRST})\.)", key)
     if bare and bare[0] != PREFIX:
         changes.append(f"without the prefix {PREFIX}")
         key = PREFIX + key.removeprefix(bare[0])

@@ -8,39 +8,39 @@ transformers' sequence classification models. The config must have passed `peft_
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lora.adapters.peft_names import HEADS, TARGETS
+from lora.model.families.registry import FAMILIES
 
-DEFAULT_TARGETS = ["query", "value"]  # peft's, for BERT and RoBERTa
 ALL_LINEAR = "all-linear"
 
 
 def module_names(family: str, depth: int) -> list[str]:
     """Return the names of all linear layers and embeddings of a model of `depth` layers."""
-    inside = (*TARGETS.values(), "intermediate.dense", "output.dense")
-    names = [
-        f"{family}.embeddings.{kind}_embeddings" for kind in ("word", "position", "token_type")
-    ]
+    one = FAMILIES[family]
+    names = [f"{one.prefix}.embeddings.{kind}_embeddings" for kind in one.embeddings]
     names += [
-        f"{family}.encoder.layer.{layer}.{module}" for layer in range(depth) for module in inside
+        f"{one.prefix}.{one.layers}.{layer}.{module}"
+        for layer in range(depth)
+        for module in one.linears
     ]
-    return names + list(HEADS[family].values())
+    return names + list(one.head_modules.values())
 
 
 def adapted_modules(config: Mapping[str, Any], family: str, depth: int) -> list[str]:
     """Return the modules that peft adapts in a model of `depth` layers."""
-    return [name for name in module_names(family, depth) if adapts(config, name)]
+    default = FAMILIES[family].default_targets
+    return [name for name in module_names(family, depth) if adapts(config, name, default)]
 
 
-def adapts(config: Mapping[str, Any], name: str) -> bool:
-    """Return whether peft adapts a module."""
+def adapts(config: Mapping[str, Any], name: str, default: Sequence[str]) -> bool:
+    """Return whether peft adapts a module; `default` are the targets if the config names none."""
     if _excluded(config, name):
         return False
     targets = config.get("target_modules")
     if targets is None:
-        targets = DEFAULT_TARGETS
+        targets = default
     if isinstance(targets, str):
         if targets.lower() == ALL_LINEAR:
             head = name == "classifier" and config.get("task_type") == "SEQ_CLS"

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from lora.adapters import peft_rules
-from lora.adapters.peft_names import HEADS, LORA_KEY, PREFIX, TARGETS, module_of, peft_name
-from lora.experiment.cell import MODEL_FAMILIES
+from lora.adapters.peft_names import LORA_KEY, PREFIX, module_of, peft_name
+from lora.model.families.registry import ALLOWED, FAMILIES
 
 # safetensors' types that float32 or float64 represents exactly.
 FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ")
@@ -31,17 +31,17 @@ def check_family(keys: Collection[str], family: str) -> list[str]:
     """Return a problem for pairs of another model family, or of none."""
     pairs = [(key, match[1]) for key in keys if (match := LORA_KEY.fullmatch(key))]
     if not pairs:
-        bare = next(
-            (key for key in keys if re.match(r"(base_model\.model\.)?encoder\.", key)), None
-        )
+        headless = re.compile(r"(base_model\.model\.)?(encoder|transformer)\.")
+        bare = next((key for key in keys if headless.match(key)), None)
         if bare is not None:
             return [
                 f"{bare[:200]}: it was saved from an encoder without a classification head; save "
                 "it from AutoModelForSequenceClassification"
             ]
     for key, other in pairs:
-        if other != family:
-            allowed = family if other in MODEL_FAMILIES else " or ".join(MODEL_FAMILIES)
+        if other != FAMILIES[family].prefix:
+            known = any(other == one.prefix for one in FAMILIES.values())
+            allowed = family if known else ALLOWED
             return [f"{key[:200]}: an adapter of {other[:100]}; allowed: one of {allowed}"]
     return []
 
@@ -61,7 +61,9 @@ def check_types(stored: Tensors) -> list[str]:
 
 def check_base_weights(keys: Iterable[str], family: str) -> list[str]:
     """Return a problem if the base model's own weights are stored, which LoRA does not train."""
-    inside = re.compile(rf"base_model\.model\.{family}\.(embeddings|encoder|pooler)\.(?!.*\.lora_)")
+    prefix = re.escape(f"{PREFIX}{FAMILIES[family].prefix}")
+    parts = "embeddings|embeddings_project|encoder|transformer|pooler"
+    inside = re.compile(rf"{prefix}\.({parts})\.(?!.*\.lora_)")
     own = [key for key in keys if inside.match(key)]
     if not own:
         return []
@@ -81,8 +83,11 @@ def check_unknown(keys: Iterable[str], family: str) -> list[str]:
 
 
 def _allowed(family: str) -> str:
-    targets = ", ".join(f"{target} ({letter})" for letter, target in TARGETS.items())
-    return f"allowed: LoRA pairs of {targets}, and {', '.join(HEADS[family].values())}"
+    targets = ", ".join(
+        f"{target} ({letter})" for letter, target in FAMILIES[family].projections.items()
+    )
+    heads = ", ".join(FAMILIES[family].head_modules.values())
+    return f"allowed: LoRA pairs of {targets}, and {heads}"
 
 
 def _others(keys: list[str]) -> str:
@@ -142,7 +147,7 @@ def check_pairs(
     Args:
         config: adapter_config.json.
         tensors: The tensors.
-        family: `bert` or `roberta`.
+        family: Family of the model, a key of FAMILIES.
         layers: Number of layers of the base model; None if unknown.
         unknown: Keys of tensors that have no meaning in a run.
     """
@@ -151,7 +156,7 @@ def check_pairs(
     wanted = {
         pair
         for layer in range(min(layers or depth, MOST_LAYERS))
-        for letter in TARGETS
+        for letter in FAMILIES[family].projections
         if module_of(pair := f"{layer}.{letter}", family) in adapted
     }
     missing, surplus = wanted - found, found - wanted
@@ -162,8 +167,8 @@ def check_pairs(
             f"the base model has {layers}; give the base model that it was trained on"
         ]
     problems = [
-        *_by_letter(missing, wanted, "adapts", "is no pair"),
-        *_by_letter(surplus, found, "does not adapt", "are pairs"),
+        *_by_letter(missing, wanted, family, "adapts", "is no pair"),
+        *_by_letter(surplus, found, family, "does not adapt", "are pairs"),
     ]
     for pair in sorted(found):
         problems += [
@@ -200,10 +205,10 @@ def _check_alphas(config: Mapping[str, Any], pairs: set[str], family: str) -> li
     return []
 
 
-def _by_letter(pairs: set[str], of: set[str], what: str, but: str) -> list[str]:
+def _by_letter(pairs: set[str], of: set[str], family: str, what: str, but: str) -> list[str]:
     """Return a line for each weight type; it names the layers unless all are meant."""
     lines = []
-    for letter, target in TARGETS.items():
+    for letter, target in FAMILIES[family].projections.items():
         layers = sorted(int(pair.split(".")[0]) for pair in pairs if pair.endswith(f".{letter}"))
         if layers:
             whole = len(layers) == sum(pair.endswith(f".{letter}") for pair in of)
@@ -242,7 +247,8 @@ def check_head(tensors: Tensors, family: str, bias: str | None) -> list[str]:
     }
     needed = set(shapes)
     trained = {name for name in tensors if name.startswith("head.dense.")}
-    if family == "bert" and (not trained or bias == "all" and trained == {"head.dense.bias"}):
+    untrained = not trained or bias == "all" and trained == {"head.dense.bias"}
+    if FAMILIES[family].has_pooler and untrained:
         needed -= {"head.dense.weight", "head.dense.bias"}  # the pooler's weight was not trained
     missing = [peft_name(name, family) for name in shapes if name in needed - set(tensors)]
     problems = []
@@ -262,10 +268,7 @@ def check_biases(config: Mapping[str, Any], tensors: Tensors, family: str) -> li
     """Compare the biases of the base model with those that `bias` of adapter_config.json stores."""
     bias = config.get("bias") or "none"
     found = {name for name in tensors if name.startswith("base.")}
-    adapted = {
-        f"base.encoder.layer.{layer}.{TARGETS[letter]}.bias"
-        for layer, letter in (pair.split(".") for pair in _pairs(tensors))
-    }
+    adapted = {f"base.{FAMILIES[family].module_of(pair)}.bias" for pair in _pairs(tensors)}
     if bias == "none" and found or bias == "lora_only" and found - adapted:
         extra = peft_name(min(found if bias == "none" else found - adapted), family)
         return [
@@ -282,5 +285,7 @@ def check_biases(config: Mapping[str, Any], tensors: Tensors, family: str) -> li
     return [
         f"{peft_name(name, family)} has shape {list(tensors[name].shape)}; expected [{width}]"
         for name in sorted(found)
-        if tensors[name].shape != (width,) and not name.endswith(".intermediate.dense.bias")
+        if tensors[name].shape != (width,)
+        and name.startswith(f"base.{FAMILIES[family].layers}.")
+        and not name.endswith(f".{FAMILIES[family].inner}.bias")
     ]

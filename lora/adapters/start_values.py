@@ -22,6 +22,7 @@ from lora.adapters import peft_header
 from lora.adapters.peft_checks import Adapter
 from lora.errors import ConfigError
 from lora.experiment.run_spec import RunSpec
+from lora.model.families.registry import FAMILIES
 
 
 def sha256(folder: Path, spec: RunSpec) -> str:
@@ -105,7 +106,7 @@ def copy(
     Args:
         found: The adapter's tensors by name.
         parameters: The run's tensors by name.
-        family: `bert` or `roberta`.
+        family: Family of the base model, a key of FAMILIES.
         title: First line of the error.
 
     Raises:
@@ -119,7 +120,7 @@ def copy(
             if not torch.isfinite(value).all():
                 problems.append(f"{name}: got numbers too large for {value.dtype}; allowed: finite")
         elif name.startswith("head.out.") or (
-            name not in found and family == "bert" and name.startswith("head.dense.")
+            name not in found and FAMILIES[family].has_pooler and name.startswith("head.dense.")
         ):
             left_out.append(name)
         else:

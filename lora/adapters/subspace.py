@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import safetensors
 
-from lora.adapters import peft_folder, peft_names
-from lora.experiment.cell import MODEL_FAMILIES
+from lora.adapters import peft_folder
+from lora.model import config as model_config
+from lora.model.families import registry
 
 
 @dataclass(frozen=True)
@@ -169,8 +170,9 @@ def base_weight(model_dir: Path, layer: int, letter: str) -> np.ndarray:
     Raises:
         ValueError: If the model folder has no such weight.
     """
-    key = f"encoder.layer.{layer}.{peft_names.TARGETS[letter]}.weight"
-    keys = {key, *(f"{family}.{key}" for family in MODEL_FAMILIES)}
+    family = registry.family_of(model_config.read(model_dir))
+    key = f"{family.module_of(f'{layer}.{letter}')}.weight"
+    keys = {key, f"{family.prefix}.{key}"}
     for path in sorted(Path(model_dir).glob("*.safetensors")):
         with safetensors.safe_open(path, framework="pt") as tensors:
             for name in keys.intersection(tensors.keys()):

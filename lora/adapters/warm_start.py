@@ -111,7 +111,7 @@ def load_start(start: Start, spec: RunSpec, parameters: Mapping[str, Tensor], fa
         start: The adapter.
         spec: The run.
         parameters: The run's tensors by name, with their initial values.
-        family: `bert` or `roberta`.
+        family: Family of the base model, a key of FAMILIES.
 
     Raises:
         ConfigError: If a tensor or the scale alpha/r does not fit. It names every such tensor.

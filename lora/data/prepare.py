@@ -182,7 +182,7 @@ def _array(part: str, numbers: Iterable[list[int]]) -> np.ndarray:
     cast = array.astype(DTYPES[part])
     if (cast != array).any():
         raise ValueError(
-            f"the tokenizer gives {part} up to {array.max()}, more than any model has; "
+            f"the tokenizer gives {part} up to {array.max()}, more than any supported model has; "
             "use the tokenizer of this model"
         )
     return cast

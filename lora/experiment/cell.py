@@ -20,7 +20,6 @@ METHODS: dict[str, str | None] = {
 }
 # Methods that train the base model's own parameters: runs can't share it, and there is no rank.
 BASE_METHODS = ("ft", "bitfit")
-MODEL_FAMILIES = ("bert", "roberta")
 
 
 @dataclass(frozen=True, order=True)

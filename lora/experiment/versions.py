@@ -6,6 +6,9 @@ others do not train again.
 
 import lora
 
+# (family, precision) of the runs that version 4 changed.
+AFFECTED = {("bert", "bf16"): lora.RESULTS_VERSION}
+
 
 def results_version(family: str, precision: str) -> int:
     """Return the version of the method for runs of a model family and precision of the base.
@@ -14,8 +17,7 @@ def results_version(family: str, precision: str) -> int:
     with a bf16 base, the head started from values rounded to bf16. Other runs are as in version 3.
 
     Args:
-        family: `bert` or `roberta`.
+        family: Family of the base model, `model_type` of its config.json.
         precision: Of the frozen base: `bf16` or `fp32`.
     """
-    affected = (family, precision) == ("bert", "bf16")
-    return lora.RESULTS_VERSION if affected else 3
+    return AFFECTED.get((family, precision), 3)

@@ -7,17 +7,14 @@ Shape suffixes: T tokens, N examples, H heads, M rows of attention.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lora.model import attention, dropout
+from lora.model.architecture import Architecture
 from lora.model.layers import Segments
-
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig
 
 # Dropout sites of a layer: attention output, feed-forward output, LoRA inputs of q, k, v and o.
 SITES_PER_LAYER = 6
@@ -94,7 +91,7 @@ def on_device(array: np.ndarray, device: torch.device) -> Tensor:
 
 def collate(
     parts: list[RunSequences],
-    config: "PretrainedConfig",
+    architecture: Architecture,
     dtype: torch.dtype,
     device: torch.device,
 ) -> Batch:
@@ -102,7 +99,7 @@ def collate(
 
     Args:
         parts: Sequences of each run; at least one sequence per run.
-        config: Config of the base model.
+        architecture: Sizes of the base model.
         dtype: Type of the base model, for the attention bias.
         device: Device of the batch.
     """
@@ -122,7 +119,7 @@ def collate(
             numbers.append(dropout.token_numbers(part.seed, part.step, in_step, position[tokens]))
         row, example_row = tokens.stop, examples.stop
 
-    heads = config.num_attention_heads
+    heads = architecture.heads
     width = attention.widths_of(lengths)
     order = np.argsort(width, kind="stable")
     begin = np.empty_like(starts)  # first row of attention of each example
@@ -135,16 +132,16 @@ def collate(
         keys_T = dropout.mix(
             on_device(np.concatenate(numbers).astype(np.int32, copy=False), device)
         )
-        sites = 1 + config.num_hidden_layers * SITES_PER_LAYER + 2
+        sites = 1 + architecture.layers * SITES_PER_LAYER + 2
         dropout_keys = dropout.site_keys(keys_T, sites)
         head = torch.arange(1, heads + 1, dtype=torch.int32, device=device) * dropout.SPREAD_INT32
         per_head = dropout.mix(keys_T[:, None] + head).view(-1)
-        attention_keys = dropout.site_keys(per_head[to_attention], config.num_hidden_layers)
+        attention_keys = dropout.site_keys(per_head[to_attention], architecture.layers)
     ids = np.concatenate([part.ids for part in parts])
     return Batch(
         ids_T=_int64(ids, device),
         types_T=_int64(np.concatenate([part.types for part in parts]), device),
-        positions_T=_int64(_position_ids(config, ids, starts, example, position), device),
+        positions_T=_int64(_position_ids(architecture, ids, starts, example, position), device),
         first_N=_int64(starts, device),
         dropout_keys=dropout_keys,
         attention_keys=attention_keys,
@@ -158,7 +155,7 @@ def collate(
 
 
 def _position_ids(
-    config: "PretrainedConfig",
+    architecture: Architecture,
     ids: np.ndarray,
     starts: np.ndarray,
     example: np.ndarray,
@@ -166,15 +163,18 @@ def _position_ids(
 ) -> np.ndarray:
     """Return the position ids of transformers, [T].
 
-    BERT counts a sequence's tokens from 0. RoBERTa counts from pad_token_id + 1, and a padding
-    token in the text has position pad_token_id (`create_position_ids_from_input_ids`).
+    A family that counts from padding starts at pad_token_id + 1, and a padding token in the text
+    has position pad_token_id (`create_position_ids_from_input_ids` of RoBERTa). Others count a
+    sequence's tokens from 0.
     """
-    if config.model_type != "roberta":
+    if not architecture.family.counts_from_padding:
         return position
-    counted = ids != config.pad_token_id
+    pad = architecture.pad_token_id
+    assert pad is not None  # checked by `config.read`
+    counted = ids != pad
     count = np.cumsum(counted)
     before = count[starts] - counted[starts]
-    return np.where(counted, count - before[example], 0) + config.pad_token_id
+    return np.where(counted, count - before[example], 0) + pad
 
 
 def _int64(array: np.ndarray, device: torch.device) -> Tensor:

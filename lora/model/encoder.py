@@ -1,4 +1,4 @@
-"""Forward pass of a frozen BERT or RoBERTa encoder for all runs of a pack at once.
+"""Forward pass of a frozen encoder for all runs of a pack at once.
 
 transformers provides the modules and weights; this file calls them over a flat matrix of tokens
 without padding. transformers' own forward cannot do this: its `sdpa` and `eager` attention silently
@@ -10,64 +10,66 @@ Shape suffixes: T rows (tokens, or first tokens only), D width, N examples.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from lora.model import attention, autograd, dropout, layers
+from lora.model import attention, autograd, dropout, layers, modules
+from lora.model.architecture import Architecture
 from lora.model.collate import SITES_PER_LAYER, Batch
 from lora.model.lora_layer import LoRA
-from lora.model.methods import layer_of
+from lora.model.modules import LayerModules
 from lora.model.pretrained import BaseModel
 
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig
-    from transformers.models.bert.modeling_bert import BertLayer
 
-
-def encode(
-    base: BaseModel,
-    lora_layers: dict[str, LoRA],
-    bottlenecks: dict[str, layers.Bottleneck],
-    lora_dropout: list[float],
-    batch: Batch,
-) -> Tensor:
-    """Return the hidden state of every example's first token after the last layer.
+class Encoder:
+    """A frozen encoder with what the runs of a pack add to it.
 
     Args:
-        base: A BertModel or RobertaModel of transformers.
+        base: An encoder of transformers.
         lora_layers: LoRA pairs by "<layer>.<letter>", layers from 0.
         bottlenecks: Bottleneck adapters by "<layer>.<sublayer>", `attention` or `ffn`.
         lora_dropout: Dropout of the LoRA input of each run.
-        batch: The sequences.
-
-    Returns:
-        Hidden states, [N, D], in the dtype of the base model.
     """
-    config = base.config
-    x_TD = base.embeddings(
-        input_ids=batch.ids_T[None],
-        token_type_ids=batch.types_T[None],
-        position_ids=batch.positions_T[None],
-    )[0]
-    keys = None if batch.dropout_keys is None else batch.dropout_keys[0]
-    x_TD = dropout.drop(x_TD, config.hidden_dropout_prob, keys)
-    last = config.num_hidden_layers - 1
-    for index in range(config.num_hidden_layers):
-        modules = layer_of(base, index)
-        layer = _Layer(modules, index, config, lora_layers, bottlenecks, lora_dropout)
-        x_TD = layer.forward(x_TD, batch, first_only=index == last)
-    return x_TD
+
+    def __init__(
+        self,
+        base: BaseModel,
+        lora_layers: dict[str, LoRA],
+        bottlenecks: dict[str, layers.Bottleneck],
+        lora_dropout: list[float],
+    ) -> None:
+        self.base = base
+        self.architecture = modules.architecture_of(base)
+        self.projection = modules.embedding_projection_of(base, self.architecture)
+        self.layers = [
+            _Layer(one, index, self.architecture, lora_layers, bottlenecks, lora_dropout)
+            for index, one in enumerate(modules.layers_of(base))
+        ]
+
+    def encode(self, batch: Batch) -> Tensor:
+        """Return the hidden state of every example's first token after the last layer.
+
+        Returns:
+            Hidden states, [N, D], in the dtype of the base model.
+        """
+        x_TD = modules.embed(self.base, batch.ids_T, batch.types_T, batch.positions_T)
+        keys = None if batch.dropout_keys is None else batch.dropout_keys[0]
+        x_TD = dropout.drop(x_TD, self.architecture.hidden_dropout, keys)
+        if self.projection is not None:
+            x_TD = layers.linear(self.projection, x_TD)
+        for layer in self.layers:
+            x_TD = layer.forward(x_TD, batch, first_only=layer is self.layers[-1])
+        return x_TD
 
 
 @dataclass(frozen=True)
 class _Layer:
     """One layer of the encoder with the LoRA pairs and adapters of all runs."""
 
-    modules: "BertLayer"
+    modules: LayerModules
     index: int
-    config: "PretrainedConfig"
+    architecture: Architecture
     lora_layers: dict[str, LoRA]
     bottlenecks: dict[str, layers.Bottleneck]
     lora_dropout: list[float]
@@ -77,36 +79,35 @@ class _Layer:
         site = 1 + self.index * SITES_PER_LAYER
         keys = batch.dropout_keys
         keys = None if keys is None else keys[site : site + SITES_PER_LAYER]
-        segments, modules = batch.segments, self.modules.attention
-        key_TD = self._project("k", modules.self.key, x_TD, segments, keys)
-        value_TD = self._project("v", modules.self.value, x_TD, segments, keys)
+        segments = batch.segments
+        key_TD = self._project("k", x_TD, segments, keys)
+        value_TD = self._project("v", x_TD, segments, keys)
         if first_only:
             x_TD = autograd.take(x_TD, batch.first_N)
             segments = batch.example_segments
             keys = None if keys is None else keys[:, batch.first_N]
-        query_TD = self._project("q", modules.self.query, x_TD, segments, keys)
+        query_TD = self._project("q", x_TD, segments, keys)
         context_TD = self._attend(query_TD, key_TD, value_TD, batch, first_only)
-        out_TD = self._project("o", modules.output.dense, context_TD, segments, keys)
+        out_TD = self._project("o", context_TD, segments, keys)
         attention_key, ffn_key = (None, None) if keys is None else (keys[0], keys[1])
+        if not self.architecture.family.drops_attention_output:
+            attention_key = None
         attended_TD = self._finish(
-            "attention", modules.output.LayerNorm, out_TD, x_TD, segments, attention_key
+            "attention", self.modules.attention_norm, out_TD, x_TD, segments, attention_key
         )
-        inner = self.modules.intermediate.intermediate_act_fn(
-            layers.linear(self.modules.intermediate.dense, attended_TD)
-        )
-        out_TD = layers.linear(self.modules.output.dense, inner)
-        norm = self.modules.output.LayerNorm
-        return self._finish("ffn", norm, out_TD, attended_TD, segments, ffn_key)
+        inner = self.modules.activation(layers.linear(self.modules.inner, attended_TD))
+        out_TD = layers.linear(self.modules.outer, inner)
+        return self._finish("ffn", self.modules.ffn_norm, out_TD, attended_TD, segments, ffn_key)
 
     def _project(
         self,
         letter: str,
-        linear: nn.Linear,
         x_TD: Tensor,
         segments: layers.Segments,
         keys: Tensor | None,
     ) -> Tensor:
         """Apply a frozen linear layer and the LoRA pairs beside it."""
+        linear = self.modules.projections[letter]
         lora = self.lora_layers.get(f"{self.index}.{letter}")
         if lora is None:
             return layers.linear(linear, x_TD)
@@ -132,7 +133,7 @@ class _Layer:
     ) -> Tensor:
         """Compute the end of a sublayer: dropout, bottleneck adapters, residual and LayerNorm."""
         bottleneck = self.bottlenecks.get(f"{self.index}.{sublayer}")
-        rate = self.config.hidden_dropout_prob
+        rate = self.architecture.hidden_dropout
         if bottleneck is None:
             return dropout.drop_add_norm(out_TD, residual_TD, rate, row_keys, norm)
         out_TD = dropout.drop(out_TD, rate, row_keys)
@@ -149,14 +150,14 @@ class _Layer:
         first_only: bool,
     ) -> Tensor:
         """Bring tokens into attention's rows, attend, and bring the result back."""
-        heads = self.config.num_attention_heads
+        heads = self.architecture.heads
         width = key_TD.shape[1] // heads
 
         def to_rows(x_TD: Tensor) -> Tensor:
             return autograd.gather(x_TD.view(-1, width), batch.to_attention, batch.from_attention)
 
         keys = None if batch.attention_keys is None else batch.attention_keys[self.index]
-        rate = self.config.attention_probs_dropout_prob
+        rate = self.architecture.attention_dropout
         if first_only:
             order_N, back_N = batch.order_N, torch.argsort(batch.order_N)
             query = autograd.gather(query_TD, order_N, back_N).view(-1, width)

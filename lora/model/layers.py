@@ -6,7 +6,7 @@ Shape suffixes: T rows (tokens, or first tokens only), I input width, O output w
 N examples, C classes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,12 @@ from lora.model.dropout import drop
 # Standard deviation of an adapter's initial weights; biases start at zero (AdapterHub's
 # init_weights="bert").
 BOTTLENECK_STD = 0.02
+# Activations of classification heads, by the names of `families.family.Head`.
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "relu": functional.relu,
+    "gelu": functional.gelu,
+}
 
 
 @dataclass(frozen=True)
@@ -138,16 +144,17 @@ class Bottleneck(nn.Module):
 
 
 class Heads(nn.Module):
-    """Classification heads of S runs: tanh of a dense layer, then logits.
+    """Classification heads of S runs: an activation of a dense layer, then logits.
 
-    RoBERTa's head and BERT's pooler with classifier differ only in `input_dropout`: RoBERTa also
-    applies dropout before the dense layer (transformers RobertaClassificationHead).
+    The heads of the families differ in the activation, and in whether dropout is also applied
+    before the dense layer (see `families.family.Head`).
 
     Args:
         width: Model width I.
         num_labels: Number of classes of each run; 1 for regression.
         dropout: Probability of dropping an element.
         input_dropout: Whether dropout is also applied to the input.
+        activation: A key of ACTIVATIONS.
         dtype: Type of the parameters.
     """
 
@@ -157,9 +164,11 @@ class Heads(nn.Module):
         num_labels: list[int],
         dropout: float,
         input_dropout: bool,
+        activation: str = "tanh",
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        self.activation = ACTIVATIONS[activation]
         self.dense = nn.ModuleList(nn.Linear(width, width, dtype=dtype) for _ in num_labels)
         self.out = nn.ModuleList(nn.Linear(width, labels, dtype=dtype) for labels in num_labels)
         self.dropout, self.input_dropout = dropout, input_dropout
@@ -179,7 +188,9 @@ class Heads(nn.Module):
         before, after = (None, None) if keys_2N is None else keys_2N
         if self.input_dropout:
             x_NI = drop(x_NI, self.dropout, before)
-        hidden_NI = torch.cat([torch.tanh(self.dense[run](x_NI[rows])) for run, rows in segments])
+        hidden_NI = torch.cat(
+            [self.activation(self.dense[run](x_NI[rows])) for run, rows in segments]
+        )
         hidden_NI = drop(hidden_NI, self.dropout, after)
         return [self.out[run](hidden_NI[rows]) for run, rows in segments]
 

@@ -6,16 +6,11 @@
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
-
-from torch import nn
 
 from lora.experiment.cell import BASE_METHODS
 from lora.experiment.hparams import Hparams
+from lora.model.modules import architecture_of
 from lora.model.pretrained import BaseModel
-
-if TYPE_CHECKING:
-    from transformers.models.bert.modeling_bert import BertLayer
 
 # Method -> the sublayers that get a bottleneck adapter.
 BOTTLENECK_SUBLAYERS = {
@@ -48,29 +43,6 @@ class AdapterSpec:
     first_layer: int = 0
 
 
-def layer_of(base: BaseModel, index: int) -> "BertLayer":
-    """Return a layer of the encoder by its index, from 0. RoBERTa's layers have the same parts."""
-    return cast("BertLayer", base.encoder.layer[index])
-
-
-def linear_of(base: BaseModel, layer: int, letter: str) -> nn.Linear:
-    """Return the frozen layer of a weight type.
-
-    Args:
-        base: A BertModel or RobertaModel of transformers.
-        layer: Index of the layer, from 0.
-        letter: `q`, `k` or `v` of self-attention, or `o`, its output projection.
-    """
-    attention = layer_of(base, layer).attention
-    linears = {
-        "q": attention.self.query,
-        "k": attention.self.key,
-        "v": attention.self.value,
-        "o": attention.output.dense,
-    }
-    return cast(nn.Linear, linears[letter])
-
-
 def trains(method: str, name: str) -> bool:
     """Return whether a method trains the base model's parameter `name`.
 
@@ -98,7 +70,8 @@ def trainable_parameters(base: BaseModel, spec: AdapterSpec, head: bool = True) 
         head: Whether to include the classification head. The paper does not count it
             (microsoft/LoRA issue #16).
     """
-    width, depth = base.config.hidden_size, base.config.num_hidden_layers
+    architecture = architecture_of(base)
+    width, depth = architecture.width, architecture.layers
     if spec.method == "lora":
         count = depth * len(spec.weights) * spec.rank * 2 * width
     elif spec.method in BASE_METHODS:

@@ -11,13 +11,13 @@ import logging
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
 
 import safetensors
 
 from lora import files
 from lora.errors import ConfigError, shown
 from lora.model import config
+from lora.model.architecture import Architecture
 
 log = logging.getLogger(__name__)
 WEIGHTS = "model.safetensors"
@@ -38,20 +38,6 @@ NOT_READ = {
         *("training_args.bin", "checkpoint-*", "global_step*"),
     ),
 }
-_LINEARS = "attention.self.query attention.self.key attention.self.value attention.output.dense "
-_LINEARS += "intermediate.dense output.dense"
-_NORMS = "attention.output.LayerNorm output.LayerNorm"
-# Tensors that a file may have beside the encoder: buffers of old checkpoints, the pooler, and the
-# heads of transformers' models of the family.
-_SURPLUS = {
-    "bert": r"embeddings\.(position_ids|token_type_ids)|pooler\.dense\.(weight|bias)"
-    r"|cls\.predictions\.(bias|(transform\.dense|decoder)\.(weight|bias)"
-    r"|transform\.LayerNorm\.(weight|bias|gamma|beta))"
-    r"|cls\.seq_relationship\.(weight|bias)|(classifier|qa_outputs)\.(weight|bias)",
-    "roberta": r"embeddings\.(position_ids|token_type_ids)|pooler\.dense\.(weight|bias)"
-    r"|lm_head\.(bias|(dense|layer_norm|decoder)\.(weight|bias))"
-    r"|classifier\.((dense|out_proj)\.)?(weight|bias)|qa_outputs\.(weight|bias)",
-}
 
 
 def check(folder: Path) -> None:
@@ -64,7 +50,7 @@ def check(folder: Path) -> None:
         ConfigError: If weights are missing, surplus or there twice. It names every problem.
     """
     folder = Path(folder)
-    settings = config.with_defaults(config.read(folder))
+    architecture = Architecture.of(config.read(folder))
     names = sorted(path.name for path in folder.iterdir())
     stored = fnmatch.filter(names, "*.safetensors")
     if not stored:
@@ -81,7 +67,7 @@ def check(folder: Path) -> None:
     if not problems and INDEX in names:
         problems = _check_index(folder / INDEX, headers)
     keys = [key for found in headers.values() for key in found]
-    problems = problems or _check_keys(keys, settings)
+    problems = problems or _check_keys(keys, architecture)
     if problems:
         raise ConfigError(
             f"{folder}: the weights do not fit its config.json. {FETCH_AGAIN.capitalize()}:",
@@ -152,17 +138,17 @@ def _check_index(path: Path, headers: dict[str, set[str]]) -> list[str]:
     return problems
 
 
-def _check_keys(keys: Collection[str], settings: dict[str, Any]) -> list[str]:
+def _check_keys(keys: Collection[str], architecture: Architecture) -> list[str]:
     """Return the missing, foreign and double tensors of a model."""
-    family = settings.get("model_type", "bert")
+    family = architecture.family
     plain: dict[str, list[str]] = {}
     for key in keys:
-        plain.setdefault(_modern(key.removeprefix(f"{family}.")), []).append(key)
-    expected = _encoder_names(settings.get("num_hidden_layers", 12))
+        plain.setdefault(_modern(key.removeprefix(f"{family.prefix}.")), []).append(key)
+    expected = family.tensor_names(architecture.layers, architecture.projects_embeddings)
     surplus = [
         one
         for name, stored in plain.items()
-        if name not in expected and not re.fullmatch(_SURPLUS[family], name)
+        if name not in expected and not re.fullmatch(family.surplus, name)
         for one in stored
     ]
     twice = [" and ".join(sorted(stored)) for stored in plain.values() if len(stored) > 1]
@@ -172,17 +158,6 @@ def _check_keys(keys: Collection[str], settings: dict[str, Any]) -> list[str]:
         "there under two names": twice,
     }
     return [f"{what}: {_some(names)}" for what, names in lines.items() if names]
-
-
-def _encoder_names(depth: int) -> set[str]:
-    """Return the names of the encoder's tensors, without pooler."""
-    names = {f"embeddings.{kind}_embeddings.weight" for kind in ("word", "position", "token_type")}
-    modules = ["embeddings.LayerNorm"] + [
-        f"encoder.layer.{layer}.{module}"
-        for layer in range(depth)
-        for module in f"{_LINEARS} {_NORMS}".split()
-    ]
-    return names | {f"{module}.{kind}" for module in modules for kind in ("weight", "bias")}
 
 
 def _modern(key: str) -> str:

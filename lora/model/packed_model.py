@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from lora.experiment.cell import BASE_METHODS, WEIGHT_TYPES
-from lora.model import collate, encoder, methods
+from lora.model import collate, methods, modules
+from lora.model.encoder import Encoder
 from lora.model.initial_values import generator, initial_a
 from lora.model.layers import BOTTLENECK_STD, Bottleneck, Heads
 from lora.model.lora_layer import LoRA
@@ -30,7 +31,7 @@ class PackedModel(nn.Module):
     base model.
 
     Args:
-        base: A BertModel or RobertaModel of transformers, moved to `device`.
+        base: An encoder of transformers, moved to `device`.
         specs: The runs, all of the same method; one run if the method trains the base model.
         device: Device of the model.
 
@@ -56,30 +57,35 @@ class PackedModel(nn.Module):
                 "All runs of a pack must use the same method; full fine-tuning and BitFit cannot "
                 "be packed."
             )
-        config, dtype = base.config, torch.promote_types(base.dtype, torch.float32)
+        dtype = torch.promote_types(base.dtype, torch.float32)
         self.lora_layers = self._make_lora(base, dtype) if self.method == "lora" else {}
         for name, parameter in base.named_parameters():
             parameter.requires_grad_(methods.trains(self.method, name))
-        self.bottlenecks = self._make_bottlenecks(
-            config.num_hidden_layers, config.hidden_size, dtype
+        architecture = modules.architecture_of(base)
+        head = architecture.family.head
+        self.bottlenecks = self._make_bottlenecks(architecture.layers, architecture.width, dtype)
+        # Not a module, so that the frozen base is not a submodule.
+        self.encoder = Encoder(
+            base,
+            self.lora_layers,
+            self.bottlenecks,
+            [spec.hparams.lora_dropout for spec in specs],
         )
         # Registers the layers as submodules; names of modules must not contain dots.
         self._lora_modules = nn.ModuleDict(_without_dots(self.lora_layers))
         self._bottleneck_modules = nn.ModuleDict(_without_dots(self.bottlenecks))
-        dropout = getattr(config, "classifier_dropout", None)
         self.heads = Heads(
-            config.hidden_size,
+            architecture.width,
             [spec.num_labels for spec in specs],
-            config.hidden_dropout_prob if dropout is None else dropout,
-            input_dropout=config.model_type == "roberta",
+            architecture.head_dropout,
+            input_dropout=head.input_dropout,
+            activation=head.activation,
             dtype=dtype,
         )
         for run in range(len(specs)):
             self._initialize(run, base)
         self.to(device)
         nn.Module.to(base, device)
-        # In a list, so that the frozen base is not a submodule.
-        self._base = [base]
         for parameter in (*self.parameters(), *self.base.parameters()):
             parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
         self._check_counts()
@@ -87,11 +93,11 @@ class PackedModel(nn.Module):
     def _make_lora(self, base: BaseModel, dtype: torch.dtype) -> dict[str, LoRA]:
         found = {}
         scales = [spec.hparams.alpha / spec.rank for spec in self.specs]
-        for layer in range(base.config.num_hidden_layers):
+        for layer in range(modules.architecture_of(base).layers):
             for letter in WEIGHT_TYPES:
                 ranks = [spec.rank if letter in spec.weights else 0 for spec in self.specs]
                 if any(ranks):
-                    linear = methods.linear_of(base, layer, letter)
+                    linear = modules.linear_of(base, layer, letter)
                     found[f"{layer}.{letter}"] = LoRA(
                         linear.in_features, linear.out_features, ranks, scales, dtype
                     )
@@ -111,7 +117,7 @@ class PackedModel(nn.Module):
 
     @property
     def base(self) -> BaseModel:
-        return self._base[0]
+        return self.encoder.base
 
     @property
     def device(self) -> torch.device:
@@ -122,7 +128,7 @@ class PackedModel(nn.Module):
         """Set the initial values of a run.
 
         A as the protocol says, B and biases zero, the head normal(0, initializer_range) as in
-        transformers. With BERT the head's dense layer starts from the pre-trained pooler.
+        transformers. With a pooler, BERT's, the head's dense layer starts from it.
         """
         spec = self.specs[run]
         for name, parameter in self._added(run, LoRA.pair, Tensor.detach).items():
@@ -132,7 +138,7 @@ class PackedModel(nn.Module):
                 parameter.copy_(initial_a(spec.seed, pair, shape, spec.hparams))
             elif name.endswith("weight"):
                 head = name.startswith("head.")
-                std = base.config.initializer_range if head else BOTTLENECK_STD
+                std = self.encoder.architecture.initializer_range if head else BOTTLENECK_STD
                 source = generator(spec.seed, name, shape)
                 parameter.copy_(torch.empty(shape).normal_(0, std, generator=source))
             else:
@@ -208,14 +214,11 @@ class PackedModel(nn.Module):
 
     def batch(self, parts: list[collate.RunSequences]) -> collate.Batch:
         """Collate the sequences of several runs on the model's device."""
-        return collate.collate(parts, self.base.config, self.base.dtype, self.device)
+        return collate.collate(parts, self.encoder.architecture, self.base.dtype, self.device)
 
     def forward(self, batch: collate.Batch) -> list[Tensor]:
         """Return the logits [N_s, C_s] of each run in the batch, in the order of its parts."""
-        lora_dropout = [spec.hparams.lora_dropout for spec in self.specs]
-        hidden_ND = encoder.encode(
-            self.base, self.lora_layers, self.bottlenecks, lora_dropout, batch
-        )
+        hidden_ND = self.encoder.encode(batch)
         keys = batch.dropout_keys
         keys_2N = None if keys is None else keys[-2:, batch.first_N]
         hidden_ND = hidden_ND.to(torch.promote_types(hidden_ND.dtype, torch.float32))
@@ -231,7 +234,7 @@ class PackedModel(nn.Module):
         saved = {}
         for name, lora in self.lora_layers.items():
             layer, letter = name.split(".")
-            weight = methods.linear_of(self.base, int(layer), letter).weight
+            weight = modules.linear_of(self.base, int(layer), letter).weight
             if lora.ranks[run]:
                 saved[weight] = weight.clone()
                 weight += lora.weight_delta(run).to(weight.dtype)

@@ -1,9 +1,9 @@
-"""Load a frozen BERT or RoBERTa encoder from a model folder.
+"""Load a frozen encoder of a supported family from a model folder.
 
 transformers fills missing tensors with random values and ignores surplus ones, with a line in the
 log. Here both are errors (see `model_files`), because a run on such a model would look like any
 other. Two exceptions: BERT's pooler may be missing (the head's dense layer then starts from the
-run's seed, as RoBERTa's does), and heads of other tasks are ignored. Pickled weights are never
+run's seed, as in other families), and heads of other tasks are ignored. Pickled weights are never
 opened.
 """
 
@@ -17,13 +17,14 @@ import safetensors
 import torch
 
 from lora.errors import ConfigError, shown
-from lora.experiment.cell import MODEL_FAMILIES
 from lora.model import config, model_files
+from lora.model.families import registry
+from lora.model.families.family import Family
 
 if TYPE_CHECKING:
-    from transformers import BertModel, RobertaModel
+    from transformers import PreTrainedModel
 
-BaseModel: TypeAlias = "BertModel | RobertaModel"
+BaseModel: TypeAlias = "PreTrainedModel"  # an encoder of one of registry.FAMILIES
 Report: TypeAlias = dict[str, list[Any]]  # transformers: names of tensors by kind of problem
 log = logging.getLogger(__name__)
 MAX_NAMES = 3  # tensors that a message names before "and N more"
@@ -42,14 +43,16 @@ def load_base(folder: Path, dtype: torch.dtype = torch.float32) -> BaseModel:
             config.json says.
     """
     folder = Path(folder)
-    family = config.read(folder).get("model_type")
-    if family not in MODEL_FAMILIES:
-        raise ValueError(f"{folder}: model family {family!r}; allowed: {', '.join(MODEL_FAMILIES)}")
+    settings = config.read(folder)
+    if "model_type" not in settings:
+        raise ValueError(f"{folder}: {config.NAME} has no model_type; allowed: {registry.ALLOWED}")
+    family = registry.family_of(settings)
     model_files.check(folder)
     base, report = _from_pretrained(folder, family, dtype)
     missing = set(report["missing_keys"])
     if missing and all(name.startswith("pooler.") for name in missing):
-        base.pooler, missing = None, set()
+        base.register_module("pooler", None)
+        missing = set()
         log.info("%s has no pooler: the head's dense layer starts from the run's seed", folder)
     infinite = (name for name, value in base.named_parameters() if not torch.isfinite(value.sum()))
     problems = [
@@ -59,7 +62,7 @@ def load_base(folder: Path, dtype: torch.dtype = torch.float32) -> BaseModel:
         ),
         *_list_some(
             "not part of a model with this config.json",
-            filter(_is_encoder, report["unexpected_keys"]),
+            (key for key in report["unexpected_keys"] if _is_encoder(key, family)),
         ),
         *_list_some("not finite", infinite),
     ]
@@ -90,9 +93,9 @@ def _read_pooler(base: BaseModel, folder: Path) -> None:
                     getattr(pooler.dense, name).copy_(stored.get_tensor(key))
 
 
-def _from_pretrained(folder: Path, family: str, dtype: torch.dtype) -> tuple[BaseModel, Report]:
+def _from_pretrained(folder: Path, family: Family, dtype: torch.dtype) -> tuple[BaseModel, Report]:
     """Return the encoder and transformers' report of missing, surplus and mismatched tensors."""
-    from transformers import BertModel, RobertaModel
+    import transformers
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
@@ -106,10 +109,8 @@ def _from_pretrained(folder: Path, family: str, dtype: torch.dtype) -> tuple[Bas
     }
     with _errors_only():
         try:
-            if family == "bert":
-                loaded: object = BertModel.from_pretrained(folder, **options)
-            else:
-                loaded = RobertaModel.from_pretrained(folder, add_pooling_layer=False, **options)
+            model_class: type[PreTrainedModel] = getattr(transformers, family.model_class)
+            loaded: object = model_class.from_pretrained(folder, **family.model_options, **options)
             return cast("tuple[BaseModel, Report]", loaded)
         except (MemoryError, torch.OutOfMemoryError):
             raise
@@ -120,9 +121,9 @@ def _from_pretrained(folder: Path, family: str, dtype: torch.dtype) -> tuple[Bas
             ) from error
 
 
-def _is_encoder(name: str) -> bool:
+def _is_encoder(name: str, family: Family) -> bool:
     """Return whether a tensor belongs to the encoder, not to a head on top of it."""
-    return ".encoder.layer." in f".{name}" or ".embeddings." in f".{name}"
+    return f".{family.layers}." in f".{name}" or ".embeddings." in f".{name}"
 
 
 def _list_some(what: str, names: Iterable[str]) -> list[str]:

@@ -52,6 +52,9 @@ def per_token(
     for layer in range(shape.layers):
         layer_forward, layer_backward = _layer(shape, cell, layer, split)
         forward, backward = forward + layer_forward, backward + layer_backward
+    projection = 2 * shape.embedding * shape.width  # from the embeddings' width to the model's
+    forward += projection
+    backward += projection * {"ft": 2, "bitfit": 1}.get(cell.method, 0)
     head = 2 * (shape.width**2 + shape.width * num_labels) / split.mean
     return Flops(forward + head, backward + head * (2 if head_trains else 1))
 
@@ -121,7 +124,9 @@ def trainable(shape: Shape, cell: Cell) -> int:
     if cell.method == "ft":
         return shape.parameters
     if cell.method == "bitfit":
-        return width + shape.layers * (7 * width + shape.inner)
+        projection = width if shape.embedding else 0
+        embeddings = (shape.embedding or width) + projection  # biases of LayerNorm and projection
+        return embeddings + shape.layers * (7 * width + shape.inner)
     bottlenecks = (shape.layers - cell.first_layer) * len(BOTTLENECKS[cell.method])
     return bottlenecks * (size + cell.rank + width)
 

@@ -14,16 +14,17 @@ from pathlib import Path
 from lora import paths
 from lora.experiment import csv_tables, registry
 from lora.model import config as model_config
+from lora.model.architecture import Architecture
 
 DEFAULT_MODEL, DEFAULT_TASK = "roberta-base", "mnli"
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a BERT or RoBERTa encoder.
+    """Sizes of an encoder.
 
     `width` is D, `inner` the inner width of the feed-forward block, `vocabulary`, `positions` and
-    `types` the rows of the embeddings.
+    `types` the rows of the embeddings, `embedding` their width; 0 is the model's.
     """
 
     layers: int
@@ -33,13 +34,17 @@ class Shape:
     vocabulary: int
     positions: int
     types: int
+    embedding: int = 0
 
     @property
     def parameters(self) -> int:
         """Number of parameters of the encoder, without pooler and head."""
         attention, norms = 4 * self.width * (self.width + 1), 4 * self.width
         feed_forward = 2 * self.width * self.inner + self.inner + self.width
-        embeddings = (self.vocabulary + self.positions + self.types + 2) * self.width
+        rows = self.vocabulary + self.positions + self.types + 2  # and LayerNorm's two
+        embeddings = rows * (self.embedding or self.width)
+        if self.embedding:
+            embeddings += (self.embedding + 1) * self.width  # the projection to the model's width
         return embeddings + self.layers * (attention + feed_forward + norms)
 
 
@@ -103,7 +108,7 @@ def shape_of(results: str | Path, model: str) -> tuple[Shape, str]:
     """
     if Path(paths.manifest(results, model)).is_file():
         try:
-            return _read_shape(Path(paths.source_dir(results, model))), ""
+            return shape_of_folder(Path(paths.source_dir(results, model))), ""
         except ValueError:
             pass  # training reports what is wrong with it
     shapes = _shapes()
@@ -113,17 +118,18 @@ def shape_of(results: str | Path, model: str) -> tuple[Shape, str]:
     return shapes[DEFAULT_MODEL], assumption
 
 
-def _read_shape(folder: Path) -> Shape:
-    config = model_config.with_defaults(model_config.read(folder))
-    usual = _shapes()["bert-base-uncased"]  # transformers' defaults are BERT's
+def shape_of_folder(folder: Path) -> Shape:
+    """Return the sizes of the model in a folder; raise ValueError if its config.json is wrong."""
+    one = Architecture.of(model_config.read(folder))
     return Shape(
-        config.get("num_hidden_layers", usual.layers),
-        config.get("hidden_size", usual.width),
-        config.get("intermediate_size", usual.inner),
-        config.get("num_attention_heads", usual.heads),
-        config["vocab_size"],
-        config["max_position_embeddings"],
-        config["type_vocab_size"],
+        layers=one.layers,
+        width=one.width,
+        inner=one.inner,
+        heads=one.heads,
+        vocabulary=one.vocabulary,
+        positions=one.positions,
+        types=one.types,
+        embedding=one.embedding_width if one.projects_embeddings else 0,
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from lora.data.tokens import epoch_order
-from lora.model import attention, memory
+from lora.model import attention, memory, modules
 from lora.model.memory import EVAL_TOKENS, FLOATS_PER_PARAMETER, TRAIN_TOKENS
 from lora.training.device import GIB, activation_bytes, free_bytes, is_out_of_memory
 from lora.training.run_state import RunState
@@ -247,4 +247,4 @@ def _activations(base: "PreTrainedModel", pack: Sequence[RunState], lengths: np.
         for run in pack
     )
     widths = attention.widths_of(lengths)
-    return activation_bytes(base.config, lengths, widths, lora_inputs, base.dtype)
+    return activation_bytes(modules.architecture_of(base), lengths, widths, lora_inputs, base.dtype)

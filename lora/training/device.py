@@ -13,15 +13,12 @@ import platform
 import resource
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from lora.model import memory
-
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+from lora.model.architecture import Architecture
 
 log = logging.getLogger(__name__)
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -156,7 +153,7 @@ def _lines(path: str) -> list[str]:
 
 
 def activation_bytes(
-    config: "PretrainedConfig",
+    architecture: Architecture,
     lengths: np.ndarray,
     widths: np.ndarray,
     lora_inputs: int,
@@ -165,7 +162,7 @@ def activation_bytes(
     """Estimate the memory of a training pass over some sequences (see memory.activation_bytes).
 
     Args:
-        config: Config of the base model.
+        architecture: Sizes of the base model.
         lengths: Tokens of each sequence, shape [sequences].
         widths: Length that attention pads each sequence to, shape [sequences].
         lora_inputs: Matrices that LoRA keeps per layer, from `memory.lora_inputs`.
@@ -175,10 +172,10 @@ def activation_bytes(
         Memory in bytes.
     """
     return memory.activation_bytes(
-        width=config.hidden_size,
-        inner=config.intermediate_size,
-        layers=config.num_hidden_layers,
-        heads=config.num_attention_heads,
+        width=architecture.width,
+        inner=architecture.inner,
+        layers=architecture.layers,
+        heads=architecture.heads,
         tokens=int(lengths.sum()),
         attention_rows=int(widths.sum()),
         scores=int((widths.astype(np.int64) ** 2).sum()),

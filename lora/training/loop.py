@@ -229,9 +229,10 @@ def _check_fits(pack: Sequence[RunState], base: "PreTrainedModel") -> None:
 
 
 def _misfits(run: RunState, base: "PreTrainedModel") -> Iterator[str]:
-    spec, facts, config = run.spec, run.facts, base.config
+    spec, facts = run.spec, run.facts
+    config = model_config.with_defaults(base.config.to_dict())
     task, max_tokens = spec.task, spec.hparams.max_tokens
-    longest = model_config.longest_sequence(config.to_dict())
+    longest = model_config.longest_sequence(config)
     if (facts.task, facts.num_labels) != (task.name, task.num_labels):
         yield (
             f"task is {task.name}, but the tokens in {spec.tokens_dir} are of {facts.task}; "
@@ -247,11 +248,11 @@ def _misfits(run: RunState, base: "PreTrainedModel") -> Iterator[str]:
         yield f"max_tokens is {max_tokens}, the prepared tokens have {facts.max_tokens}"
     if max_tokens > longest:
         yield f"max_tokens is {max_tokens}; this model takes at most {longest}"
-    yield from tokens.misfits(run.tokens, config.to_dict())
-    if spec.cell.rank > config.hidden_size:
-        yield f"rank is {spec.cell.rank}; at most the model's width, {config.hidden_size}"
-    if spec.cell.first_layer >= config.num_hidden_layers:
-        last = config.num_hidden_layers - 1
+    yield from tokens.misfits(run.tokens, config)
+    if spec.cell.rank > config["hidden_size"]:
+        yield f"rank is {spec.cell.rank}; at most the model's width, {config['hidden_size']}"
+    last = config["num_hidden_layers"] - 1
+    if spec.cell.first_layer > last:
         yield f"weights is {spec.cell.weights}; allowed: at most this model's last layer, {last}"
 
 

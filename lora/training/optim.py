@@ -146,4 +146,4 @@ def _contiguous(tensor: Tensor) -> Tensor:
 
 def _decays(name: str) -> bool:
     """Whether weight decay applies to a parameter: not to biases and LayerNorm."""
-    return not (name.endswith("bias") or "LayerNorm" in name)
+    return not (name.endswith("bias") or "layernorm" in name.replace("_", "").lower())

@@ -144,7 +144,7 @@ def digest_of(
         base_sha256: Hash of the base model, from `fetch.base_sha256`.
         precision: Of the frozen base.
         start_sha256: Hash of the adapter it starts from; empty for the pre-trained model.
-        family: Family of the base model, `bert` or `roberta`.
+        family: Family of the base model, `model_type` of its config.json.
         output_rows: See `label_names.output_rows`. None, as in all runs of earlier versions, is not
             hashed, so their digests stay the same.
     """

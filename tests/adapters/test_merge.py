@@ -13,9 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from lora import files
 from lora.__main__ import main
-from lora.adapters import merge, peft_folder, peft_names
+from lora.adapters import merge, peft_folder
 from lora.errors import ConfigError
 from lora.model import methods, pretrained
+from lora.model.families.registry import FAMILIES
 
 CLOSE = {torch.float64: 1e-12, torch.float32: 1e-5}
 
@@ -149,7 +150,7 @@ def trained_copy(model_dir, family, method, folder):
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(
         model_dir, num_labels=3, dtype=torch.float64, attn_implementation="eager"
     )
-    heads = {inside: ours for ours, inside in peft_names.HEADS[family].items()}
+    heads = {inside: ours for ours, inside in FAMILIES[family].head_modules.items()}
     torch.manual_seed(3)
     tensors = {}
     with torch.no_grad():

@@ -7,7 +7,7 @@ from peft.tuners.lora import LoraLayer
 
 from lora.adapters import peft_header, peft_rules
 from lora.errors import ConfigError
-from lora.model import methods
+from lora.model import modules
 
 DEPTH = 4
 EVERY = list(MODULES.values())
@@ -99,7 +99,7 @@ def test_a_folder_that_peft_wrote_is_described_as_peft_adapts_it(
         for pair, (rank, scale) in found.pairs.items():
             encoder = getattr(theirs.base_model.model, family)
             layer, letter = pair.split(".")
-            module = methods.linear_of(encoder, int(layer), letter)
+            module = modules.linear_of(encoder, int(layer), letter)
             assert (rank, scale) == (module.r["default"], module.scaling["default"])
 
 

@@ -148,11 +148,15 @@ OTHER_MODELS = [  # pairs of other architectures, and the only problem
     ),
     (
         "distilbert.transformer.layer.0.attention.q_lin",
-        "q_lin.lora_A.weight and 1 more tensors: allowed: LoRA pairs of attention.self.query",
+        "an adapter of distilbert; allowed: one of bert",
     ),
     (
         "electra.encoder.layer.0.attention.self.query",
-        "an adapter of electra; allowed: one of bert or roberta",
+        "an adapter of electra; allowed: one of bert",
+    ),
+    (
+        "mpnet.encoder.layer.0.attention.self.query",
+        "an adapter of mpnet; allowed: one of bert, roberta, xlm-roberta",
     ),
     ("roberta.encoder.layer.0.attention.self.query", "an adapter of roberta; allowed: one of bert"),
 ]

@@ -16,7 +16,7 @@ from lora.data import fetch
 from lora.experiment import hparam_rows
 from lora.experiment.cell import Cell
 from lora.experiment.hparams import run_settings
-from lora.model import methods, packed_model, pretrained
+from lora.model import methods, modules, packed_model, pretrained
 
 random = np.random.default_rng(5)
 
@@ -123,7 +123,7 @@ def test_pretrained_weights_are_read_from_any_model_folder(model_dir, family, sh
     elif shape == "bf16":
         base.bfloat16().save_pretrained(folder := tmp_path)
     for letter in "qkvo":
-        expected = methods.linear_of(base, 1, letter).weight.double().numpy()
+        expected = modules.linear_of(base, 1, letter).weight.double().numpy()
         assert np.array_equal(subspace.base_weight(folder, 1, letter), expected)
     with pytest.raises(
         ValueError, match="encoder.layer.2.attention.self.query.weight; give the folder"
@@ -178,7 +178,7 @@ def test_written_values_are_those_of_the_adapters(model_dir, family, tmp_path):
         pair, name = pairs[run], f"{row['layer'] - 1}.{row['letter']}"
         delta = 3 * torch.from_numpy(pair[name].b_OR) @ torch.from_numpy(pair[name].a_RI)
         assert row["delta_norm"] == pytest.approx(float(delta.norm())) and row["scale"] == 3
-        weight = methods.linear_of(base, row["layer"] - 1, row["letter"]).weight
+        weight = modules.linear_of(base, row["layer"] - 1, row["letter"]).weight
         assert row["w_norm"] == pytest.approx(float(weight.double().norm()))
         moved = np.linalg.norm(pair[name].a_RI - start[run].start_of(name))
         assert row["a_change"] * np.linalg.norm(start[run].start_of(name)) == pytest.approx(moved)

@@ -11,6 +11,7 @@ from lora.experiment.cell import Cell
 from lora.model import methods, packed_model, pretrained
 
 MODULES = dict(q="query", k="key", v="value", o="attention.output.dense")
+OTHER_MODULES = {"distilbert": dict(q="q_lin", k="k_lin", v="v_lin", o="out_lin")}
 
 
 def member(seed=0, weights="qv", rank=4, num_labels=3, **changes) -> methods.AdapterSpec:
@@ -34,8 +35,8 @@ def packed(model_dir, *members) -> packed_model.PackedModel:
     return model
 
 
-def padded(ids, types, lengths, pad):
-    """Return the sequences as a padded batch for transformers."""
+def padded(ids, types, lengths, pad, family="bert"):
+    """Return the sequences as a padded batch for transformers' model of a family."""
     longest, starts = lengths.max(), np.cumsum(lengths) - lengths
     out = dict(
         input_ids=np.full((len(lengths), longest), pad),
@@ -45,6 +46,8 @@ def padded(ids, types, lengths, pad):
     for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
         out["input_ids"][row, :length] = ids[start : start + length]
         out["token_type_ids"][row, :length] = types[start : start + length]
+    if family == "distilbert":  # its model has no such input
+        del out["token_type_ids"]
     return {
         name: torch.from_numpy(value)
         for name, value in (out | {"attention_mask": mask.astype(int)}).items()
@@ -77,11 +80,12 @@ def peft_model(model_dir, weights="qv", num_labels=3, dtype=torch.float64, **opt
     base = transformers.AutoModelForSequenceClassification.from_pretrained(
         model_dir, num_labels=num_labels, dtype=dtype, attn_implementation="eager"
     )
-    bert = base.config.model_type == "bert"
+    family = base.config.model_type
+    modules = OTHER_MODULES.get(family, MODULES)
     common = dict(
-        r=3, lora_alpha=7, lora_dropout=0.25, target_modules=[MODULES[letter] for letter in weights]
+        r=3, lora_alpha=7, lora_dropout=0.25, target_modules=[modules[letter] for letter in weights]
     )
-    common |= dict(modules_to_save=["classifier", "pooler"] if bert else None)
+    common |= dict(modules_to_save=["classifier", "pooler"] if family == "bert" else None)
     model = peft.get_peft_model(base, peft.LoraConfig(task_type="SEQ_CLS", **(common | options)))
     torch.manual_seed(5)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Tiny BERT and RoBERTa models with random weights, and a small made data set."""
+"""Tiny models of every family with random weights, and a small made data set."""
 
 import json
 from pathlib import Path
@@ -7,12 +7,36 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 VOCABULARY = 60
+# Values of config.json and arguments of the model that a family usually has.
+_ROBERTA = (
+    dict(type_vocab_size=1, pad_token_id=1, bos_token_id=0, eos_token_id=2),
+    dict(add_pooling_layer=False),
+)
+USUAL = {
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "camembert": _ROBERTA,
+    "electra": (dict(embedding_size=24), {}),
+}
+NAMES = {
+    "distilbert": dict(
+        hidden_size="dim",
+        num_hidden_layers="n_layers",
+        num_attention_heads="n_heads",
+        intermediate_size="hidden_dim",
+    )
+}
 
 
 def make_model(family: str, folder: Path, **changes) -> Path:
     """Write a two-layer model with `save_pretrained`.
 
     Its initial weights have a large spread, so that every part changes the outputs.
+
+    Args:
+        family: `model_type` of config.json.
+        folder: Folder to write.
+        changes: Other values of config.json, by BERT's names where the family has them.
     """
     import torch
     import transformers
@@ -26,15 +50,13 @@ def make_model(family: str, folder: Path, **changes) -> Path:
         vocab_size=VOCABULARY,
     )
     common = sizes | dict(max_position_embeddings=40, initializer_range=0.15) | changes
-    if family == "bert":
-        model = transformers.BertModel(transformers.BertConfig(**common))
-    else:
-        usual = dict(type_vocab_size=1, pad_token_id=1, bos_token_id=0, eos_token_id=2)
-        config = transformers.RobertaConfig(**usual | common)
-        model = transformers.RobertaModel(config, add_pooling_layer=False)
+    usual, options = USUAL.get(family, ({}, {}))
+    settings = {NAMES.get(family, {}).get(key, key): value for key, value in common.items()}
+    config = transformers.AutoConfig.for_model(family, **usual | settings)
+    model = transformers.AutoModel.from_config(config, **options)
     with torch.no_grad():
         for name, value in model.named_parameters():
-            if name.endswith(("bias", "LayerNorm.weight")):
+            if name.endswith(("bias", "LayerNorm.weight", "layer_norm.weight")):
                 value.add_(torch.randn_like(value) * 0.1)
     model.save_pretrained(folder)
     return folder

@@ -1,19 +1,19 @@
 """Index tensors of a batch: each token and head has a row of attention; padding is masked."""
 
 import torch
-import transformers
 from helpers.models import sentences
 
 from lora.model import collate
+from lora.model.architecture import Architecture
 
 
 def test_token_rows_map_to_attention_rows_and_back():
-    config = transformers.BertConfig(num_attention_heads=2, num_hidden_layers=1)
+    one = Architecture.of({"num_attention_heads": 2, "num_hidden_layers": 1})
     parts = [
         collate.RunSequences(run, *sentences(5, run, longest=40), seed=run, step=0)
         for run in (0, 1)
     ]
-    batch = collate.collate(parts, config, torch.float32, torch.device("cpu"))
+    batch = collate.collate(parts, one, torch.float32, torch.device("cpu"))
     tokens = sum(int(part.lengths.sum()) for part in parts)
     there_and_back = batch.to_attention[batch.from_attention]
     assert torch.equal(there_and_back, torch.arange(tokens * 2))

@@ -102,15 +102,9 @@ def test_merge_and_unmerge(model_dir):
     model = packed(model_dir, member(0, "qkvo", 4))
     step = model.batch([collate.RunSequences(0, *sentences(5, 1, types=False))])
     before = {name: value.clone() for name, value in model.base.state_dict().items()}
-    wanted = encoder.encode(
-        model.base,
-        model.lora_layers,
-        {},
-        [0.0],
-        step,
-    )
+    wanted = model.encoder.encode(step)
     with model.merged(0) as base:
-        assert (encoder.encode(base, {}, {}, [0.0], step) - wanted).abs().max() < 1e-12
+        assert (encoder.Encoder(base, {}, {}, [0.0]).encode(step) - wanted).abs().max() < 1e-12
         name = "encoder.layer.0.attention.self.query.weight"
         assert not torch.equal(base.get_parameter(name), before[name])
     assert all(torch.equal(value, before[name]) for name, value in model.base.state_dict().items())

@@ -10,7 +10,7 @@ import transformers
 from helpers.methods import WEIGHTS, hparams_of
 from helpers.models import ROOT, sentences
 
-from lora.model import collate, encoder, methods, packed_model
+from lora.model import collate, methods, packed_model
 
 REFERENCE = json.loads((ROOT / "tests/references/adapters.json").read_text())
 
@@ -79,7 +79,7 @@ def test_adapters_equal_adapterhubs(case):
         collate.RunSequences(1, ids, types, lengths),
     ]
     parts[0] = dataclasses.replace(parts[0], ids=parts[0].ids % 50)
-    hidden = encoder.encode(base, {}, model.bottlenecks, [0.0, 0.0], model.batch(parts))[3:]
+    hidden = model.encoder.encode(model.batch(parts))[3:]
     assert (hidden - torch.tensor(case["first_token"], dtype=torch.float64)).abs().max() < 1e-12
     hidden.pow(2).sum().backward()
     gradients = model.gradients_of(1)

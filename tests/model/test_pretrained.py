@@ -12,7 +12,7 @@ from lora.model import packed_model, pretrained
 
 def test_a_model_of_another_family_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
-    with pytest.raises(ValueError, match="model family 'gpt2'; allowed: bert, roberta"):
+    with pytest.raises(ValueError, match="model family is 'gpt2'; allowed: bert, roberta"):
         pretrained.load_base(tmp_path)
 
 

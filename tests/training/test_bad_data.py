@@ -91,7 +91,7 @@ DAMAGES = {  # damage: (function that does it to the inputs, part of the message
     ),
     "model family not supported": (
         lambda inputs: edit_json(inputs / CONFIG, model_type="gpt2"),
-        "model family 'gpt2'; allowed: bert",
+        "model family is 'gpt2'; allowed: bert",
     ),
     "max_position_embeddings is a string": (
         lambda inputs: edit_json(inputs / CONFIG, max_position_embeddings="many"),

@@ -14,7 +14,7 @@ from lora.columns import METRICS_COLUMNS
 from lora.data.tokens import Tokens
 from lora.experiment.cell import BASE_METHODS, Cell
 from lora.files import read_csv
-from lora.model import attention, collate, memory, methods, packed_model, pretrained
+from lora.model import attention, collate, memory, methods, modules, packed_model, pretrained
 from lora.training import batching, device, loop
 
 
@@ -128,7 +128,7 @@ def test_pack_that_does_not_fit_names_the_largest_pack_that_does(
     adapter = methods.AdapterSpec(0, "qv", 4, 2, make_spec(tmp_path, 0).hparams)
     bytes_per_run = 20 * methods.trainable_parameters(base, adapter)
     bytes_per_example = device.activation_bytes(
-        base.config, np.array([20]), np.array([32]), 4, torch.float32
+        modules.architecture_of(base), np.array([20]), np.array([32]), 4, torch.float32
     )
     free_bytes = int((2.5 * bytes_per_run + bytes_per_example) / batching.SHARE)
     monkeypatch.setattr(batching, "free_bytes", lambda device: free_bytes)
@@ -213,7 +213,7 @@ def test_predicted_activation_bytes_match_what_autograd_saves(
     cell = Cell("m", "t", method, weights, 0 if method in BASE_METHODS else 4, "p")
     lora_inputs = memory.lora_inputs(cell.method, cell.weights, hparams.lora_dropout)
     predicted = device.activation_bytes(
-        config, counts, attention.widths_of(counts), lora_inputs, dtype
+        modules.architecture_of(base), counts, attention.widths_of(counts), lora_inputs, dtype
     )
     predicted -= workspace
     assert 0.75 * predicted < measured < 1.05 * predicted

@@ -1,0 +1,103 @@
+"""Modules of a transformers encoder, by the same names for every family.
+
+Shape suffixes: T tokens, D width.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from lora.model.architecture import Architecture
+from lora.model.families import registry
+from lora.model.pretrained import BaseModel
+
+
+@dataclass(frozen=True)
+class LayerModules:
+    """Modules of one layer.
+
+    Attributes:
+        projections: Linear layers of attention by weight type, `q`, `k`, `v` and `o`.
+        inner: First linear layer of the feed-forward block.
+        activation: Activation after it.
+        outer: Second linear layer of the feed-forward block.
+        attention_norm: LayerNorm after attention.
+        ffn_norm: LayerNorm after the feed-forward block.
+    """
+
+    projections: dict[str, nn.Linear]
+    inner: nn.Linear
+    activation: Callable[[Tensor], Tensor]
+    outer: nn.Linear
+    attention_norm: nn.LayerNorm
+    ffn_norm: nn.LayerNorm
+
+
+def architecture_of(base: BaseModel) -> Architecture:
+    """Return sizes and rates of a transformers encoder."""
+    return Architecture.of(base.config.to_dict())
+
+
+def linear_of(base: BaseModel, layer: int, letter: str) -> nn.Linear:
+    """Return the frozen layer of a weight type.
+
+    Args:
+        base: An encoder of transformers.
+        layer: Index of the layer, from 0.
+        letter: `q`, `k` or `v` of self-attention, or `o`, its output projection.
+    """
+    family = registry.FAMILIES[base.config.model_type]
+    return cast(nn.Linear, base.get_submodule(family.module_of(f"{layer}.{letter}")))
+
+
+def layers_of(base: BaseModel) -> list[LayerModules]:
+    """Return the modules of all layers of a transformers encoder."""
+    family = registry.FAMILIES[base.config.model_type]
+    layers = cast(nn.ModuleList, base.get_submodule(family.layers))
+    return [
+        LayerModules(
+            projections={
+                letter: cast(nn.Linear, layer.get_submodule(name))
+                for letter, name in family.projections.items()
+            },
+            inner=cast(nn.Linear, layer.get_submodule(family.inner)),
+            activation=layer.get_submodule(family.activation),
+            outer=cast(nn.Linear, layer.get_submodule(family.outer)),
+            attention_norm=cast(nn.LayerNorm, layer.get_submodule(family.attention_norm)),
+            ffn_norm=cast(nn.LayerNorm, layer.get_submodule(family.ffn_norm)),
+        )
+        for layer in layers
+    ]
+
+
+def embed(base: BaseModel, ids_T: Tensor, types_T: Tensor, positions_T: Tensor) -> Tensor:
+    """Return LayerNorm of the sum of the embeddings, [T, width of the embeddings].
+
+    The tables are added in the order of transformers, which decides the rounding.
+
+    Args:
+        base: An encoder of transformers.
+        ids_T: Token ids.
+        types_T: Segment ids, for families that have segments.
+        positions_T: Position ids.
+    """
+    family = registry.FAMILIES[base.config.model_type]
+    indices = {"word": ids_T, "token_type": types_T, "position": positions_T}
+    rows = (
+        base.get_submodule(f"embeddings.{name}_embeddings")(index)
+        for name, index in indices.items()
+        if name in family.embeddings
+    )
+    norm = cast(nn.LayerNorm, base.get_submodule("embeddings.LayerNorm"))
+    return cast(Tensor, norm(functools.reduce(torch.add, rows)))
+
+
+def embedding_projection_of(base: BaseModel, architecture: Architecture) -> nn.Linear | None:
+    """Return the linear layer from the embeddings' width to the model's; None if they are equal."""
+    if not architecture.projects_embeddings:
+        return None
+    return cast(nn.Linear, base.get_submodule(architecture.family.embedding_projection))

@@ -1,0 +1,7 @@
+"""CamemBERT against transformers and peft."""
+
+from helpers.families import FamilyChecks
+
+
+class TestCamemBERT(FamilyChecks):
+    family = "camembert"

@@ -1,0 +1,7 @@
+"""RoBERTa against transformers and peft."""
+
+from helpers.families import FamilyChecks
+
+
+class TestRoBERTa(FamilyChecks):
+    family = "roberta"
