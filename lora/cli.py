@@ -8,7 +8,17 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 
 import lora
-from lora import cli_adapters, cli_parser, cli_run, cli_show, cli_tables, cli_train, paths
+from lora import (
+    cli_adapters,
+    cli_parser,
+    cli_predict,
+    cli_run,
+    cli_show,
+    cli_tables,
+    cli_train,
+    cli_train_options,
+    paths,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +85,7 @@ def _groups() -> list[tuple[str, list[tuple[str, str, str]]]]:
 RUN, TABLES, ADAPTERS, CLUSTER, WORKFLOW = (
     "train",
     "results",
-    "adapters",
+    "trained runs and adapters",
     "cluster",
     "steps of the workflow",
 )
@@ -91,7 +101,7 @@ COMMANDS = {
         RUN,
         "Train one run, or several together",
         "--task mrpc --weights qv --rank 8 --output-dir out",
-        cli_train.add_arguments,
+        cli_train_options.add_arguments,
         cli_train.train,
     ),
     "status": Command(
@@ -121,6 +131,20 @@ COMMANDS = {
         "cs5782_final_project/results --output-dir results/course",
         cli_tables.add_import_course,
         cli_tables.import_course,
+    ),
+    "predict": Command(
+        ADAPTERS,
+        "Predict the labels of texts with a finished run",
+        "--run out --input texts.csv --output-file predictions.csv",
+        cli_predict.add_predict,
+        cli_predict.predict,
+    ),
+    "evaluate": Command(
+        ADAPTERS,
+        "Evaluate a finished run on a task",
+        "--run out --task mrpc",
+        cli_predict.add_evaluate,
+        cli_predict.evaluate,
     ),
     "merge": Command(
         ADAPTERS,

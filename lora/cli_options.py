@@ -3,6 +3,7 @@
 from argparse import ArgumentParser
 
 from lora import paths
+from lora.experiment import config_files
 
 
 def add_config(parser: ArgumentParser) -> None:
@@ -30,6 +31,16 @@ def add_output_dir(
 ) -> None:
     """Add --output-dir."""
     parser.add_argument("--output-dir", type=paths.argument, required=required, help=text)
+
+
+def add_device(parser: ArgumentParser) -> None:
+    """Add --device. The default is that of config/config.yaml."""
+    parser.add_argument(
+        "--device",
+        choices=["auto", "cpu", "cuda"],
+        default=config_files.read_defaults()["device"],
+        help="default %(default)s",
+    )
 
 
 def add_runs_dir(parser: ArgumentParser) -> None:

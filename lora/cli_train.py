@@ -8,182 +8,26 @@ one cell; what they leave out is looked up, fetched and prepared. Both end in on
 import logging
 import math
 import os
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
 
-from lora import cli_train_checks, paths
+from lora import cli_inputs, cli_train_checks, paths
 from lora.adapters import belonging
 from lora.cli_train_checks import option
 from lora.columns import CELL_COLUMNS
 from lora.data import hub
 from lora.errors import ConfigError
-from lora.experiment import (
-    config_files,
-    earlier_outputs,
-    hparam_rows,
-    job_progress,
-    jobs,
-    registry,
-)
-from lora.experiment.cell import METHODS, Cell
-from lora.experiment.hparams import (
-    HPARAM_FIELDS,
-    HPARAM_NAMES,
-    Hparams,
-    allowed_values,
-)
+from lora.experiment import earlier_outputs, job_progress, jobs, registry
+from lora.experiment.cell import Cell
+from lora.experiment.hparams import HPARAM_NAMES
 from lora.experiment.run_spec import JobOptions, RunSpec
-from lora.experiment.task import Task
 from lora.model import model_files
 from lora.training import gpu_lock
 
 log = logging.getLogger(__name__)
 EXAMPLE = "lora train --task mrpc --weights qv --rank 8 --seed 0 --output-dir out"
 ONE_CELL_OPTIONS = (*CELL_COLUMNS, "data_dir", "tokens_dir", "cache_dir", "overwrite")
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """Add the options of `lora train`. Defaults are those of config/config.yaml."""
-    defaults = config_files.read_defaults()
-    table = defaults["tables"]["table2"]
-    # Applied to the runs of one cell only: --cells leaves no choice.
-    one_cell = dict(
-        model=table["models"][0],
-        method=table["method"],
-        protocol=defaults["protocol"],
-        cache_dir=Path(defaults["results"]),
-    )
-    parser.set_defaults(one_cell=one_cell)
-    _add_run_arguments(parser, one_cell)
-    _add_job_arguments(parser, one_cell, defaults)
-    group = parser.add_argument_group(
-        "hyperparameters", "replace those of the protocol (config/hparams.csv)"
-    )
-    for name in HPARAM_NAMES:
-        unit = HPARAM_FIELDS[name].metadata["unit"].replace("%", "%%")
-        text = "; ".join(part for part in (unit, allowed_values(name)) if part)
-        group.add_argument(option(name), help=text)
-
-
-def _add_run_arguments(parser: ArgumentParser, defaults: dict[str, object]) -> None:
-    """Add the options that say which runs to train."""
-    protocols = dict.fromkeys(row.protocol for row in hparam_rows.read_hparam_rows())
-    parser.add_argument("--task", help=f"one of {', '.join(registry.read_tasks())}")
-    parser.add_argument(
-        "--model",
-        help=f"one of {', '.join(_models())}, or any name with --model-dir (default "
-        f"{defaults['model']})",
-    )
-    parser.add_argument(
-        "--method",
-        help=f"what is trained: one of {', '.join(METHODS)} (default {defaults['method']})",
-    )
-    parser.add_argument("--weights", help="weight types to adapt: letters of qkvo for lora")
-    parser.add_argument("--rank", type=int, help="rank of LoRA, or bottleneck of an adapter")
-    parser.add_argument(
-        "--protocol",
-        help=f"one of {', '.join(protocols)} (default {defaults['protocol']})",
-    )
-    parser.add_argument(
-        "--cells",
-        metavar="JSON",
-        help="train several cells of one model instead: a JSON list of objects with the keys "
-        f"{', '.join(jobs.CELL_KEYS)}. Outputs go to OUTPUT_DIR/<cell>/seed<n>",
-    )
-    seeds = parser.add_mutually_exclusive_group()
-    seeds.add_argument(
-        "--seed", type=int, help="train one run; its outputs go to OUTPUT_DIR (default 0)"
-    )
-    seeds.add_argument(
-        "--seeds",
-        type=int,
-        nargs="+",
-        metavar="SEED",
-        help="train several runs together; outputs go to OUTPUT_DIR/seed<n>",
-    )
-
-
-def _models() -> list[str]:
-    """Return the models of config/sources.csv."""
-    return [name for name, one in registry.read_sources().items() if one.role == "model"]
-
-
-def _add_job_arguments(
-    parser: ArgumentParser, one_cell: dict[str, object], defaults: dict[str, object]
-) -> None:
-    """Add the options for folders, device and checkpoints."""
-    parser.add_argument(
-        "--output-dir", type=paths.argument, required=True, help="folder for the outputs"
-    )
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        default=None,
-        help="replace another run in the output folder; without it such a run is an error",
-    )
-    parser.add_argument(
-        "--state-dir",
-        type=paths.argument,
-        help="folder for checkpoints (default OUTPUT_DIR/.state)",
-    )
-    parser.add_argument(
-        "--model-dir",
-        type=paths.argument,
-        help="local model folder; without it the model is fetched",
-    )
-    parser.add_argument(
-        "--data-dir",
-        type=paths.argument,
-        help="local folder of the task's data; without it they are fetched",
-    )
-    parser.add_argument(
-        "--tokens-dir",
-        type=paths.argument,
-        help="output of `lora prepare`; without it tokens are prepared",
-    )
-    parser.add_argument(
-        "--cache-dir",
-        type=paths.argument,
-        help=f"folder for what is fetched and prepared (default {one_cell['cache_dir']})",
-    )
-    parser.add_argument(
-        "--device",
-        choices=["auto", "cpu", "cuda"],
-        default=defaults["device"],
-        help="default %(default)s",
-    )
-    parser.add_argument(
-        "--precision",
-        choices=["auto", "bf16", "fp32"],
-        default=defaults["precision"],
-        help="precision of the frozen base (default %(default)s)",
-    )
-    parser.add_argument(
-        "--micro-batch",
-        type=int,
-        default=defaults["micro_batch"],
-        help="examples of a run per forward pass; 0 is the whole step (default %(default)s)",
-    )
-    parser.add_argument(
-        "--checkpoint-every-s",
-        type=float,
-        default=defaults["checkpoint_every_s"],
-        help="seconds between checkpoints within an epoch (default %(default)s)",
-    )
-    parser.add_argument(
-        "--max-runtime",
-        type=int,
-        default=0,
-        metavar="MINUTES",
-        help="save and stop before this time is over; the same command continues (default: never)",
-    )
-    parser.add_argument(
-        "--threads-asked",
-        type=int,
-        metavar="THREADS",
-        help="number of CPU threads requested; warns if there are fewer",
-    )
 
 
 def train(arguments: Namespace) -> None:
@@ -286,8 +130,8 @@ def _runs_of_one_cell(arguments: Namespace, problems: list[str]) -> tuple[list[R
     if arguments.model_dir is None and arguments.model not in registry.read_sources():
         problems = [
             *problems,
-            f"no model {arguments.model!r} in config/sources.csv; allowed: {', '.join(_models())}, "
-            "or any name with --model-dir",
+            f"no model {arguments.model!r} in config/sources.csv; allowed: "
+            f"{', '.join(registry.model_names())}, or any name with --model-dir",
         ]
     try:
         cell = Cell(**{axis: getattr(arguments, axis) for axis in CELL_COLUMNS})
@@ -312,26 +156,16 @@ def _runs_of_one_cell(arguments: Namespace, problems: list[str]) -> tuple[list[R
     belonging.check_start_folders([(cell, hparams)], arguments.model_dir)
     if not arguments.overwrite:
         earlier_outputs.check_settings(specs, arguments.precision)
-    return specs, _fetch_and_prepare(arguments, cell, task, hparams, tokens_dir)
+    return specs, _fetch_and_prepare(arguments, specs[0])
 
 
-def _fetch_and_prepare(
-    arguments: Namespace, cell: Cell, task: Task, hparams: Hparams, tokens_dir: Path
-) -> Path:
+def _fetch_and_prepare(arguments: Namespace, spec: RunSpec) -> Path:
     """Fetch the model and prepare the tokens, unless they are given; return the model's folder."""
-    from lora.data import fetch, prepare
-
-    model_dir, data_dir = arguments.model_dir, arguments.data_dir
-    cache_dir, sources = arguments.cache_dir, registry.read_sources()
+    model_dir, max_tokens = arguments.model_dir, spec.hparams.max_tokens
     if model_dir is None:
-        model_dir = Path(paths.source_dir(cache_dir, cell.model))
-        fetch.fetch(sources[cell.model], model_dir)
-        belonging.check_start_folders([(cell, hparams)], model_dir)
+        model_dir = cli_inputs.fetch_source(spec.cell.model, arguments.cache_dir)
+        belonging.check_start_folders([(spec.cell, spec.hparams)], model_dir)
     model_files.check(model_dir)
-    if arguments.tokens_dir is not None:
-        return model_dir
-    if data_dir is None:
-        data_dir = Path(paths.source_dir(cache_dir, task.dataset))
-        fetch.fetch(sources[task.dataset], data_dir)
-    prepare.prepare(task, data_dir, model_dir, hparams.max_tokens, tokens_dir)
+    if arguments.tokens_dir is None:
+        cli_inputs.prepare(spec.task, model_dir, max_tokens, spec.tokens_dir, arguments)
     return model_dir

@@ -24,7 +24,13 @@ def test_lora_alone_prints_help_that_fits_a_terminal(capsys):
     groups = [line for line in out.splitlines() if line.endswith(":") and line[0] != " "]
     assert groups[-6:-1] == [
         f"{title}:"
-        for title in ("train", "results", "adapters", "cluster", "steps of the workflow")
+        for title in (
+            "train",
+            "results",
+            "trained runs and adapters",
+            "cluster",
+            "steps of the workflow",
+        )
     ]
 
 

@@ -23,8 +23,16 @@ LAYERS = (
     ("data", "planning"),
     ("adapters", "figures"),
     ("training",),
-    ("cli_options", "cli_parser", "cli_train_checks"),
-    ("cli_adapters", "cli_run", "cli_show", "cli_tables", "cli_train"),
+    ("cli_inputs", "cli_options", "cli_parser", "cli_train_checks"),
+    (
+        "cli_adapters",
+        "cli_predict",
+        "cli_run",
+        "cli_show",
+        "cli_tables",
+        "cli_train",
+        "cli_train_options",
+    ),
     ("cli",),
     ("__main__",),
 )

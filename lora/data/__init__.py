@@ -17,6 +17,7 @@ arrow: Data sets saved by `datasets`, and parquet files of the hub.
 demo: Demo tasks made from the rated sentences of a package.
 prepare: Tokenise a task for a model and write the tokens.
 tokenizer: Tokenizer of a model folder: the one that transformers' AutoTokenizer makes of its files.
+texts: Texts without labels, for predictions.
 tokens: Load prepared tokens, gather batches, shuffle epochs.
 mapped_arrays: Memory-map the arrays of a safetensors file.
 """

@@ -74,7 +74,7 @@ def prepare(
     tokens: dict[str, Tokens] = {}
     splits: dict[str, SplitFacts] = {}
     for name, examples in formats.read(task, source_folder).items():
-        tokens[name], truncated = _tokenise(model_tokenizer, examples)
+        tokens[name], truncated = tokenise(model_tokenizer, examples)
         splits[name] = _count(task, tokens[name], truncated, asdict(examples.counts))
         if truncated:
             log.warning(
@@ -145,7 +145,7 @@ def _read_config(model_folder: Path, max_tokens: int) -> dict[str, Any]:
     return config
 
 
-def _tokenise(model_tokenizer: ModelTokenizer, examples: Examples) -> tuple[Tokens, int]:
+def tokenise(model_tokenizer: ModelTokenizer, examples: Examples) -> tuple[Tokens, int]:
     """Return the tokens of one split, and how many examples were cut."""
     texts: list[str] | list[tuple[str, str]] = examples.first
     if examples.second is not None:

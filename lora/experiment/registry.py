@@ -62,6 +62,11 @@ def read_sources(
     return sources
 
 
+def model_names() -> list[str]:
+    """Return the names of the models of sources.csv."""
+    return [name for name, source in read_sources().items() if source.role == "model"]
+
+
 def valid_sources(
     replaced: Mapping[str, Mapping[str, str]], folder: Path = FOLDER
 ) -> tuple[dict[str, Source], list[str]]:

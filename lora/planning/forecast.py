@@ -103,7 +103,8 @@ class Forecaster:
     def shape(self, model: str) -> workload.Shape:
         """Return the sizes of a model."""
         if model not in self._shapes:
-            self._shapes[model], assumption = workload.shape_of(self.results, model)
+            source = self.grid.sources.get(model)
+            self._shapes[model], assumption = workload.shape_of(self.results, model, source)
             self.assumptions |= {assumption: None} if assumption else {}
         return self._shapes[model]
 

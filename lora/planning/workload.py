@@ -1,6 +1,6 @@
 """Sizes of a training before anything is downloaded: model shapes and tokens of tasks.
 
-Rows come from config/models.csv and config/lengths.csv. The config.json of a fetched model and the
+Rows come from config/models.csv and config/lengths.csv. The config.json of a model and the
 tokens.json of prepared data replace them. An unknown model is assumed to be like roberta-base, an
 unknown task like MNLI, and each assumption is returned as text. Snakemake imports this module in
 every job, so it imports neither numpy nor torch.
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lora import paths
 from lora.experiment import csv_tables, registry
+from lora.experiment.source import Source
 from lora.model import config as model_config
 from lora.model.architecture import Architecture
 
@@ -102,21 +103,27 @@ def read() -> None:
     registry.devices(), _shapes(), _splits()
 
 
-def shape_of(results: str | Path, model: str) -> tuple[Shape, str]:
+def shape_of(results: str | Path, model: str, source: Source | None = None) -> tuple[Shape, str]:
     """Return the sizes of a model, and the assumption about them.
 
     Args:
         results: The results folder. If the model was fetched, its own config.json is read.
         model: Name of the model.
+        source: Where it comes from. If that is a folder, the config.json there is read.
 
     Returns:
         The sizes, and the assumption in words; the words are empty if the model is known.
     """
+    folders = []
     if Path(paths.manifest(results, model)).is_file():
+        folders.append(Path(paths.source_dir(results, model)))
+    if source is not None and source.kind == "file":
+        folders.append(Path(source.locator))
+    for folder in folders:
         try:
-            return shape_of_folder(Path(paths.source_dir(results, model))), ""
+            return shape_of_folder(folder), ""
         except ValueError:
-            pass  # training reports what is wrong with it
+            pass  # fetching and training report what is wrong with it
     shapes = _shapes()
     if model in shapes:
         return shapes[model], ""

@@ -114,12 +114,21 @@ def _evaluate_split(
             examples = group[0].tokens[task.eval_splits[number]]
             logits = predict(model, [run.index for run in group], examples, budget)
             for run, values in zip(group, logits, strict=True):
-                scores[run] = _score(task, values, examples.labels)
+                scores[run] = score(task, values, examples.labels)
     return scores
 
 
-def _score(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Return eval_loss and the metrics of one run; NaN if a logit is not finite."""
+def score(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Return eval_loss and the metrics of one run on a split.
+
+    Args:
+        task: The task of the split.
+        logits: [n, C].
+        labels: Class number or score of each example, [n].
+
+    Returns:
+        The values by name; NaN for all if a logit is not finite.
+    """
     if not np.isfinite(logits).all():
         return dict(eval_loss=math.nan, accuracy=math.nan)
     loss = layers.loss_sum(torch.from_numpy(logits), torch.from_numpy(np.array(labels)))

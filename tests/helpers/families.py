@@ -4,6 +4,7 @@ tests/model/families/test_<family>.py inherits them and names its family.
 """
 
 import json
+import shutil
 
 import numpy as np
 import peft
@@ -18,7 +19,17 @@ from helpers.models import make_model, sentences
 from lora.adapters import merge, peft_folder, peft_names, subspace
 from lora.errors import ConfigError
 from lora.experiment.cell import BASE_METHODS, Cell
-from lora.model import collate, config, methods, modules, packed_model, pretrained
+from lora.model import (
+    attention,
+    collate,
+    config,
+    dropout,
+    layers,
+    methods,
+    modules,
+    packed_model,
+    pretrained,
+)
 from lora.model.architecture import Architecture
 from lora.model.families.registry import FAMILIES
 from lora.planning import flops, workload
@@ -230,23 +241,43 @@ class FamilyChecks:
             assert torch.equal(logits, wanted) and gradients.keys() == expected.keys()
             assert all(torch.equal(value, expected[name]) for name, value in gradients.items())
 
-    def test_dropout_is_where_transformers_has_it(self, folder, monkeypatch):
-        """Each rate, at as many points of the forward pass as transformers has it."""
-        theirs = self.classifier(folder).train()
-        architecture = modules.architecture_of(theirs)
-        rates = dict(hidden_dropout=0.11, attention_dropout=0.12, head_dropout=0.13)
-        by_value = {getattr(architecture, name): rate for name, rate in rates.items()}
-        assert set(by_value) <= {0.1, 0.2}
-        calls = []
+    def test_dropout_is_where_transformers_has_it(self, folder, tmp_path, monkeypatch):
+        """The rates and widths of all dropouts of a forward pass, in order."""
+        keys, rates = FAMILIES[self.family].keys, dict(zip(_RATES, (0.11, 0.12, 0.13), strict=True))
+        content = json.loads((folder / "config.json").read_text())
+        content |= {keys.get(name, name): rate for name, rate in rates.items()}
+        shutil.copytree(folder, tmp_path / "model")
+        (tmp_path / "model/config.json").write_text(json.dumps(content))
+        batch, wanted, found = self.sentences(2, 1), [], []
+        theirs = self.classifier(tmp_path / "model").train()
         for module in theirs.modules():
             if isinstance(module, torch.nn.Dropout):
-                module.register_forward_hook(lambda module, *_: calls.append(module.p))
-        theirs(**padded(*self.sentences(2, 1), theirs.config.pad_token_id, self.family))
-        family, layers = architecture.family, architecture.layers
-        sublayers = 1 + family.drops_attention_output
-        hidden, head = architecture.hidden_dropout, architecture.head_dropout
-        wanted = [hidden] * (1 + layers * sublayers) + [head] * (1 + family.head.input_dropout)
-        assert calls == wanted
+                module.register_forward_hook(
+                    lambda module, inputs, _: wanted.append((module.p, inputs[0].shape[-1]))
+                )
+        theirs(**padded(*batch, theirs.config.pad_token_id, self.family))
+        model = packed_model.PackedModel(
+            pretrained.load_base(tmp_path / "model"), [run_of("lora", lora_dropout=0.0)]
+        )
+
+        def record(module, name, rate_at, keys_at):
+            original = getattr(module, name)
+
+            def call(*inputs):
+                if inputs[keys_at] is not None:
+                    found.append((inputs[rate_at], inputs[0].shape[-1]))
+                return original(*inputs)
+
+            monkeypatch.setattr(module, name, call)
+
+        record(dropout, "drop", 1, 2)
+        record(layers, "drop", 1, 2)
+        record(dropout, "drop_add_norm", 2, 3)
+        record(attention, "attend", 5, 4)
+        model(model.batch([collate.RunSequences(0, *batch, 0, 5)]))
+        attention_rate = rates["attention_probs_dropout_prob"]
+        assert [one for one in found if one[0] != attention_rate] == wanted
+        assert sum(one[0] == attention_rate for one in found) == 2  # transformers calls a function
 
     def test_adapters_that_peft_saved_give_its_logits(self, folder, tmp_path):
         """peft's own folder is read: `lora merge` writes a model with the logits of peft's."""
@@ -310,4 +341,5 @@ class FamilyChecks:
         assert Architecture.of(base.config.to_dict()).family is FAMILIES[self.family]
 
 
+_RATES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 _SIDES = ("down.weight", "down.bias", "up.weight", "up.bias")

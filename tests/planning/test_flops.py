@@ -22,6 +22,7 @@ from lora.planning.workload import Split
 MFLOP = 1e6
 
 
+@pytest.mark.parametrize("embedding", [0, 32])
 @pytest.mark.parametrize(
     "method, weights, rank, head",
     [
@@ -34,14 +35,16 @@ MFLOP = 1e6
         ),
     ],
 )
-def test_operations_agree_with_torch(method, weights, rank, head):
-    """Forward and backward pass of the engine's encoder. The sentences have a length and a number
-    that need no padding.
+def test_operations_agree_with_torch(method, weights, rank, head, embedding):
+    """Forward and backward pass of the engine's encoder, also with embeddings of another width. The
+    sentences have a length and a number that need no padding.
     """
     shape = workload.Shape(
         layers=3, width=64, inner=160, heads=4, vocabulary=100, positions=64, types=2
     )
-    config = transformers.BertConfig(
+    shape = dataclasses.replace(shape, embedding=embedding)
+    config = transformers.ElectraConfig(
+        embedding_size=embedding or shape.width,
         hidden_size=shape.width,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
@@ -49,7 +52,7 @@ def test_operations_agree_with_torch(method, weights, rank, head):
         vocab_size=shape.vocabulary,
         max_position_embeddings=shape.positions,
     )
-    base = transformers.BertModel(config).requires_grad_(False).eval()
+    base = transformers.ElectraModel(config).requires_grad_(False).eval()
     cell = Cell("m", "t", method, weights, rank, "p")
     hparams = dataclasses.replace(hparams_of(), head=head, lora_dropout=0.0)
     model = packed_model.PackedModel(

@@ -36,6 +36,24 @@ def test_tokens_and_steps_of_table_9():
     assert evaluation / training == pytest.approx(0.035, abs=0.01)
 
 
+@pytest.mark.parametrize("family", ["bert", "distilbert", "electra", "xlm-roberta"])
+def test_a_models_own_folder_is_read_before_it_is_fetched(tmp_path, family):
+    """A config's source of kind `file`; a folder without a usable config.json is assumed."""
+    folder = make_model(family, tmp_path / "mine")
+    changes = dict(
+        sources=dict(mine=dict(role="model", kind="file", locator=str(folder))),
+        results=str(tmp_path / "results"),
+        tables=dict(table2=table(["mine"], ["sst2"]), table6=None),
+    )
+    forecaster = forecast.Forecaster(load(**changes))
+    options = dict(add_pooling_layer=False) if family in ("bert", "xlm-roberta") else {}
+    model = transformers.AutoModel.from_pretrained(folder, **options)
+    wanted = sum(value.numel() for value in model.parameters())
+    assert forecaster.shape("mine").parameters == wanted and not forecaster.assumptions
+    (folder / "config.json").write_text('{"model_type": "gpt2"}')
+    assert forecast.Forecaster(load(**changes)).shape("mine").width == 768
+
+
 def test_fetched_models_and_prepared_tokens_replace_assumptions(tmp_path):
     """An unknown model is assumed to be like RoBERTa-base until its config.json is fetched. The
     counts of a tokens.json replace those of lengths.csv; a damaged one is ignored.
