@@ -27,7 +27,8 @@ class Shape:
     `width` is D, `inner` the inner width of the feed-forward block, `vocabulary`, `positions` and
     `types` the rows of the embeddings, `embedding` their width; 0 is the model's. `other` and
     `other_biases` are the parameters of relative positions and a convolution, `relative_terms` the
-    terms of attention's scores from relative positions, `kernel` the width of the convolution.
+    terms of attention's scores from relative positions, `table_rows` the rows of their table,
+    `kernel` the width of the convolution.
     """
 
     layers: int
@@ -41,6 +42,7 @@ class Shape:
     other: int = 0
     other_biases: int = 0
     relative_terms: int = 0
+    table_rows: int = 0
     kernel: int = 0
 
     @property
@@ -147,6 +149,7 @@ def shape_of_folder(folder: Path) -> Shape:
         other=other,
         other_biases=other_biases,
         relative_terms=0 if one.relative is None else len(one.relative.kinds),
+        table_rows=0 if one.relative is None else one.relative.rows,
         kernel=0 if one.convolution is None else one.convolution.kernel,
     )
 
