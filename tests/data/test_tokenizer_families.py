@@ -5,7 +5,9 @@ import itertools
 import pytest
 from helpers.tokenizer_folders import FAMILIES, PAIRS, save_folder
 
-from lora.data import tokenizer
+from lora.data import tokenizer, tokens
+from lora.data.prepare import prepare
+from lora.experiment import registry
 
 # To the kind belong: nothing, white space, emoji (with joiners and skin tones), right-to-left
 # text with marks of direction, combining marks, control characters, special tokens of the families
@@ -48,6 +50,25 @@ def check(folder, texts, max_tokens):
 def test_ids_and_segments_are_those_of_transformers(folder, max_tokens):
     for texts in (ODD, [*itertools.product(ODD, ODD)], [first for first, _ in PAIRS], PAIRS):
         check(folder, texts, max_tokens)
+
+
+def test_prepared_tokens_are_those_of_transformers(folder, tmp_path):
+    """Also for a model without segments, whose tokenizer gives segment ids: it ignores them."""
+    from transformers import AutoTokenizer
+
+    pairs = [*PAIRS, ("😀 the Cat", "שלום"), ("the Cat " * 40, "a b")]
+    rows = [f"{first}\t{second}\t{n % 2}" for n, (first, second) in enumerate(pairs)]
+    for split in ("train", "dev"):
+        text = "\n".join(["sentence1\tsentence2\tlabel", *rows])
+        (tmp_path / f"{split}.tsv").write_text(text, encoding="utf-8")
+    prepare(registry.read_tasks()["rte"], tmp_path, folder, 24, tmp_path / "tokens")
+    auto = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    wanted = auto(*map(list, zip(*pairs, strict=True)), truncation=True, max_length=24)
+    prepared = tokens.load(tmp_path / "tokens")["train"]
+    got = [prepared.gather([index])[:2] for index in range(len(pairs))]
+    assert [ids.tolist() for ids, _ in got] == wanted["input_ids"]
+    zeros = [[0] * len(ids) for ids, _ in got]
+    assert [types.tolist() for _, types in got] == wanted.get("token_type_ids", zeros)
 
 
 def test_long_texts(folder):

@@ -96,12 +96,19 @@ FAMILIES: dict[str, MakeTokenizer] = {  # model_type of config.json -> tokenizer
 }
 
 
+SETTINGS: dict[str, dict[str, object]] = {  # further keys of config.json
+    "deberta-v2": dict(
+        type_vocab_size=0, relative_attention=True, position_biased_input=False, pos_att_type="c2p"
+    ),
+}
+
+
 def save_folder(family: str, folder: Path, make: MakeTokenizer | None = None) -> Path:
     """Write a tokenizer as save_pretrained does, and a config.json that fits it."""
     folder.mkdir(parents=True)
     tokenizer = (make or FAMILIES[family])(folder)
     tokenizer.save_pretrained(folder)
     config = dict(model_type=family, vocab_size=len(tokenizer) + 8, type_vocab_size=2)
-    config |= dict(max_position_embeddings=66)
+    config |= dict(max_position_embeddings=66) | SETTINGS.get(family, {})
     (folder / "config.json").write_text(json.dumps(config))
     return folder
