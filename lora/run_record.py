@@ -129,6 +129,11 @@ class Start(_Part):
 
     source: str = Field(default="", description="the run, or the folder")
     sha256: str = Field(default="", description="sha256 of its tensors")
+    frozen_biases: str = Field(
+        default="none",
+        description="biases that it has in place of the base model's, which do not train: none, "
+        "lora_only or all",
+    )
 
 
 class Best(_Part):

@@ -29,13 +29,22 @@ from lora.model.families.registry import family_of
 log = logging.getLogger(__name__)
 MERGEABLE = ("lora", *BASE_METHODS)
 GIVE_BASE = "give the base model that it was trained on"
+# What gives a run its start, for messages: the command line, or a config's overrides or protocol.
+OPTION, CONFIG_KEY = "--start", "start (under overrides or protocols in the config)"
+# Setting of a run -> how a config sets it.
+CONFIG_KEYS = {
+    "method": "method: {}",
+    "weights": "weights: [{}]",
+    "rank": "ranks: [{}]",
+    "alpha": "overrides: {{alpha: {}}}",
+}
 
 
 def check_start_folders(
     runs: Iterable[tuple[Cell, Hparams]],
     model_dir: Path | None,
     sources: Sources | None = None,
-    option: str = "--start",
+    given_by: str = OPTION,
 ) -> None:
     """Check the adapter folders that runs start from, as far as the base model is there.
 
@@ -43,7 +52,7 @@ def check_start_folders(
         runs: Cells and their hyperparameters. Those that start from no folder are left out.
         model_dir: Folder of their base model; None if it is not fetched yet.
         sources: Models by name; default: those of sources.csv.
-        option: The option or key that gave the folder, for messages.
+        given_by: OPTION or CONFIG_KEY: what gave the folder, for messages.
 
     Raises:
         ConfigError: Lists every reason why a run can't start from its folder.
@@ -52,10 +61,10 @@ def check_start_folders(
     titles: dict[str, list[str]] = {}
     for cell, hparams in runs:
         if hparams.start_task is None and "/" in hparams.start:
-            adapter = adapter_folder.find(hparams.start, option)
+            adapter = adapter_folder.find(hparams.start, given_by)
             base = base_identity.of_run(cell.model, model_dir, sources)
-            found = titles.setdefault(f"{option} is {hparams.start}, which does not fit:", [])
-            found += start_problems(adapter, cell, hparams.alpha, model_dir)
+            found = titles.setdefault(f"{given_by} is {hparams.start}, which does not fit:", [])
+            found += start_problems(adapter, cell, hparams.alpha, model_dir, given_by)
             found += base_problems(adapter, base, sources)
     for title, problems in titles.items():
         if problems:
@@ -65,12 +74,14 @@ def check_start_folders(
 def check_start(spec: RunSpec, folder: Path, model_dir: Path, base_sha256: str) -> None:
     """Check that a run can start from an adapter folder; its base model is there.
 
+    Messages name the keys of a config. `check_start_folders` has checked what options gave.
+
     Raises:
         ConfigError: Lists every reason why it can't.
     """
-    adapter, sources = adapter_folder.find(folder, "start"), registry.read_sources()
+    adapter, sources = adapter_folder.find(folder, CONFIG_KEY), registry.read_sources()
     base = base_identity.of_run(spec.cell.model, model_dir, sources, base_sha256)
-    problems = start_problems(adapter, spec.cell, spec.hparams.alpha, model_dir)
+    problems = start_problems(adapter, spec.cell, spec.hparams.alpha, model_dir, CONFIG_KEY)
     problems += base_problems(adapter, base, sources)
     if problems:
         raise ConfigError(f"{spec.name} cannot start from {folder}:", problems)
@@ -97,37 +108,56 @@ def check_merge(adapter: AdapterFolder, model_dir: Path) -> None:
 
 
 def start_problems(
-    adapter: AdapterFolder, cell: Cell, alpha: float, model_dir: Path | None
+    adapter: AdapterFolder, cell: Cell, alpha: float, model_dir: Path | None, given_by: str
 ) -> list[str]:
-    """Return why a run of `cell` can't start from an adapter, apart from its base model."""
+    """Return why a run of `cell` can't start from an adapter, apart from its base model.
+
+    Args:
+        adapter: The adapter.
+        cell: The cell of the run.
+        alpha: alpha of the run.
+        model_dir: Folder of its base model; None if it is not fetched yet.
+        given_by: OPTION or CONFIG_KEY.
+    """
     known = None
     if model_dir is not None:
         known = model_config.with_defaults(model_config.read(model_dir))
-    if problems := check_method(adapter, cell):
+    if problems := check_method(adapter, cell, given_by):
         return problems
     described, problems = _describe(adapter, known)
     if described is not None:
-        return problems + check_pairs(described, cell, alpha)
+        return problems + check_pairs(described, cell, alpha, given_by)
     if cell.method == "lora":
         return problems
     return problems + [
-        f"{key}: got {shown(adapter.config.get(key))}, expected {wanted}; give --{key} "
-        f"{adapter.config.get(key)}, or an adapter of {key} {wanted}"
+        f"{key}: got {shown(adapter.config.get(key))}, expected {wanted}; "
+        f"{_advice(given_by, {key: adapter.config.get(key)})}, or give an adapter of {key} {wanted}"
         for key, wanted in (("weights", cell.weights), ("rank", cell.rank))
         if adapter.config.get(key) != wanted
     ]
 
 
-def check_method(adapter: AdapterFolder, cell: Cell) -> list[str]:
+def _advice(given_by: str, settings: Mapping[str, object]) -> str:
+    """Return what to type to give a run these settings."""
+    if given_by == OPTION:
+        return "give " + " ".join(f"--{key} {value}" for key, value in settings.items())
+    keys = ", ".join(CONFIG_KEYS[key].format(value) for key, value in settings.items())
+    return f"set {keys} in the config"
+
+
+def check_method(adapter: AdapterFolder, cell: Cell, given_by: str) -> list[str]:
     """Return a problem if an adapter is of another method than a run of `cell`."""
     if adapter.method == cell.method:
         return []
-    options = [f"--method {adapter.method}"]
+    settings: dict[str, object] = {"method": adapter.method}
     if adapter.method != "lora":
-        options += [f"--{key} {adapter.config.get(key)}" for key in ("weights", "rank")]
+        settings["weights"] = adapter.config.get("weights")
+        rank = adapter.config.get("rank")
+        if rank or given_by == OPTION:  # a config has no ranks of full fine-tuning and BitFit
+            settings["rank"] = rank
     return [
-        f"method: got {adapter.method}, expected {cell.method}; give {' '.join(options)}, or an "
-        f"adapter of {cell.method}"
+        f"method: got {adapter.method}, expected {cell.method}; {_advice(given_by, settings)}, or "
+        f"give an adapter of {cell.method}"
     ]
 
 
@@ -164,7 +194,7 @@ def _describe(
     ]
 
 
-def check_pairs(adapter: Adapter, cell: Cell, alpha: float) -> list[str]:
+def check_pairs(adapter: Adapter, cell: Cell, alpha: float, given_by: str) -> list[str]:
     """Return why a run cannot start with the pairs of a LoRA adapter.
 
     The weights must be the same, because a run can be given the adapter's. So must alpha/r, unless
@@ -174,18 +204,20 @@ def check_pairs(adapter: Adapter, cell: Cell, alpha: float) -> list[str]:
         adapter: The adapter.
         cell: The cell of the run.
         alpha: alpha of the run.
+        given_by: OPTION or CONFIG_KEY.
     """
     problems = []
     if adapter.weights != cell.weights:
         problems.append(
-            f"weights: got {adapter.weights}, expected {cell.weights}; give --weights "
-            f"{adapter.weights}, or an adapter of {cell.weights}"
+            f"weights: got {adapter.weights}, expected {cell.weights}; "
+            f"{_advice(given_by, {'weights': adapter.weights})}, or give an adapter of "
+            f"{cell.weights}"
         )
     highest = max(pair.rank for pair in adapter.pairs.values())
     if highest > cell.rank:
         problems.append(
-            f"rank: got {highest}, expected at most {cell.rank}; give --rank {highest} or an "
-            "adapter of a lower rank"
+            f"rank: got {highest}, expected at most {cell.rank}; "
+            f"{_advice(given_by, {'rank': highest})}, or give an adapter of a lower rank"
         )
     plain = all(
         pair == (adapter.rank, adapter.alpha / adapter.rank) for pair in adapter.pairs.values()
@@ -194,14 +226,8 @@ def check_pairs(adapter: Adapter, cell: Cell, alpha: float) -> list[str]:
     if plain and not math.isclose(scale, alpha / cell.rank, rel_tol=1e-9):  # 12 digits are enough
         problems.append(
             f"alpha/r: got {adapter.alpha:g}/{adapter.rank}, expected {alpha:g}/{cell.rank}; "
-            f"give --alpha {scale * cell.rank:.12g}, because another scale changes the weight "
-            "update"
-        )
-    if adapter.bias != "none":
-        problems.append(
-            f"bias: got {adapter.bias!r}, expected 'none', because runs share the biases of their "
-            "base model; merge the adapter with `lora merge` and give the merged model as "
-            "--model-dir"
+            f"{_advice(given_by, {'alpha': f'{scale * cell.rank:.12g}'})}, because another scale "
+            "changes the weight update"
         )
     return problems
 

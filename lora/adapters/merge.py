@@ -2,8 +2,9 @@
 
 A merged LoRA layer is one matrix W0 + (alpha/r) B A of W0's size and adds nothing at inference
 (paper Sec. 4.1). Full fine-tuning and BitFit replace the base model's own parameters. Bottleneck
-adapters are extra layers and cannot be merged. The sum is computed in float64 and rounded once, so
-merged and unmerged logits differ by rounding only. The output folder is renamed into place.
+adapters are extra layers and cannot be merged. The base model is read and the sum is computed in
+float64, and rounded once to the type that is written, so merged and unmerged logits differ by
+rounding only. The output folder is renamed into place.
 """
 
 import logging
@@ -58,7 +59,8 @@ def merge(
             the base model, which has other classes.
 
     Raises:
-        ConfigError: If the number of names is not that of the classes.
+        ConfigError: If the number of names is not that of the classes, or a number is too large
+            for `dtype`.
         ValueError: If the adapter cannot be merged into this model, or `output_dir` is not empty.
     """
     adapter_dir, model_dir, output_dir = Path(adapter_dir), Path(model_dir), Path(output_dir)
@@ -68,7 +70,7 @@ def merge(
         )
     adapter = adapter_folder.find(adapter_dir, "--adapter-dir")
     belonging.check_merge(adapter, model_dir)
-    base = pretrained.load_base(model_dir, dtype)
+    base = pretrained.load_base(model_dir, torch.float64)
     family = FAMILIES[base.config.model_type]
     encoder, head = _adapted(adapter, base)
     if "head.dense.weight" not in head and not _has_pooler(model_dir):
@@ -78,11 +80,26 @@ def merge(
         )
     num_labels = head["head.out.weight"].shape[0]
     names = _class_names(adapter.path, num_labels, names)
-    state = {f"{family.prefix}.{name}": value.to(dtype) for name, value in encoder.items()}
+    state = {f"{family.prefix}.{name}": value for name, value in encoder.items()}
     for name, value in head.items():
-        key = peft_names.peft_name(name, family.name).removeprefix(peft_names.PREFIX)
-        state[key] = value.to(dtype)
-    _write(_classifier(state, base, names, model_dir), model_dir, output_dir)
+        state[peft_names.peft_name(name, family.name).removeprefix(peft_names.PREFIX)] = value
+    rounded = _rounded(state, dtype, adapter_dir)
+    _write(_classifier(rounded, base, names, model_dir, dtype), model_dir, output_dir)
+
+
+def _rounded(state: dict[str, Tensor], dtype: torch.dtype, adapter_dir: Path) -> dict[str, Tensor]:
+    """Return tensors in the type that is written; raise ConfigError if it is too small for one."""
+    rounded = {name: value.to(dtype) for name, value in state.items()}
+    problems = [
+        f"{name}: got numbers too large for {dtype}; allowed: up to {torch.finfo(dtype).max:.4g}"
+        for name, value in rounded.items()
+        if not torch.isfinite(value).all()
+    ]
+    if problems:
+        raise ConfigError(
+            f"{adapter_dir} cannot be merged, its update overflows; give another adapter:", problems
+        )
+    return rounded
 
 
 def _class_names(adapter_dir: Path, num_labels: int, given: Sequence[str]) -> list[str]:
@@ -196,7 +213,11 @@ def _has_pooler(model_dir: Path) -> bool:
 
 
 def _classifier(
-    state: dict[str, Tensor], base: pretrained.BaseModel, names: Sequence[str], model_dir: Path
+    state: dict[str, Tensor],
+    base: pretrained.BaseModel,
+    names: Sequence[str],
+    model_dir: Path,
+    dtype: torch.dtype,
 ) -> "PreTrainedModel":
     """Return transformers' sequence classification model with exactly these tensors and classes."""
     import transformers
@@ -205,7 +226,7 @@ def _classifier(
     config: Any = type(base.config).from_pretrained(model_dir, problem_type=problem_type)
     config.id2label = dict(enumerate(names))
     config.label2id = {name: number for number, name in enumerate(names)}
-    config.dtype = base.dtype
+    config.dtype = dtype
     classifier = getattr(transformers, FAMILIES[config.model_type].classifier_class)
     with torch.device("meta"):
         model: PreTrainedModel = classifier(config)

@@ -21,6 +21,7 @@ from lora.adapters.peft_tensors import (
     check_size,
     check_types,
     check_unknown,
+    stored_biases,
     width_of,
 )
 from lora.errors import ConfigError
@@ -47,7 +48,8 @@ class Adapter:
         rank: `r` of adapter_config.json; `pairs` has the rank of each pair.
         alpha: `lora_alpha` of adapter_config.json.
         lora_dropout: Dropout of the LoRA input.
-        bias: `none`, `lora_only` or `all`: which biases of the base model were trained.
+        bias: Which biases of the base model are in it: `none`, `lora_only` (at most those of
+            adapted layers) or `all`.
         pairs: Settings of each pair, by "<layer>.<letter>".
         keys: Keys in adapter_model.safetensors by the names that runs use: "<layer>.<letter>.a"
             [r, D], "<layer>.<letter>.b" [D, r], "head.dense.*", "head.out.*", and "base.*" for
@@ -110,7 +112,7 @@ def describe(
         problems += check_size(tensors, layers, width) or [
             *check_pairs(config, tensors, family, layers, unknown),
             *check_head(tensors, family, config.get("bias")),
-            *check_biases(config, tensors, family),
+            *check_biases(config, tensors, family, layers),
         ]
     if problems:
         raise ConfigError(title, problems)
@@ -123,7 +125,7 @@ def describe(
         rank=config["r"],
         alpha=float(config["lora_alpha"]),
         lora_dropout=float(config.get("lora_dropout") or 0),
-        bias=config.get("bias") or "none",
+        bias=stored_biases(keys, family),
         pairs=pairs,
         keys=keys,
         copies={name: found.copies[key] for key, name in names_of.items() if key in found.copies},

@@ -18,7 +18,7 @@ COMPUTED = set(
     "target_modules exclude_modules modules_to_save layers_to_transform layers_pattern "
     "rank_pattern alpha_pattern".split()
 )
-# Settings that do not change a finished adapter of BERT or RoBERTa, whatever their value is.
+# Settings that do not change a finished adapter of these families, whatever their value is.
 # fan_in_fan_out: peft resets it for nn.Linear. *_config: of initializations, which are checked.
 # ensure_weight_tying: about embeddings. merge_weights: of peft before 0.3.
 WITHOUT_EFFECT = set(

@@ -19,7 +19,7 @@ from lora import files
 from lora.adapters.peft_checks import Adapter
 from lora.adapters.peft_header import CONFIG, TENSORS, describe_folder, read_header
 from lora.adapters.peft_names import peft_name
-from lora.adapters.peft_tensors import check_types
+from lora.adapters.peft_tensors import adapted_biases, check_types, stored_biases
 from lora.errors import ConfigError
 from lora.model.families.registry import FAMILIES
 from lora.model.tensor_files import save_tensors
@@ -52,6 +52,10 @@ def write_adapter(
         revision: Commit of a base model on the hub.
     """
     named = {peft_name(name, family): tensor for name, tensor in tensors.items()}
+    for name in adapted_biases(tensors, family) & tensors.keys():
+        key = peft_name(name, family)
+        # peft wraps an adapted layer: the layer itself is its `base_layer`.
+        named[f"{key.removesuffix('.bias')}.base_layer.bias"] = named.pop(key)
     save_tensors(Path(folder) / TENSORS, named)
     files.write_json(
         Path(folder) / CONFIG,
@@ -65,7 +69,7 @@ def write_adapter(
             lora_dropout=lora_dropout,
             target_modules=[FAMILIES[family].projections[letter] for letter in weights],
             modules_to_save=list(FAMILIES[family].head.modules_to_save),
-            bias="none",
+            bias=stored_biases(tensors, family),
             fan_in_fan_out=False,
             inference_mode=True,
             init_lora_weights=True,

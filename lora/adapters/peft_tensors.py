@@ -264,11 +264,53 @@ def check_head(tensors: Tensors, family: str, bias: str | None) -> list[str]:
     ]
 
 
-def check_biases(config: Mapping[str, Any], tensors: Tensors, family: str) -> list[str]:
-    """Compare the biases of the base model with those that `bias` of adapter_config.json stores."""
+def stored_biases(tensors: Iterable[str], family: str) -> str:
+    """Return which biases of the base model are among an adapter's tensors.
+
+    Args:
+        tensors: Names of the tensors.
+        family: Family of the model, a key of FAMILIES.
+
+    Returns:
+        `none`, `lora_only` (only those of adapted layers) or `all`, as peft names them.
+    """
+    names = set(tensors)
+    found = {name for name in names if name.startswith("base.")}
+    if not found:
+        return "none"
+    return "lora_only" if found <= adapted_biases(names, family) else "all"
+
+
+def adapted_biases(tensors: Iterable[str], family: str) -> set[str]:
+    """Return the names of the biases of the layers that have pairs."""
+    return {f"base.{FAMILIES[family].module_of(pair)}.bias" for pair in _pairs(tensors)}
+
+
+def check_biases(
+    config: Mapping[str, Any], tensors: Tensors, family: str, layers: int | None
+) -> list[str]:
+    """Compare the biases of the base model with those that `bias` of adapter_config.json stores.
+
+    Args:
+        config: adapter_config.json.
+        tensors: The tensors.
+        family: Family of the model, a key of FAMILIES.
+        layers: Number of layers of the base model; None if unknown.
+    """
     bias = config.get("bias") or "none"
     found = {name for name in tensors if name.startswith("base.")}
-    adapted = {f"base.{FAMILIES[family].module_of(pair)}.bias" for pair in _pairs(tensors)}
+    adapted = adapted_biases(tensors, family)
+    number = re.compile(rf"base\.{re.escape(FAMILIES[family].layers)}\.(\d+)\.")
+    above = [
+        name
+        for name in sorted(found)
+        if layers and (match := number.match(name)) and int(match[1]) >= layers
+    ]
+    if above:
+        return [
+            f"{peft_name(above[0], family)}: the base model has {layers} layers, counted from 0; "
+            "give the base model that it was trained on"
+        ]
     if bias == "none" and found or bias == "lora_only" and found - adapted:
         extra = peft_name(min(found if bias == "none" else found - adapted), family)
         return [

@@ -3,7 +3,8 @@
 A run has one rank r and one scale alpha/r. The pairs of a PEFT folder may have lower ranks, other
 scales, or be left out of layers. The delta s B A of every pair stays exactly the adapter's: B is
 multiplied by the ratio of the scales, the other rows of A keep the run's initial values, and the
-other columns of B are zero.
+other columns of B are zero. Biases of the base model that the adapter has are copied and do not
+train; the others stay the base model's.
 
 Shape suffixes: R rank, I input width, O output width.
 """
@@ -60,7 +61,8 @@ def fitted_to_run(
     Returns:
         The tensors by name, and one line for the log for each kind of change.
     """
-    fitted = {name: value for name, value in tensors.items() if name.startswith("head.")}
+    fitted = {name: value for name, value in parameters.items() if name.startswith("base.")}
+    fitted |= {name: value for name, value in tensors.items() if not name.endswith((".a", ".b"))}
     scaled, lower, left_out = [], [], []
     names = [name.removesuffix(".a") for name in parameters if name.endswith(".a")]
     for name in names:
@@ -82,7 +84,10 @@ def fitted_to_run(
         "lower ranks, filled up with the run's initial A and zero B: ": lower,
         "pairs that the adapter leaves out start from the run's initial A and zero B: ": left_out,
     }
-    return fitted, [what + _some(which) for what, which in notes.items() if which]
+    lines = [what + _some(which) for what, which in notes.items() if which]
+    if adapter.bias != "none":
+        lines.append(f"with its biases ({adapter.bias}), which do not train")
+    return fitted, lines
 
 
 def scaled_b(b_OR: Tensor, scale: float, run_scale: float) -> Tensor:

@@ -16,7 +16,14 @@ from pathlib import Path
 from torch import Tensor
 
 from lora import files, run_record
-from lora.adapters import adapter_folder, belonging, label_names, peft_folder, start_values
+from lora.adapters import (
+    adapter_folder,
+    belonging,
+    label_names,
+    peft_folder,
+    peft_header,
+    start_values,
+)
 from lora.adapters.peft_folder import TENSORS
 from lora.errors import ConfigError
 from lora.experiment.hparams import PRETRAINED
@@ -37,12 +44,14 @@ class Start:
         sha256: Hash of its adapter_model.safetensors, and of scales in its config that differ from
             the run's.
         label_names: Names of its classes; empty if they are unknown.
+        bias: Biases of the base model that it replaces: `none`, `lora_only` or `all`.
     """
 
     folder: Path
     source: str
     sha256: str
     label_names: tuple[str, ...] = ()
+    bias: str = "none"
 
 
 def find_start(spec: RunSpec) -> Start | None:
@@ -58,12 +67,12 @@ def find_start(spec: RunSpec) -> Start | None:
     if start in (PRETRAINED, spec.task.name):
         return None
     if spec.hparams.start_task is None:
-        adapter = adapter_folder.find(start, "start")
+        adapter = adapter_folder.find(start, belonging.CONFIG_KEY)
         folder = adapter.path
-        if problems := belonging.check_method(adapter, spec.cell):
+        if problems := belonging.check_method(adapter, spec.cell, belonging.CONFIG_KEY):
             raise ConfigError(f"{spec.name} cannot start from {folder}:", problems)
         sha256 = start_values.sha256(folder, spec)
-        return Start(folder, "a PEFT folder", sha256, label_names.read(folder))
+        return _start(folder, "a PEFT folder", sha256, spec)
     folder, record = _best_run(spec)
     tensors = folder / "adapter" / TENSORS
     if files.differs_from(tensors, record.files.get(f"adapter/{TENSORS}")):
@@ -75,8 +84,15 @@ def find_start(spec: RunSpec) -> Start | None:
         f"{run.protocol}/{run.model}/{run.task}/{run.method}/{run.weights}/r{run.rank}"
         f"/seed{run.seed}"
     )
-    names = label_names.read(folder / "adapter")
-    return Start(folder / "adapter", source, files.file_sha256(tensors), names)
+    return _start(folder / "adapter", source, files.file_sha256(tensors), spec)
+
+
+def _start(folder: Path, source: str, sha256: str, spec: RunSpec) -> Start:
+    """Return a start with the names of its classes and the kind of its biases."""
+    bias = "none"
+    if spec.cell.method == "lora":
+        bias = peft_header.describe_folder(folder).bias
+    return Start(folder, source, sha256, label_names.read(folder), bias)
 
 
 def _best_run(spec: RunSpec) -> tuple[Path, RunRecord]:
@@ -94,8 +110,8 @@ def _best_run(spec: RunSpec) -> tuple[Path, RunRecord]:
         looked = ", ".join(map(str, spec.start_dirs)) or "no folder"
         raise ValueError(
             f"{spec.task.name} starts from the best run of {spec.hparams.start}, but none has a "
-            f"finite metric (looked in: {looked}); find out why they failed, or set start: "
-            f"{PRETRAINED}"
+            f"finite metric (looked in: {looked}); find out why they failed, or set "
+            f"overrides: {{start: {PRETRAINED}}} in the config"
         )
     return found
 
@@ -142,6 +158,8 @@ def _read_lora(
         "hidden_size": next(iter(widths.values())),
     }
     tensors, adapter = peft_folder.read_adapter(start.folder, family, base)
-    if problems := belonging.check_pairs(adapter, spec.cell, spec.hparams.alpha):
+    if problems := belonging.check_pairs(
+        adapter, spec.cell, spec.hparams.alpha, belonging.CONFIG_KEY
+    ):
         raise ConfigError(title, problems)
     return start_values.fitted_to_run(tensors, adapter, parameters, spec.hparams.alpha)

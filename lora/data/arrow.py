@@ -1,12 +1,14 @@
 """Data sets of the library `datasets`: folders of `save_to_disk`, and parquet files of the hub.
 
-A snapshot of a data set on the hub has files such as `sst2/train-00000-of-00001.parquet`. They are
-read with pyarrow where they are; `load_dataset` would copy them into its cache. Names of classes
-are in the metadata of the parquet file, or in `dataset_info` of the card, README.md.
+A snapshot of a data set on the hub has files such as `sst2/train-00000-of-00001.parquet`; the hub's
+branch refs/convert/parquet has `sst2/train/0000.parquet`. They are read with pyarrow where they
+are; `load_dataset` would copy them into its cache. Names of classes are in the metadata of the
+parquet file, or in `dataset_info` of the card, README.md.
 """
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
 
 SAVED = "dataset_dict.json"  # in a folder that datasets' save_to_disk wrote
 LABEL = "label"
-SHARD = re.compile(r"(?P<split>.+?)(-(?P<index>\d+)-of-(?P<shards>\d+)(-[0-9a-f]+)?)?\.parquet")
+# Paths below the folder of a configuration: those of a data set, and of refs/convert/parquet.
+SHARD = re.compile(r"(?P<split>[^/]+?)(-(?P<index>\d+)-of-(?P<count>\d+)(-[0-9a-f]+)?)?\.parquet")
+CONVERTED = re.compile(r"(?P<split>[^/]+)/(?P<index>\d{4,})\.parquet")
 DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
@@ -93,38 +97,59 @@ def _missing_split(where: str, split: str, found: list[str]) -> RawSplit:
     return RawSplit(where, problems=[problem])
 
 
-def _shards(folder: Path) -> dict[str, list[Path]]:
-    """Return the parquet files of a folder by split, in the order of their shards."""
-    found: dict[str, list[Path]] = {}
-    for path in sorted(folder.glob("*.parquet")):
-        match = SHARD.fullmatch(path.name)
-        if match and path.is_file():
-            found.setdefault(match["split"], []).append(path)
-    return found
+@dataclass(frozen=True)
+class _Shard:
+    """One parquet file of a split: its index from 0, and the number of files if its name has it."""
+
+    index: int
+    count: int | None
+    path: Path
+
+
+def _shards(folder: Path) -> dict[str, list[_Shard]]:
+    """Return the parquet files of a folder by split, in the order of their indices."""
+    found: dict[str, list[_Shard]] = {}
+    for path in sorted([*folder.glob("*.parquet"), *folder.glob("*/*.parquet")]):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_file():
+            continue
+        if match := SHARD.fullmatch(name):
+            shard = _Shard(int(match["index"] or 0), int(match["count"] or 1), path)
+        elif match := CONVERTED.fullmatch(name):
+            shard = _Shard(int(match["index"]), None, path)
+        else:
+            continue
+        found.setdefault(match["split"], []).append(shard)
+    return {split: sorted(shards, key=lambda one: one.index) for split, shards in found.items()}
+
+
+def _check_shards(where: str, shards: Sequence[_Shard]) -> list[str]:
+    """Return a problem if a file of a split is missing or there twice."""
+    count = shards[0].count
+    expected = [(index, count) for index in range(count or len(shards))]
+    if [(one.index, one.count) for one in shards] == expected:
+        return []
+    wanted = "the files 0000.parquet, 0001.parquet and so on"
+    if count is not None:
+        wanted = f"each of {count} files once, -00000-of-{count:05} and so on"
+    names = ", ".join(one.path.name for one in shards[:10])
+    return [
+        f"{where}: expected {wanted}; there are {len(shards)}: {names}. Download the data set again"
+    ]
 
 
 def _read_shards(
-    task: Task, where: str, paths: list[Path], card_names: tuple[str, ...] | None
+    task: Task, where: str, shards: Sequence[_Shard], card_names: tuple[str, ...] | None
 ) -> RawSplit:
     """Return one split of parquet files."""
     import pyarrow as pa
     import pyarrow.parquet as pq
     from datasets import ClassLabel, Features
 
-    matches = [SHARD.fullmatch(path.name) for path in paths]
-    found = [(int(one["index"] or 0), int(one["shards"] or 1)) for one in matches if one]
-    shards = found[0][1]
-    if found != [(index, shards) for index in range(shards)]:
-        names = ", ".join(path.name for path in paths[:10])
-        return RawSplit(
-            where,
-            problems=[
-                f"{where}: expected each of {shards} files once, -00000-of-{shards:05} and so on; "
-                f"there are {len(paths)}: {names}. Download the data set again"
-            ],
-        )
+    if problems := _check_shards(where, shards):
+        return RawSplit(where, problems=problems)
     needed, tables = [*task.text_columns, LABEL], []
-    for path in paths:
+    for path in (one.path for one in shards):
         try:
             with pq.ParquetFile(path) as file:
                 schema = file.schema_arrow

@@ -78,7 +78,8 @@ def read(task: Task, folder: Path) -> dict[str, RawSplit]:
         raise ValueError(
             f"task {task.name}: no data in {folder}; allowed: a folder with {arrow.SAVED} "
             f"(datasets' save_to_disk), train.tsv, {layout.folder}/train.tsv, or parquet files of "
-            f"the hub (train-00000-of-00001.parquet, also in {task.name}/){_other_files(folder)}"
+            f"the hub (train-00000-of-00001.parquet or train/0000.parquet, also in {task.name}/)"
+            f"{_other_files(folder)}"
         )
     if len(found) > 1:
         raise ValueError(

@@ -128,7 +128,12 @@ def _facts_json(facts: TokenFacts, task: Task) -> files.JsonObject:
         name: {key: value for key, value in asdict(counts).items() if value is not None}
         for name, counts in facts.splits.items()
     }
-    more = {"splits": splits, "format": task.format, "text_columns": list(task.text_columns)}
+    more = {
+        "splits": splits,
+        "format": task.format,
+        "text_columns": list(task.text_columns),
+        "label_names": list(task.label_names),
+    }
     return files.with_checksum(asdict(facts) | more)
 
 

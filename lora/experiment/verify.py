@@ -19,6 +19,7 @@ from lora.experiment import versions
 from lora.experiment.cell import BASE_METHODS, Cell
 from lora.experiment.grid import Grid
 from lora.experiment.source import Source, same_identity
+from lora.experiment.task import Task
 from lora.run_record import RunRecord
 
 ADAPTER = "adapter/adapter_model.safetensors"  # a key of `files` in run.json
@@ -149,7 +150,33 @@ def up_to_date(
             return False
         if any(start_hashes) and record.get("start.sha256") not in start_hashes:
             return False
+        if not _classes_as_in_config(record, starts, grid.tasks[cell.task]):
+            return False
     return True
+
+
+def _classes_as_in_config(
+    record: RunRecord, starts: Iterable[RunRecord | None], task: Task
+) -> bool:
+    """Return whether the names of a run's classes, in their order, are those of the config.
+
+    The names decide which rows of an output layer a run starts from. A run with other names is made
+    again: it is only written again, with the new names, if its digest is the same. A run of an
+    earlier version has no names. It was trained as if its classes were those of its start.
+
+    Args:
+        record: The run's run.json.
+        starts: Those of the runs that it may have started from.
+        task: Its task.
+    """
+    names = list(task.label_names)
+    if record.data.label_names:
+        return record.data.label_names == names
+    return not names or all(
+        one.data.label_names in ([], names)
+        for one in starts
+        if one and len(one.data.label_names) == len(names)
+    )
 
 
 def _as_in_config(record: RunRecord, grid: Grid, cell: Cell, seed: int) -> bool:
@@ -189,6 +216,7 @@ def prepared_as_in_config(grid: Grid, cell: Cell, tokens_json: Path | str) -> bo
         "num_labels": task.num_labels,
         "format": task.format,
         "text_columns": list(task.text_columns),
+        "label_names": list(task.label_names),
     }
     splits = {"train", *task.eval_splits}
     source = wanted.pop("source")

@@ -6,7 +6,8 @@ let packed sequences attend to each other. The head reads only the first token o
 the last layer's queries, attention output and feed-forward are computed for that token alone. This
 is exact.
 
-Shape suffixes: T rows (tokens, or first tokens only), D width, N examples.
+Shape suffixes: T rows (tokens, or first tokens only), D width, N examples,
+R rows of the tables of relative positions, B rows of one table.
 """
 
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from lora.model.collate import SITES_PER_LAYER, Batch
 from lora.model.lora_layer import LoRA
 from lora.model.modules import LayerModules
 from lora.model.pretrained import BaseModel
+from lora.model.run_biases import RunBiases
 
 
 class Encoder:
@@ -30,6 +32,7 @@ class Encoder:
         lora_layers: LoRA pairs by "<layer>.<letter>", layers from 0.
         bottlenecks: Bottleneck adapters by "<layer>.<sublayer>", `attention` or `ffn`.
         lora_dropout: Dropout of the LoRA input of each run.
+        biases: Biases that runs have in place of the base model's.
     """
 
     def __init__(
@@ -38,13 +41,14 @@ class Encoder:
         lora_layers: dict[str, LoRA],
         bottlenecks: dict[str, layers.Bottleneck],
         lora_dropout: list[float],
+        biases: RunBiases,
     ) -> None:
-        self.base = base
+        self.base, self.biases = base, biases
         self.architecture = modules.architecture_of(base)
         self.projection = modules.embedding_projection_of(base, self.architecture)
         self.convolution = modules.convolution_of(base, self.architecture)
         self.layers = [
-            _Layer(one, index, self.architecture, lora_layers, bottlenecks, lora_dropout)
+            _Layer(one, index, self.architecture, lora_layers, bottlenecks, lora_dropout, biases)
             for index, one in enumerate(modules.layers_of(base))
         ]
 
@@ -54,21 +58,31 @@ class Encoder:
         Returns:
             Hidden states, [N, D], in the dtype of the base model.
         """
-        table_BD = None
-        if self.architecture.relative is not None:
-            table_BD = modules.position_table(self.base, self.architecture.relative)
+        table_RD = self._position_tables(batch)
         x_TD = modules.embed(self.base, batch.ids_T, batch.types_T, batch.positions_T)
+        x_TD = self.biases.add(modules.embedding_norm_of(self.base), x_TD, batch.segments)
         keys = None if batch.dropout_keys is None else batch.dropout_keys[0]
         x_TD = dropout.drop(x_TD, self.architecture.hidden_dropout, keys)
         if self.projection is not None:
             x_TD = layers.linear(self.projection, x_TD)
+            x_TD = self.biases.add(self.projection, x_TD, batch.segments)
         embedded_TD = x_TD
         for layer in self.layers:
             first_only = layer is self.layers[-1]
-            x_TD = layer.forward(x_TD, batch, first_only, table_BD)
+            x_TD = layer.forward(x_TD, batch, first_only, table_RD)
             if self.convolution is not None and layer is self.layers[0]:
                 x_TD = self._convolve(embedded_TD, x_TD, batch, first_only)
         return x_TD
+
+    def _position_tables(self, batch: Batch) -> Tensor | None:
+        """Return the table of relative positions once for each run, [R, D]; None without one."""
+        relative, rows = self.architecture.relative, batch.positions
+        if relative is None or rows is None:
+            return None
+        table_BD = modules.position_table(self.base, relative)
+        table_RD = table_BD.repeat(len(rows.segments.slices), 1)
+        norm = modules.position_norm_of(self.base, relative)
+        return table_RD if norm is None else self.biases.add(norm, table_RD, rows.segments)
 
     def _convolve(
         self, embedded_TD: Tensor, layer_TD: Tensor, batch: Batch, first_only: bool
@@ -87,8 +101,11 @@ class Encoder:
         weight = modules.convolution.weight.permute(0, 2, 1).flatten(1)  # [D, kernel * D]
         assert modules.convolution.bias is not None
         out_TD = layers.product(weight, modules.convolution.bias, torch.cat(window, dim=1))
+        segments = batch.example_segments if first_only else batch.segments
+        out_TD = self.biases.add(modules.convolution, out_TD, segments)
         out_TD = dropout.drop(out_TD, self.architecture.hidden_dropout, keys)
-        return modules.norm(layer_TD + modules.activation(out_TD))
+        out_TD = modules.norm(layer_TD + modules.activation(out_TD))
+        return self.biases.add(modules.norm, out_TD, segments)
 
 
 @dataclass(frozen=True)
@@ -101,9 +118,10 @@ class _Layer:
     lora_layers: dict[str, LoRA]
     bottlenecks: dict[str, layers.Bottleneck]
     lora_dropout: list[float]
+    biases: RunBiases
 
     def forward(
-        self, x_TD: Tensor, batch: Batch, first_only: bool, table_BD: Tensor | None
+        self, x_TD: Tensor, batch: Batch, first_only: bool, table_RD: Tensor | None
     ) -> Tensor:
         """Return the layer's output for all tokens, or for first tokens only.
 
@@ -111,7 +129,7 @@ class _Layer:
             x_TD: Hidden states of all tokens.
             batch: The sequences.
             first_only: Whether first tokens only have a result.
-            table_BD: Embeddings of relative positions, if the model has them.
+            table_RD: Tables of relative positions of all runs, if the model has them.
         """
         site = 1 + self.index * SITES_PER_LAYER
         keys = batch.dropout_keys
@@ -124,7 +142,7 @@ class _Layer:
             segments = batch.example_segments
             keys = None if keys is None else keys[:, batch.first_N]
         query_TD = self._project("q", x_TD, segments, keys)
-        positions = None if table_BD is None else self._project_positions(table_BD, batch)
+        positions = None if table_RD is None else self._project_positions(table_RD, batch)
         context_TD = self._attend(query_TD, key_TD, value_TD, positions, batch, first_only)
         out_TD = self._project("o", context_TD, segments, keys)
         attention_key, ffn_key = (None, None) if keys is None else (keys[0], keys[1])
@@ -133,12 +151,12 @@ class _Layer:
         attended_TD = self._finish(
             "attention", self.modules.attention_norm, out_TD, x_TD, segments, attention_key
         )
-        inner = self.modules.activation(layers.linear(self.modules.inner, attended_TD))
-        out_TD = layers.linear(self.modules.outer, inner)
+        inner = self.modules.activation(self._linear(self.modules.inner, attended_TD, segments))
+        out_TD = self._linear(self.modules.outer, inner, segments)
         return self._finish("ffn", self.modules.ffn_norm, out_TD, attended_TD, segments, ffn_key)
 
-    def _project_positions(self, table_BD: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Return the projected table of relative positions by kind, [rows of all runs, D].
+    def _project_positions(self, table_RD: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Return the projected tables of relative positions of all runs by kind, [R, D].
 
         A table that is projected as keys and queries are has their LoRA pairs, so it is each run's
         own. Dropout also makes it so.
@@ -147,17 +165,20 @@ class _Layer:
         assert rows is not None and relative is not None
         keys, site = rows.dropout_keys, 1 + self.index * SITES_PER_LAYER
         keys = None if keys is None else keys[site : site + SITES_PER_LAYER]
-        x_RD = table_BD.repeat(len(rows.segments.slices), 1)
         x_RD = dropout.drop(
-            x_RD, self.architecture.hidden_dropout, None if keys is None else keys[0]
+            table_RD, self.architecture.hidden_dropout, None if keys is None else keys[0]
         )
         own, letters = self.modules.positions, {"c2p": "k", "p2c": "q"}
         return {
-            kind: layers.linear(own[kind], x_RD)
+            kind: self._linear(own[kind], x_RD, rows.segments)
             if kind in own
             else self._project(letters[kind], x_RD, rows.segments, keys)
             for kind in relative.kinds
         }
+
+    def _linear(self, linear: nn.Linear, x_TD: Tensor, segments: layers.Segments) -> Tensor:
+        """Apply a frozen linear layer."""
+        return self.biases.add(linear, layers.linear(linear, x_TD), segments)
 
     def _project(
         self,
@@ -170,7 +191,7 @@ class _Layer:
         linear = self.modules.projections[letter]
         lora = self.lora_layers.get(f"{self.index}.{letter}")
         if lora is None:
-            return layers.linear(linear, x_TD)
+            return self._linear(linear, x_TD, segments)
         dropped_TD = x_TD
         if keys is not None and any(self.lora_dropout):
             row_keys = keys[2 + "qkvo".index(letter)]
@@ -180,7 +201,7 @@ class _Layer:
                     for run, rows in segments
                 ]
             )
-        return lora(linear, x_TD, dropped_TD, segments)
+        return self.biases.add(linear, lora(linear, x_TD, dropped_TD, segments), segments)
 
     def _finish(
         self,
@@ -195,7 +216,8 @@ class _Layer:
         bottleneck = self.bottlenecks.get(f"{self.index}.{sublayer}")
         rate = self.architecture.hidden_dropout
         if bottleneck is None:
-            return dropout.drop_add_norm(out_TD, residual_TD, rate, row_keys, norm)
+            out_TD = dropout.drop_add_norm(out_TD, residual_TD, rate, row_keys, norm)
+            return self.biases.add(norm, out_TD, segments)
         out_TD = dropout.drop(out_TD, rate, row_keys)
         sum_TD = residual_TD + out_TD
         read_TD = norm(sum_TD) if bottleneck.reads_norm else out_TD

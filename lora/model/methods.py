@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from lora.experiment.cell import BASE_METHODS
 from lora.experiment.hparams import Hparams
-from lora.model.modules import architecture_of
+from lora.model.modules import architecture_of, linear_of
 from lora.model.pretrained import BaseModel
 
 # Method -> the sublayers that get a bottleneck adapter.
@@ -32,6 +32,8 @@ class AdapterSpec:
         hparams: Hyperparameters.
         method: Name of the method.
         first_layer: Lowest layer with a bottleneck adapter, from 0.
+        bias: Biases of the base model that a run of LoRA has itself, frozen: `none`, `lora_only`
+            (those of the adapted layers) or `all`.
     """
 
     seed: int
@@ -41,6 +43,7 @@ class AdapterSpec:
     hparams: Hparams
     method: str = "lora"
     first_layer: int = 0
+    bias: str = "none"
 
 
 def trains(method: str, name: str) -> bool:
@@ -51,6 +54,20 @@ def trains(method: str, name: str) -> bool:
     if name.startswith("pooler."):
         return False
     return method == "ft" or (method == "bitfit" and name.endswith(".bias"))
+
+
+def own_biases(base: BaseModel, spec: AdapterSpec) -> list[str]:
+    """Return the names of the base model's biases in place of which a run has its own."""
+    if spec.bias == "all":
+        return [name for name, _ in base.named_parameters() if trains("bitfit", name)]
+    if spec.bias == "none":
+        return []
+    adapted = {
+        linear_of(base, layer, letter)
+        for layer in range(architecture_of(base).layers)
+        for letter in spec.weights
+    }
+    return [f"{name}.bias" for name, module in base.named_modules() if module in adapted]
 
 
 def bottleneck_names(spec: AdapterSpec, depth: int) -> list[str]:

@@ -101,8 +101,12 @@ def embed(base: BaseModel, ids_T: Tensor, types_T: Tensor, positions_T: Tensor) 
         for name, index in indices.items()
         if name in family.embeddings
     )
-    norm = cast(nn.LayerNorm, base.get_submodule("embeddings.LayerNorm"))
-    return cast(Tensor, norm(functools.reduce(torch.add, rows)))
+    return cast(Tensor, embedding_norm_of(base)(functools.reduce(torch.add, rows)))
+
+
+def embedding_norm_of(base: BaseModel) -> nn.LayerNorm:
+    """Return the LayerNorm of the embeddings."""
+    return cast(nn.LayerNorm, base.get_submodule("embeddings.LayerNorm"))
 
 
 def embedding_projection_of(base: BaseModel, architecture: Architecture) -> nn.Linear | None:
@@ -113,9 +117,15 @@ def embedding_projection_of(base: BaseModel, architecture: Architecture) -> nn.L
 
 
 def position_table(base: BaseModel, relative: RelativePositions) -> Tensor:
-    """Return the embeddings of relative positions after their LayerNorm, [rows, D]."""
+    """Return the embeddings of relative positions after their LayerNorm, if any, [rows, D]."""
     table = cast(nn.Embedding, base.get_submodule(relative.table)).weight[: relative.rows]
-    return cast(Tensor, base.get_submodule(relative.norm)(table)) if relative.norm else table
+    norm = position_norm_of(base, relative)
+    return table if norm is None else cast(Tensor, norm(table))
+
+
+def position_norm_of(base: BaseModel, relative: RelativePositions) -> nn.LayerNorm | None:
+    """Return the LayerNorm of the embeddings of relative positions; None if there is none."""
+    return cast(nn.LayerNorm, base.get_submodule(relative.norm)) if relative.norm else None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from lora.model.layers import BOTTLENECK_STD, Bottleneck, Heads
 from lora.model.lora_layer import LoRA
 from lora.model.methods import AdapterSpec
 from lora.model.pretrained import BaseModel
+from lora.model.run_biases import RunBiases
 
 
 class PackedModel(nn.Module):
@@ -28,7 +29,7 @@ class PackedModel(nn.Module):
     The tensors of a run have names that do not depend on the pack: "<layer>.<letter>.a" [r, I],
     "<layer>.<letter>.b" [O, r], "<layer>.<sublayer>.down.weight", ..., "head.dense.weight",
     "head.dense.bias", "head.out.weight", "head.out.bias", and "base.<name>" for parameters of the
-    base model.
+    base model that the run trains, or has in place of the base model's.
 
     Args:
         base: An encoder of transformers, moved to `device`.
@@ -40,6 +41,7 @@ class PackedModel(nn.Module):
         lora_layers: LoRA pairs of all runs by "<layer>.<letter>".
         bottlenecks: Bottleneck adapters of all runs by "<layer>.<sublayer>".
         heads: Classification heads of all runs.
+        biases: Frozen biases that runs have in place of the base model's.
     """
 
     def __init__(
@@ -64,12 +66,14 @@ class PackedModel(nn.Module):
         architecture = modules.architecture_of(base)
         head = architecture.family.head
         self.bottlenecks = self._make_bottlenecks(architecture.layers, architecture.width, dtype)
+        self.biases = RunBiases(base, [methods.own_biases(base, spec) for spec in specs], dtype)
         # Not a module, so that the frozen base is not a submodule.
         self.encoder = Encoder(
             base,
             self.lora_layers,
             self.bottlenecks,
             [spec.hparams.lora_dropout for spec in specs],
+            self.biases,
         )
         # Registers the layers as submodules; names of modules must not contain dots.
         self._lora_modules = nn.ModuleDict(_without_dots(self.lora_layers))
@@ -154,21 +158,20 @@ class PackedModel(nn.Module):
 
     def parameters_of(self, run: int) -> dict[str, Tensor]:
         """Return a run's tensors by name, as detached views: writing to them changes the model."""
-        return self._base_parameters(Tensor.detach) | self._added(run, LoRA.pair, Tensor.detach)
+        return self._of_base(run, Tensor.detach) | self._added(run, LoRA.pair, Tensor.detach)
 
     def gradients_of(self, run: int) -> dict[str, Tensor]:
         """Return the gradients of a run's trained tensors by name, as views."""
-        return self._base_parameters(_gradient) | self._added(run, LoRA.pair_gradients, _gradient)
+        return self._of_base(run, _gradient) | self._added(run, LoRA.pair_gradients, _gradient)
 
-    def _base_parameters(self, view: Callable[[nn.Parameter], Tensor | None]) -> dict[str, Tensor]:
-        """Return `view` of the base model's trained parameters, without those that give None."""
-        if self.method not in BASE_METHODS:
-            return {}
-        return _present(
-            (f"base.{name}", view(value))
-            for name, value in self.base.named_parameters()
-            if value.requires_grad
-        )
+    def _of_base(
+        self, run: int, view: Callable[[nn.Parameter], Tensor | None]
+    ) -> dict[str, Tensor]:
+        """Return views of the base model's parameters that train, and of a run's own biases."""
+        named = self.biases.parameters_of(run)
+        if self.method in BASE_METHODS:
+            named = {name: one for name, one in self.base.named_parameters() if one.requires_grad}
+        return _present((f"base.{name}", view(value)) for name, value in named.items())
 
     def _added(
         self,
@@ -201,12 +204,12 @@ class PackedModel(nn.Module):
             `trainable`: without the head, as the paper counts (microsoft/LoRA issue #16).
             `head`: trained parameters of the head. `frozen`: those of the base model.
         """
-        tensors = self.parameters_of(run)
+        trained = self.gradients_of(run)
         head = [value for value in self.heads.parameters_of(run).values() if value.requires_grad]
         frozen = [value for value in self.base.parameters() if not value.requires_grad]
         return {
             "trainable": sum(
-                value.numel() for name, value in tensors.items() if not name.startswith("head.")
+                value.numel() for name, value in trained.items() if not name.startswith("head.")
             ),
             "head": sum(value.numel() for value in head),
             "frozen": sum(value.numel() for value in frozen),
@@ -227,22 +230,26 @@ class PackedModel(nn.Module):
     @contextlib.contextmanager
     @torch.no_grad()
     def merged(self, run: int) -> Iterator[BaseModel]:
-        """Yield the base model with W0 + (alpha/r) B A of one run in place of W0.
+        """Yield the base model with W0 + (alpha/r) B A of one run in place of W0, and its biases.
 
         The saved weights are restored on exit, bit for bit.
         """
-        saved = {}
+        saved: dict[Tensor, Tensor] = {}
         for name, lora in self.lora_layers.items():
             layer, letter = name.split(".")
             weight = modules.linear_of(self.base, int(layer), letter).weight
             if lora.ranks[run]:
                 saved[weight] = weight.clone()
                 weight += lora.weight_delta(run).to(weight.dtype)
+        for name, value in self.biases.parameters_of(run).items():
+            bias = self.base.get_parameter(name)
+            saved[bias] = bias.clone()
+            bias.copy_(value)
         try:
             yield self.base
         finally:
-            for weight, before in saved.items():
-                weight.copy_(before)
+            for parameter, before in saved.items():
+                parameter.copy_(before)
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor | None:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from lora.adapters import belonging, label_names, warm_start
+from lora.adapters.warm_start import Start
 from lora.data import fetch, tokens
 from lora.errors import ConfigError, Interrupted
 from lora.experiment import earlier_outputs, kept_outputs
@@ -92,8 +93,8 @@ def train(specs: Sequence[RunSpec], options: JobOptions) -> None:
         )
 
 
-def adapter_spec(spec: RunSpec) -> AdapterSpec:
-    """Return what the model needs to know of a run."""
+def adapter_spec(spec: RunSpec, start: Start | None) -> AdapterSpec:
+    """Return what the model needs to know of a run, and of the adapter that it starts from."""
     cell = spec.cell
     return AdapterSpec(
         seed=spec.seed,
@@ -103,6 +104,7 @@ def adapter_spec(spec: RunSpec) -> AdapterSpec:
         hparams=spec.hparams,
         method=cell.method,
         first_layer=cell.first_layer,
+        bias=start.bias if start else "none",
     )
 
 
@@ -194,7 +196,7 @@ def _train_pack(
     for run in pack:
         run.tokens = splits[run.spec.tokens_dir]
     _check_fits(pack, base)
-    adapters = [adapter_spec(run.spec) for run in pack]
+    adapters = [adapter_spec(run.spec, run.start) for run in pack]
     trainable = [methods.trainable_parameters(base, adapter) for adapter in adapters]
     budget = batching.plan_budget(pack, base, trainable, device, options.micro_batch)
     model = PackedModel(base, adapters, device)

@@ -78,7 +78,7 @@ class Optimizer:
                 step=torch.zeros((), dtype=torch.float32, device=value.device),
             )
             self.moments[name] = moments
-            group = self.groups[_decays(name)]
+            group = self.groups[has_weight_decay(name)]
             group.values.append(value)
             group.gradients.append(_contiguous(gradient))
             group.averages.append(moments["exp_avg"])
@@ -144,6 +144,6 @@ def _contiguous(tensor: Tensor) -> Tensor:
     return tensor if tensor.is_contiguous() else tensor.T
 
 
-def _decays(name: str) -> bool:
-    """Whether weight decay applies to a parameter: not to biases and LayerNorm."""
+def has_weight_decay(name: str) -> bool:
+    """Return whether weight decay applies to a parameter: not to biases and LayerNorm."""
     return not (name.endswith("bias") or "layernorm" in name.replace("_", "").lower())

@@ -6,6 +6,7 @@ written last, so a run that has one has all of its outputs.
 
 import math
 import platform
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -67,7 +68,9 @@ def build_record(run: RunState, base: Base, device: torch.device, pack_size: int
             label_names=list(task.label_names),
         ),
         base=base,
-        start=None if start is None else Start(source=start.source, sha256=start.sha256),
+        start=None
+        if start is None
+        else Start(source=start.source, sha256=start.sha256, frozen_biases=start.bias),
         best=Best(
             epoch=run.best_epoch, metric=task.metric, value=None if math.isnan(best) else best
         ),
@@ -114,21 +117,30 @@ def restore(run: RunState, state_dir: Path) -> bool:
     where = f"The checkpoint of {run.spec.name} in {state_dir} is not valid; delete it:"
     # The names of protocol, model, task and classes are not part of the digest, so they may be new.
     record = run_record.parse(saved | dict(settings=run.spec.settings), where)
-    names = {"label_names": list(run.spec.task.label_names)}
-    data = record.data.model_copy(update=names)
-    write_outputs(run, record.model_copy(update={"data": data}))
+    write_outputs(run, _with_label_names(record, run.spec.task.label_names))
     return True
 
 
 def describe(run: RunState) -> None:
     """Write labels.json and README.md of a finished run's adapter if they are not there.
 
-    Runs of earlier versions have none.
+    Runs of earlier versions have none. If the task has other names of classes than run.json, which
+    do not change the digest, all three files get the new names.
     """
-    folder = Path(run.spec.output_dir)
-    if not all((folder / name).is_file() for name in kept_outputs.DESCRIPTIONS):
-        record = run_record.read(folder / paths.RUN_JSON, "train the run again")
+    path = Path(run.spec.output_dir) / paths.RUN_JSON
+    record, names = run_record.read(path, "train the run again"), run.spec.task.label_names
+    renamed = record.data.label_names not in ([], list(names))
+    if renamed:
+        record = _with_label_names(record, names)
+        files.write_json(path, files.with_checksum(record.as_json() | {"files": record.files}))
+    there = ((path.parent / name).is_file() for name in kept_outputs.DESCRIPTIONS)
+    if renamed or not all(there):
         _write_descriptions(run, record)
+
+
+def _with_label_names(record: RunRecord, names: Sequence[str]) -> RunRecord:
+    data = record.data.model_copy(update={"label_names": list(names)})
+    return record.model_copy(update={"data": data})
 
 
 def _write_descriptions(run: RunState, record: RunRecord) -> None:

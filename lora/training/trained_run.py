@@ -171,9 +171,11 @@ def load(folder: Path, model_dir: Path | None = None, device: str = "auto") -> T
     cell = Cell(**settings.model_dump(include=set(Cell.__dataclass_fields__)))
     hparams = _read_hparams(folder, settings)
     base = pretrained.load_base(model_dir, DTYPES[record.base_precision])
+    bias = "none"
     if cell.method == "lora":
         config = model_config.with_defaults(model_config.read(model_dir))
-        tensors, _ = peft_folder.read_adapter(adapter.parent, base.config.model_type, config)
+        tensors, found = peft_folder.read_adapter(adapter.parent, base.config.model_type, config)
+        bias = found.bias
     num_labels = len(tensors[OUTPUT_LAYER]) if OUTPUT_LAYER in tensors else 0
     if num_labels < 1:
         raise ValueError(f"{adapter} has no output layer ({OUTPUT_LAYER}); {AGAIN}")
@@ -185,6 +187,7 @@ def load(folder: Path, model_dir: Path | None = None, device: str = "auto") -> T
         hparams=hparams,
         method=cell.method,
         first_layer=cell.first_layer,
+        bias=bias,
     )
     model = PackedModel(base, [spec], pick_device(device))
     _copy(tensors, model, adapter)

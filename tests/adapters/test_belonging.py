@@ -8,6 +8,7 @@ adapters that peft saved and adapters of our own runs, over `lora train --start`
 import dataclasses
 import json
 import logging
+import re
 import shutil
 from pathlib import Path
 
@@ -29,6 +30,12 @@ from lora.model import pretrained
 RUN = "train --seed 0 --task sst2 --weights qv --rank 4 --alpha 6"
 
 pytestmark = pytest.mark.usefixtures("logging_as_before")
+KEYS = dict(
+    weights="weights: [{}]",
+    rank="ranks: [{}]",
+    alpha="overrides: {{alpha: {}}}",
+    method="method: {}",
+)
 METHODS = [method for method in WEIGHTS if method != "adapter_drop"]
 
 
@@ -77,7 +84,9 @@ def test_a_run_starts_from_an_adapter_of_its_own_method_alone(
         assert (spec.output_dir / "metrics.csv").is_file()
         return
     monkeypatch.setattr(pretrained, "load_base", None)
-    with pytest.raises(ConfigError, match=f"method: got {other}, expected {method}; give --method"):
+    with pytest.raises(
+        ConfigError, match=f"method: got {other}, expected {method}; set method: {other}"
+    ):
         train([spec], bert_dir, tokens_dir, tmp_path / "state")
     assert not spec.output_dir.exists()
 
@@ -85,20 +94,59 @@ def test_a_run_starts_from_an_adapter_of_its_own_method_alone(
 @pytest.mark.parametrize(
     "method, changes, message",
     [
-        ("adapter_houlsby", dict(rank=2), "rank: got 4, expected 2; give --rank 4, or an adapter"),
-        ("adapter_pfeiffer", dict(rank=8), "rank: got 4, expected 8; give --rank 4"),
-        ("lora", dict(rank=2), "rank: got 4, expected at most 2; give --rank 4"),
-        ("lora", dict(weights="q"), "weights: got qv, expected q; give --weights qv"),
-        ("lora", dict(alpha=9), "alpha/r: got 6/4, expected 9/4; give --alpha 6"),
+        ("adapter_houlsby", dict(rank=2), "rank: got 4, expected 2; {rank 4}, or give an adapter"),
+        ("adapter_pfeiffer", dict(rank=8), "rank: got 4, expected 8; {rank 4}, or give an adapter"),
+        ("lora", dict(rank=2), "rank: got 4, expected at most 2; {rank 4}, or give an adapter"),
+        ("lora", dict(weights="q"), "weights: got qv, expected q; {weights qv}, or give an adap"),
+        ("lora", dict(alpha=9), "alpha/r: got 6/4, expected 9/4; {alpha 6}, because another scale"),
     ],
 )
 def test_weights_rank_and_scale_must_fit(
     runs, bert_dir, tokens_dir, tmp_path, unloaded, method, changes, message
 ):
-    spec = follower(tmp_path, runs[method].output_dir, method, **changes)
+    """The message says what to type: options of `lora train`, or keys of the config of a job."""
+    start = runs[method].output_dir
+    spec = follower(tmp_path, start, method, **changes)
+    as_typed = {
+        belonging.OPTION: lambda key, value: f"give --{key} {value}",
+        belonging.CONFIG_KEY: lambda key, value: f"set {KEYS[key]} in the config".format(value),
+    }
+    for given_by, typed in as_typed.items():
+        with pytest.raises(ConfigError) as caught:
+            belonging.check_start_folders([(spec.cell, spec.hparams)], bert_dir, given_by=given_by)
+        ((advice, key, value),) = re.findall(r"({(\w+) (\w+)})", message)
+        text = message.replace(advice, typed(key, value))
+        assert text in str(caught.value)
+        assert caught.value.title == f"{given_by} is {start}, which does not fit:"
     with pytest.raises(ConfigError) as caught:
         train([spec], bert_dir, tokens_dir, tmp_path / "state")
-    assert message in str(caught.value) and not spec.output_dir.exists()
+    assert text in str(caught.value) and "--" not in str(caught.value)
+    assert not spec.output_dir.exists()
+
+
+@pytest.mark.parametrize(
+    "other, option, key",
+    [
+        ("lora", "--method lora", "method: lora"),
+        ("ft", "--method ft --weights all --rank 0", "method: ft, weights: [all]"),
+        (
+            "adapter_houlsby",
+            "--method adapter_houlsby --weights both --rank 4",
+            "method: adapter_houlsby, weights: [both], ranks: [4]",
+        ),
+    ],
+)
+def test_advice_on_the_method(runs, bert_dir, tmp_path, other, option, key):
+    method = "bitfit" if other == "lora" else "lora"
+    spec = follower(tmp_path, runs[other].output_dir, method)
+    for given_by, advice in (
+        (belonging.OPTION, f"give {option}"),
+        (belonging.CONFIG_KEY, f"set {key} in the config"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            belonging.check_start_folders([(spec.cell, spec.hparams)], bert_dir, given_by=given_by)
+        expected = f"method: got {other}, expected {method}; {advice}, or give an adapter of"
+        assert caught.value.problems[0].startswith(expected)
 
 
 OTHER_BASES = {  # kind: (family, changes of the base model, part of the message)

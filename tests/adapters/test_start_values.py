@@ -14,9 +14,9 @@ from helpers.training import adapter_of, make_spec, train
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 
-from lora.adapters import merge, peft_folder, warm_start
+from lora.adapters import peft_folder, warm_start
 from lora.errors import ConfigError
-from lora.model import initial_values, pretrained
+from lora.model import initial_values
 from lora.training import run_state
 
 ALPHA, RANK = 6, 4
@@ -145,19 +145,27 @@ def test_an_adapter_of_a_model_of_another_size_is_refused(bert_dir, tmp_path, ch
 @pytest.mark.parametrize(
     "options, message",
     [
-        (dict(r=5, lora_alpha=7.5), "rank: got 5, expected at most 4; give --rank 5"),
-        (dict(rank_pattern={"value": 9}, r=4), "rank: got 9, expected at most 4; give --rank 9"),
-        (dict(r=4, lora_alpha=8), "alpha/r: got 8/4, expected 6/4; give --alpha 8, because"),
-        (dict(r=2, lora_alpha=8), "alpha/r: got 8/2, expected 6/4; give --alpha 16, because"),
+        (dict(r=5, lora_alpha=7.5), "rank: got 5, expected at most 4; set ranks: [5] in"),
+        (
+            dict(rank_pattern={"value": 9}, r=4),
+            "rank: got 9, expected at most 4; set ranks: [9] in",
+        ),
+        (
+            dict(r=4, lora_alpha=8),
+            "alpha/r: got 8/4, expected 6/4; set overrides: {alpha: 8} in the config, because",
+        ),
+        (
+            dict(r=2, lora_alpha=8),
+            "alpha/r: got 8/2, expected 6/4; set overrides: {alpha: 16} in the config, because",
+        ),
         (
             dict(target_modules=["query"], r=4, lora_alpha=6),
-            "weights: got q, expected qv; give --weights q, or an adapter of qv",
+            "weights: got q, expected qv; set weights: [q] in the config, or give an adapter of qv",
         ),
         (
             dict(target_modules=list(MODULES.values()), r=4, lora_alpha=6),
-            "weights: got qkvo, expected qv; give --weights qkvo",
+            "weights: got qkvo, expected qv; set weights: [qkvo] in",
         ),
-        (dict(bias="lora_only", r=4, lora_alpha=6), "bias: got 'lora_only', expected 'none'"),
     ],
 )
 def test_what_a_run_can_be_given_is_not_converted(bert_dir, tmp_path, options, message):
@@ -168,22 +176,6 @@ def test_what_a_run_can_be_given_is_not_converted(bert_dir, tmp_path, options, m
         start = warm_start.find_start(spec)
         warm_start.load_start(start, spec, model.parameters_of(0), "bert")
     assert len(caught.value.problems) == 1 and message in caught.value.problems[0]
-
-
-def test_trained_biases_can_be_merged_first(bert_dir, tokens_dir, tmp_path):
-    """The message says so: a run on the merged model has the adapter's biases and deltas."""
-    saved_adapter(tmp_path / "peft", bert_dir, bias="lora_only", dtype=torch.float32)
-    spec = make_spec(tmp_path / "run", 0, start=str(tmp_path / "peft"), epochs=1)
-    with pytest.raises(ConfigError, match="expected 'none', .*adapter with `lora merge`"):
-        train([spec], bert_dir, tokens_dir, tmp_path / "state")
-    merge.merge(tmp_path / "peft", bert_dir, tmp_path / "merged")
-    tensors, _ = peft_folder.read_adapter(tmp_path / "peft", "bert")
-    base = dict(pretrained.load_base(tmp_path / "merged").named_parameters())
-    biases = {name for name in tensors if name.startswith("base.")}
-    assert len(biases) == 4
-    for name in biases:
-        assert torch.equal(base[name.removeprefix("base.")], tensors[name])
-    train([make_spec(tmp_path, 0, epochs=1)], tmp_path / "merged", tokens_dir, tmp_path / "state")
 
 
 def test_scales_are_part_of_the_digest(bert_dir, tmp_path):
@@ -216,9 +208,9 @@ def test_the_alpha_that_the_message_gives_is_accepted(bert_dir, tmp_path, rank, 
     theirs = peft_model(bert_dir, r=rank, lora_alpha=alpha)
     theirs.save_pretrained(tmp_path)
     spec = make_spec(tmp_path / "run", 0, "qv", RANK, alpha=ALPHA, start=str(tmp_path))
-    with pytest.raises(ConfigError, match="give --alpha") as caught:
+    with pytest.raises(ConfigError, match="alpha/r: got") as caught:
         started(spec, bert_dir, "bert")
-    (given,) = re.findall(r"give --alpha (\S+), because", str(caught.value))
+    (given,) = re.findall(r"overrides: {alpha: (\S+)} in", str(caught.value))
     spec = make_spec(tmp_path / "run", 0, "qv", RANK, alpha=float(given), start=str(tmp_path))
     model, _ = started(spec, bert_dir, "bert")
     pair = model.parameters_of(0)

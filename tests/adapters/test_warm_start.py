@@ -100,8 +100,8 @@ def test_adapter_that_does_not_fit_is_refused(bert_dir, tokens_dir, other_tokens
     )
     with pytest.raises(
         ConfigError,
-        match=r"(?s)cannot start from .*weights: got q, expected qv; give --weights q"
-        r".*alpha/r: got 6/2, expected 6/4; give --alpha 12",
+        match=r"(?s)cannot start from .*weights: got q, expected qv; set weights: \[q\] in"
+        r".*alpha/r: got 6/2, expected 6/4; set overrides: \{alpha: 12\} in the config",
     ):
         train([follower], bert_dir, tokens_dir, tmp_path / "state")
     record = json.loads((narrow.output_dir / "run.json").read_text())

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lora.data import arrow
 from lora.data.examples import Examples
 from lora.data.formats import read
 from lora.experiment import registry
@@ -47,6 +48,15 @@ def write_parquet(folder: Path, one, split: str, shards: int = 1, keep=None) -> 
     for index in range(shards) if keep is None else keep:
         path = folder / f"{split}-{index:05}-of-{shards:05}.parquet"
         one.shard(shards, index, contiguous=True).to_parquet(str(path))
+
+
+def write_converted(folder: Path, one, split: str, shards: int = 1, keep=None) -> None:
+    """Write files as the hub's branch refs/convert/parquet has them, the last shard first."""
+    (folder / split).mkdir(parents=True, exist_ok=True)
+    for index in reversed(range(shards) if keep is None else keep):
+        one.shard(shards, index, contiguous=True).to_parquet(
+            str(folder / split / f"{index:04}.parquet")
+        )
 
 
 def without_metadata(folder: Path) -> None:
@@ -125,7 +135,46 @@ def test_parquet_files_are_read(tmp_path, place, names, shards):
     assert read(TASKS["rte"], tmp_path) == dict(train=EXPECTED, validation=EXPECTED)
 
 
-def test_both_evaluation_splits_of_mnli_are_read(tmp_path):
+@pytest.mark.parametrize("shards", [1, 4])
+@pytest.mark.parametrize("names", [NAMES, SWAPPED])
+@pytest.mark.parametrize("place", [".", "rte"])
+def test_converted_parquet_files_are_read(tmp_path, place, names, shards):
+    """Other files beside the shards are not read."""
+    write_converted(tmp_path / place, data_set(names), "train", shards)
+    write_converted(tmp_path / place, data_set(names), "validation")
+    write_converted(tmp_path / place, data_set(names), "test")
+    write_converted(tmp_path / "mnli", data_set(names), "train")
+    (tmp_path / place / "train/index.parquet").write_bytes(b"")
+    assert read(TASKS["rte"], tmp_path) == dict(train=EXPECTED, validation=EXPECTED)
+
+
+def test_more_than_10000_shards_are_ordered_by_number(tmp_path):
+    """As text, 10000 is before 9999."""
+    (tmp_path / "train").mkdir()
+    for index in (9999, 10000):
+        (tmp_path / f"train/{index:04}.parquet").touch()
+    assert [one.index for one in arrow._shards(tmp_path)["train"]] == [9999, 10000]
+
+
+@pytest.mark.parametrize("keep", [[0, 2], [1, 2], [3]])
+def test_a_missing_converted_shard_is_refused(tmp_path, keep):
+    write_converted(tmp_path / "rte", data_set(), "train", 4, keep)
+    write_converted(tmp_path / "rte", data_set(), "validation")
+    names = ", ".join(f"000{index}.parquet" for index in keep)
+    with pytest.raises(ValueError, match=f"expected the files 0000.parquet, .*: {names}. Download"):
+        read(TASKS["rte"], tmp_path)
+
+
+def test_a_split_in_both_layouts_is_refused(tmp_path):
+    write_converted(tmp_path / "rte", data_set(), "train")
+    write_parquet(tmp_path / "rte", data_set(), "train")
+    write_converted(tmp_path / "rte", data_set(), "validation")
+    with pytest.raises(ValueError, match="there are 2: .*Download the data set again"):
+        read(TASKS["rte"], tmp_path)
+
+
+@pytest.mark.parametrize("write", [write_parquet, write_converted])
+def test_both_evaluation_splits_of_mnli_are_read(tmp_path, write):
     from datasets import ClassLabel, Dataset, Features, Value
 
     names = ["entailment", "neutral", "contradiction"]
@@ -133,7 +182,7 @@ def test_both_evaluation_splits_of_mnli_are_read(tmp_path):
     for split in ("train", "validation_matched", "validation_mismatched", "test_matched"):
         rows = dict(premise=[f"{split} {n}" for n in range(3)], hypothesis=["x"] * 3)
         rows["label"] = [-1] * 3 if split == "test_matched" else [0, 1, 2]
-        write_parquet(tmp_path / "mnli", Dataset.from_dict(rows, Features(kinds)), split)
+        write(tmp_path / "mnli", Dataset.from_dict(rows, Features(kinds)), split)
     splits = read(TASKS["mnli"], tmp_path)
     assert set(splits) == {"train", "validation_matched", "validation_mismatched"}
     for split, one in splits.items():

@@ -111,6 +111,71 @@ def test_a_changed_task_outdates_its_runs(made, change):
     assert is_current(mnli, other) and not is_current(mrpc, other)
 
 
+NAMES = ("entailment", "neutral", "contradiction")
+RENAMED, REORDERED = ("yes", "neutral", "no"), ("neutral", "entailment", "contradiction")
+
+
+def with_names(grid, **names):
+    """Return a grid in which tasks have these names of classes."""
+    tasks = {
+        task: replace(grid.tasks[task], num_labels=3, label_names=given)
+        for task, given in names.items()
+    }
+    return replace(grid, tasks=grid.tasks | tasks)
+
+
+@pytest.fixture
+def three_classes(made):
+    """MNLI, and a task of as many classes with the same names, that starts from it."""
+    grid, mnli, mrpc, is_current, folder = made
+    grid = with_names(grid, mnli=NAMES, mrpc=NAMES)
+    for cell in (mnli, mrpc):
+        changed(folder / cell.task / "tokens.json", num_labels=3)
+        for seed in grid.seeds:
+            path = folder / "runs" / cell.path / f"seed{seed}/run.json"
+            data = json.loads(path.read_text())["data"]
+            changed(path, data=data | dict(label_names=list(NAMES)))
+    assert is_current(mnli, grid) and is_current(mrpc, grid)
+    return grid, mnli, mrpc, is_current, folder
+
+
+@pytest.mark.parametrize("names", [RENAMED, REORDERED, ()])
+def test_other_names_of_classes_outdate_a_task_and_what_starts_from_it(three_classes, names):
+    """Renamed, reordered, and unknown: a start with as many classes copies rows by name."""
+    grid, mnli, mrpc, is_current, _ = three_classes
+    follower, start = with_names(grid, mrpc=names), with_names(grid, mnli=names)
+    assert is_current(mnli, follower) and not is_current(mrpc, follower)
+    assert not is_current(mnli, start) and not is_current(mrpc, start)
+
+
+@pytest.mark.parametrize("names", [NAMES, RENAMED, REORDERED])
+def test_names_that_a_run_of_an_earlier_version_did_not_have(three_classes, names):
+    """Without names its output layer started from the rows as they were."""
+    grid, mnli, mrpc, is_current, folder = three_classes
+    for seed in grid.seeds:
+        path = folder / "runs" / mrpc.path / f"seed{seed}/run.json"
+        data = json.loads(path.read_text())["data"]
+        changed(path, data=data | dict(label_names=[]))
+    assert is_current(mrpc, with_names(grid, mrpc=names)) == (names == NAMES)
+    for seed in grid.seeds:  # names of the start were unknown too: nothing was mapped
+        path = folder / "runs" / mnli.path / f"seed{seed}/run.json"
+        data = json.loads(path.read_text())["data"]
+        changed(path, data=data | dict(label_names=[]))
+    assert is_current(mrpc, with_names(grid, mrpc=names))
+
+
+@pytest.mark.parametrize("names", [RENAMED, REORDERED])
+def test_tokens_of_other_names_are_prepared_again(three_classes, names):
+    """Labels that are names are counted in the order of the task; tokens without names stay."""
+    grid, _, mrpc, _, folder = three_classes
+    path = folder / "mrpc/tokens.json"
+    other = with_names(grid, mrpc=names)
+    assert verify.prepared_as_in_config(other, mrpc, path)
+    changed(path, label_names=list(NAMES))
+    assert verify.prepared_as_in_config(grid, mrpc, path)
+    assert not verify.prepared_as_in_config(other, mrpc, path)
+
+
 def test_missing_and_damaged_runs_and_retrained_starts_outdate(made):
     default_grid, mnli, mrpc, is_current, folder = made
     assert not is_current(mnli, seeds=(0, 1, 2))

@@ -4,11 +4,14 @@ import numpy as np
 import peft
 import torch
 import transformers
+from safetensors.torch import save_file
 
+from lora import files
 from lora.adapters import peft_folder
 from lora.experiment import hparam_rows
 from lora.experiment.cell import Cell
 from lora.model import methods, packed_model, pretrained
+from lora.model.families.registry import FAMILIES
 
 MODULES = dict(q="query", k="key", v="value", o="attention.output.dense")
 OTHER_MODULES = {
@@ -104,3 +107,29 @@ def saved_adapter(folder, model_dir, **options):
     """Let peft save an adapter of a model; return its folder."""
     peft_model(model_dir, **options).save_pretrained(folder)
     return folder
+
+
+def trained_copy(model_dir, family, method, folder):
+    """Write a run of full fine-tuning or BitFit; return transformers' same model, and tensors."""
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(
+        model_dir, num_labels=3, dtype=torch.float64, attn_implementation="eager"
+    )
+    heads = {inside: ours for ours, inside in FAMILIES[family].head_modules.items()}
+    torch.manual_seed(3)
+    tensors = {}
+    with torch.no_grad():
+        for name, value in theirs.named_parameters():
+            module, _, kind = name.rpartition(".")
+            if module in heads:
+                tensors[f"{heads[module]}.{kind}"] = value.normal_(0, 0.3)
+            elif method == "ft" or kind == "bias":
+                tensors[f"base.{name.removeprefix(family + '.')}"] = value.add_(
+                    torch.randn_like(value) * 0.1
+                )
+    folder.mkdir()
+    save_file(tensors, folder / peft_folder.TENSORS)
+    files.write_json(
+        folder / peft_folder.CONFIG,
+        dict(method=method, weights="all", rank=0, model="tiny", family=family),
+    )
+    return theirs, tensors

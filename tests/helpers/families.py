@@ -3,6 +3,7 @@
 tests/model/families/test_<family>.py inherits them and names its family.
 """
 
+import dataclasses
 import json
 import shutil
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from transformers import trainer_pt_utils
 
 from helpers.encoders import member, packed, padded, peft_model, peft_twin
 from helpers.methods import WEIGHTS, hparams_of
@@ -33,6 +35,7 @@ from lora.model import (
 from lora.model.architecture import Architecture
 from lora.model.families.registry import FAMILIES
 from lora.planning import flops, workload
+from lora.training import optim
 
 CLOSE = 1e-9
 METHODS = {**WEIGHTS, "lora": "qkvo"}
@@ -146,6 +149,19 @@ class FamilyChecks:
                 expected = named[peft_names.peft_name(name, self.family)]
                 assert (gradient - expected).abs().max() < CLOSE, name
 
+    @pytest.mark.parametrize("bias", ["lora_only", "all"])
+    def test_biases_of_a_run_give_the_logits_of_peft(self, folder, tmp_path, bias):
+        model = packed(folder, dataclasses.replace(member(0, "qv", 3), bias=bias), member(1))
+        torch.manual_seed(4)
+        for name, value in model.parameters_of(0).items():
+            if name.startswith("base."):
+                value.add_(torch.randn_like(value) * 0.1)
+        batch = self.sentences(6, 3)
+        step = model.batch([collate.RunSequences(run, *batch) for run in (0, 1)])
+        for run, logits in enumerate(model(step)):
+            theirs = peft_twin(folder, model, run, tmp_path / str(run))
+            assert (logits - self.logits(theirs, batch)).abs().max() < CLOSE
+
     @pytest.mark.parametrize("method", BASE_METHODS)
     def test_full_fine_tuning_and_bitfit_gradients_equal_transformers(self, folder, method):
         base = pretrained.load_base(folder, torch.float64)
@@ -219,14 +235,15 @@ class FamilyChecks:
         (logits,) = model(model.batch([collate.RunSequences(0, *batch)]))
         assert (logits - self.logits(theirs, batch)).abs().max() < CLOSE
 
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
     @pytest.mark.parametrize("method", [one for one in METHODS if one not in BASE_METHODS])
-    def test_a_packed_run_has_the_bytes_of_the_run_alone(self, folder, method):
-        """Logits and gradients with dropout, in float32."""
+    def test_a_packed_run_has_the_bytes_of_the_run_alone(self, folder, method, dtype):
+        """Logits and gradients with dropout."""
         batches = [self.sentences(5, seed) for seed in (1, 2)]
         runs = [run_of(method, seed, rank, lora_dropout=0.1) for seed, rank in ((3, 4), (4, 2))]
 
         def results(chosen):
-            base = pretrained.load_base(folder)
+            base = pretrained.load_base(folder, dtype)
             model = packed_model.PackedModel(base, [runs[index] for index in chosen])
             parts = [
                 collate.RunSequences(place, *batches[index], runs[index].seed, 5)
@@ -240,6 +257,14 @@ class FamilyChecks:
             ((wanted, expected),) = results([index])
             assert torch.equal(logits, wanted) and gradients.keys() == expected.keys()
             assert all(torch.equal(value, expected[name]) for name, value in gradients.items())
+
+    def test_weight_decay_is_on_the_parameters_of_transformers_trainer(self, folder):
+        base = pretrained.load_base(folder)
+        theirs = trainer_pt_utils.get_parameter_names(base, [torch.nn.LayerNorm])
+        decayed = {
+            name for name, _ in base.named_parameters() if optim.has_weight_decay(f"base.{name}")
+        }
+        assert decayed == {name for name in theirs if not name.endswith("bias")}
 
     def test_dropout_is_where_transformers_has_it(self, folder, tmp_path, monkeypatch):
         """The rates and widths of all dropouts of a forward pass, in order."""

@@ -8,6 +8,7 @@ from helpers.models import make_model, sentences
 
 from lora.adapters import peft_names
 from lora.model import collate, config, encoder
+from lora.model.run_biases import RunBiases
 
 
 @pytest.mark.filterwarnings("ignore:.*newly initialized.*")
@@ -104,7 +105,8 @@ def test_merge_and_unmerge(model_dir):
     before = {name: value.clone() for name, value in model.base.state_dict().items()}
     wanted = model.encoder.encode(step)
     with model.merged(0) as base:
-        assert (encoder.Encoder(base, {}, {}, [0.0]).encode(step) - wanted).abs().max() < 1e-12
+        alone = encoder.Encoder(base, {}, {}, [0.0], RunBiases(base, [[]]))
+        assert (alone.encode(step) - wanted).abs().max() < 1e-12
         name = "encoder.layer.0.attention.self.query.weight"
         assert not torch.equal(base.get_parameter(name), before[name])
     assert all(torch.equal(value, before[name]) for name, value in model.base.state_dict().items())

@@ -78,6 +78,28 @@ def test_outputs_of_a_renamed_run_are_restored(bert_dir, tokens_dir, tmp_path):
     assert label_names.read(spec.output_dir / "adapter") == ("no", "yes")
 
 
+def test_names_of_classes_are_replaced_in_whole_outputs(bert_dir, tokens_dir, tmp_path):
+    """Without its checkpoint too; every other value of run.json stays."""
+    one = make_spec(tmp_path, 0, epochs=1)
+    before, after = (
+        dataclasses.replace(one, task=dataclasses.replace(one.task, label_names=names))
+        for names in (("no", "yes"), ("bad", "good"))
+    )
+    train([before], bert_dir, tokens_dir, tmp_path / "state")
+    shutil.rmtree(tmp_path / "state")
+    outputs, path = rows_of(one) + adapter_of(one), one.output_dir / "run.json"
+    record = json.loads(path.read_text())
+    train([after], bert_dir, tokens_dir, tmp_path / "state")
+    assert outputs == rows_of(one) + adapter_of(one)
+    changed = json.loads(path.read_text())
+    assert not run_record.read(path, "").altered
+    assert changed["data"].pop("label_names") == ["bad", "good"]
+    assert record["data"].pop("label_names") == ["no", "yes"]
+    assert record | dict(checksum=changed["checksum"]) == changed
+    assert label_names.read(one.output_dir / "adapter") == ("bad", "good")
+    assert "`bad`" in (one.output_dir / "adapter/README.md").read_text()
+
+
 def test_a_run_that_another_job_wrote_meanwhile_is_kept(
     monkeypatch, bert_dir, tokens_dir, tmp_path
 ):

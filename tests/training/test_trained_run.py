@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from helpers.encoders import saved_adapter
 from helpers.models import make_model
 from helpers.training import TASK, make_spec, train
 
@@ -63,6 +64,18 @@ def test_metrics_are_those_of_the_best_epoch(
         run = trained_run.load(spec.output_dir, model_dir)
         got, row = run.evaluate(TASK, validation(tokens_dir)), best_row(spec)
         assert {name: got[name] for name in METRICS} == {name: row[name] for name in METRICS}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("bias", ["lora_only", "all"])
+def test_metrics_of_a_run_with_biases(bias, precision, model_dir, tokens_dir, tmp_path):
+    """The biases that it started with are in its adapter."""
+    saved_adapter(tmp_path / "peft", model_dir, num_labels=2, bias=bias, r=4, lora_alpha=6)
+    spec = make_spec(tmp_path, 0, start=str(tmp_path / "peft"))
+    train([spec], model_dir, tokens_dir, tmp_path / "state", precision=precision)
+    got = trained_run.load(spec.output_dir, model_dir).evaluate(TASK, validation(tokens_dir))
+    row = best_row(spec)
+    assert {name: got[name] for name in METRICS} == {name: row[name] for name in METRICS}
 
 
 def test_logits_are_those_of_peft(finished, model_dir, tokens_dir):

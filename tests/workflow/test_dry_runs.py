@@ -129,10 +129,16 @@ def test_the_cost_of_a_rank_is_drawn_if_there_are_several(tmp_path, ranks, figur
     "options, message",
     [
         (dict(r=2, lora_alpha=4), None),
-        (dict(r=2, lora_alpha=5), "alpha/r: got 5/2, expected 4/2"),
-        (dict(weights="qk", r=2, lora_alpha=4), "weights: got qk, expected qv"),
-        (dict(r=4, lora_alpha=8), "rank: got 4, expected at most 2"),
-        ("no folder", "start is {start}; allowed: a folder with adapter_config.json"),
+        (
+            dict(r=2, lora_alpha=5),
+            "alpha/r: got 5/2, expected 4/2; set overrides: {{alpha: 5}} in the config",
+        ),
+        (
+            dict(weights="qk", r=2, lora_alpha=4),
+            "weights: got qk, expected qv; set weights: [qk] in the config",
+        ),
+        (dict(r=4, lora_alpha=8), "rank: got 4, expected at most 2; set ranks: [4] in the config"),
+        ("no folder", "overrides or protocols in the config) is {start}; allowed: a folder with"),
     ],
 )
 def test_a_start_folder_that_does_not_fit_stops_before_any_job(tmp_path, options, message):

@@ -112,7 +112,10 @@ def check_start_folders():
         )
         try:
             belonging.check_start_folders(
-                wanted, manifest.parent if fetched else None, GRID.sources, "start"
+                wanted,
+                manifest.parent if fetched else None,
+                GRID.sources,
+                belonging.CONFIG_KEY,
             )
         except (ValueError, OSError) as problems:
             raise WorkflowError(str(problems)) from None

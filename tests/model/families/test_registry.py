@@ -5,6 +5,7 @@ import ast
 import pytest
 import transformers
 from helpers.models import ROOT
+from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 
 from lora.model.families import registry
 
@@ -22,6 +23,12 @@ def test_classes_and_prefix_are_those_of_transformers(name):
     classifier = transformers.AutoModelForSequenceClassification._model_mapping[type(config)]
     assert (family.model_class, family.classifier_class) == (model.__name__, classifier.__name__)
     assert family.prefix == classifier.base_model_prefix
+
+
+@pytest.mark.parametrize("name", registry.FAMILIES)
+def test_default_targets_are_those_of_peft(name):
+    theirs = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(name, [])
+    assert list(registry.FAMILIES[name].default_targets) == theirs
 
 
 @pytest.mark.parametrize("name", ["gpt2", "", None, 3, ["bert"]])
