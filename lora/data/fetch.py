@@ -42,6 +42,10 @@ MODEL_FILES = (  # never pickles
     "vocab.json",
     "merges.txt",
 )
+SAVE_MODEL = (  # for models with pickled weights or without a tokenizer.json
+    "AutoModel.from_pretrained(name).save_pretrained(folder) and "
+    "AutoTokenizer.from_pretrained(name).save_pretrained(folder)"
+)
 IDENTITY_KEYS = ("name", "role", "kind", "locator", "revision", "sha256")
 
 FileFacts = dict[str, str | int]  # sha256 and bytes of a file
@@ -239,7 +243,8 @@ def _check_content(source: Source, files: dict[str, FileFacts]) -> None:
             raise FetchError(
                 f"source {source.name}: {source.locator} is not a complete model folder: it has no "
                 f"{', '.join(missing)}; expected {', '.join(expected)}, got "
-                f"{', '.join(sorted(files))}"
+                f"{', '.join(sorted(files))}. transformers writes such a folder: {SAVE_MODEL}. "
+                f"Then set sources: {source.name}: in the config (kind: file, locator: its path)"
             )
         if problems := model_files.check_names(files):
             raise FetchError(f"source {source.name}: {source.locator}: {'; '.join(problems)}")

@@ -141,11 +141,7 @@ def _facts_json(facts: TokenFacts, task: Task) -> files.JsonObject:
 
 def _read_config(model_folder: Path, max_tokens: int) -> dict[str, Any]:
     """Return the model's config.json with defaults. Raises ValueError if text does not fit it."""
-    if not (model_folder / tokenizer.FILE).is_file():
-        raise ValueError(
-            f"{model_folder} has no {tokenizer.FILE}; transformers writes one: "
-            "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
-        )
+    tokenizer.check_file(model_folder)
     config = model_config.with_defaults(model_config.read(model_folder))
     longest = model_config.longest_sequence(config)
     if not 4 <= max_tokens <= longest:

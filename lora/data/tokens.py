@@ -266,6 +266,8 @@ def misfits(splits: Mapping[str, Tokens], config: Mapping[str, Any]) -> Iterator
         ("vocab_size", "ids", "token id", own),
         ("type_vocab_size", "types", "segment id", f"{own}, {no_segments}"),
     ):
+        if key == "type_vocab_size" and config.get(key, 0) == 0:
+            continue  # the model has no segments, and ignores their ids
         highest = max(int(np.max(getattr(tokens, part), initial=0)) for tokens in splits.values())
         if highest >= config[key]:
             yield (

@@ -239,6 +239,7 @@ def _memory(
             rows * FILL * attended,
             inputs,
             itemsize,
+            table_rows=len(pack) * shape.table_rows,
         )
 
     held = HELD[device.kind]

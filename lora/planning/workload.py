@@ -26,7 +26,10 @@ class Shape:
     """Sizes of an encoder.
 
     `width` is D, `inner` the inner width of the feed-forward block, `vocabulary`, `positions` and
-    `types` the rows of the embeddings, `embedding` their width; 0 is the model's.
+    `types` the rows of the embeddings, `embedding` their width; 0 is the model's. `other` and
+    `other_biases` are the parameters of relative positions and a convolution, `relative_terms` the
+    terms of attention's scores from relative positions, `table_rows` the rows of their table,
+    `kernel` the width of the convolution.
     """
 
     layers: int
@@ -37,6 +40,11 @@ class Shape:
     positions: int
     types: int
     embedding: int = 0
+    other: int = 0
+    other_biases: int = 0
+    relative_terms: int = 0
+    table_rows: int = 0
+    kernel: int = 0
 
     @property
     def parameters(self) -> int:
@@ -47,7 +55,7 @@ class Shape:
         embeddings = rows * (self.embedding or self.width)
         if self.embedding:
             embeddings += (self.embedding + 1) * self.width  # the projection to the model's width
-        return embeddings + self.layers * (attention + feed_forward + norms)
+        return embeddings + self.layers * (attention + feed_forward + norms) + self.other
 
 
 @dataclass(frozen=True)
@@ -129,6 +137,7 @@ def shape_of(results: str | Path, model: str, source: Source | None = None) -> t
 def shape_of_folder(folder: Path) -> Shape:
     """Return the sizes of the model in a folder; raise ValueError if its config.json is wrong."""
     one = Architecture.of(model_config.read(folder))
+    other, other_biases = one.other_parameters
     return Shape(
         layers=one.layers,
         width=one.width,
@@ -138,6 +147,11 @@ def shape_of_folder(folder: Path) -> Shape:
         positions=one.positions,
         types=one.types,
         embedding=one.embedding_width if one.projects_embeddings else 0,
+        other=other,
+        other_biases=other_biases,
+        relative_terms=0 if one.relative is None else len(one.relative.kinds),
+        table_rows=0 if one.relative is None else one.relative.rows,
+        kernel=0 if one.convolution is None else one.convolution.kernel,
     )
 
 

@@ -59,6 +59,8 @@ def _source_problem(grid: Grid, name: str, recorded: list[str]) -> str:
     registered = grid.registered.get(wanted)
     if registered is None:
         return "config/sources.csv does not have it"
+    if not source.same_as and not content_pin(registered.identity):
+        return "config/sources.csv has no revision or checksum of it"
     if not source.same_as and not _is_same(source.identity, registered):
         return f"the config replaces the registered source with {source.identity}"
     for identity in recorded:
@@ -77,11 +79,9 @@ def _source_problem(grid: Grid, name: str, recorded: list[str]) -> str:
 
 
 def _is_same(identity: str, registered: Source) -> bool:
-    """Return whether an identity has the content of a registered source."""
+    """Return whether an identity is known to have the content of a registered source."""
     pin = content_pin(identity)
-    if pin:
-        return pin == content_pin(registered.identity)
-    return identity == registered.identity
+    return bool(pin) and pin == content_pin(registered.identity)
 
 
 def notes(grid: Grid, cells: list[Row], values: list[Row]) -> list[Note]:
