@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-all lint docs tables bench gpu determinism faults slurm clean
+.PHONY: demo test test-slow test-all lint docs tables pictures bench gpu determinism faults slurm clean
 .DEFAULT_GOAL := demo
 
 demo: .venv/.ready
@@ -15,6 +15,10 @@ tables: .venv/.ready
 	$(BIN)/snakemake --cores 1 --configfile config/demo.yaml --config mode=existing results=results/reference
 	$(BIN)/snakemake --cores 1 --configfile config/demo.yaml --config mode=existing results=results/reference \
 		--report results/reference/report.html --quiet
+
+# The tracked pictures in results/reference/pictures, from the reference runs. Needs chromium.
+pictures: .venv/.ready
+	$(BIN)/python workflow/scripts/pictures.py
 
 # Speed of several ways to train, side by side. See benchmarks/README.md.
 bench: .venv/.ready

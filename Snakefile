@@ -9,6 +9,7 @@ include: "workflow/rules/screen.smk"
 include: "workflow/rules/environment.smk"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/resources.smk"
+include: "workflow/rules/table_inputs.smk"
 
 
 report: report_home()
@@ -16,6 +17,7 @@ report: report_home()
 
 if config["mode"] == "train":  # else new timestamps could train runs again
 
+    include: "workflow/rules/train_inputs.smk"
     include: "workflow/rules/fetch.smk"
     include: "workflow/rules/prepare.smk"
     include: "workflow/rules/train.smk"

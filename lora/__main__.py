@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lora import checkout, cli
 from lora.errors import FetchError, Interrupted
-from lora.paths import CONFIG_DIR
+from lora.paths import CONFIG_DIR, CONFIG_DIR_VARIABLE
 
 log = logging.getLogger("lora")
 SPIN_COUNT = "10000"  # how often a waiting thread checks before it sleeps
@@ -40,7 +40,10 @@ def main(argv: list[str] | None = None) -> int:
         message = f"--log cannot be written ({error}); give another path"
         print(f"{command}: error: {message}", file=sys.stderr)
         return 2
-    log.info("tables of facts (CSV) are read from %s", CONFIG_DIR)
+    # Nothing to say where it is the folder that the user sees.
+    seen = os.path.isdir("config") and os.path.samefile("config", CONFIG_DIR)
+    if arguments.log or CONFIG_DIR_VARIABLE in os.environ or not seen:
+        log.info("tables of facts (CSV) are read from %s", CONFIG_DIR)
     # Waiting threads spin for microseconds, not milliseconds. On 2 cores that is as fast as before
     # (a tenth slower on a small model), and 7 times as fast next to one other busy process. torch
     # reads it when it is imported.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import lora
 from lora import (
     cli_adapters,
+    cli_data,
     cli_parser,
     cli_predict,
     cli_run,
@@ -90,6 +91,13 @@ RUN, TABLES, ADAPTERS, CLUSTER, WORKFLOW = (
     "steps of the workflow",
 )
 COMMANDS = {
+    "init": Command(
+        RUN,
+        "Write a config, a Snakefile and a profile to a new folder",
+        "my-grid",
+        cli_run.add_init,
+        cli_run.init,
+    ),
     "plan": Command(
         RUN,
         "Estimate time, memory and disk of a grid; nothing is downloaded",
@@ -103,6 +111,13 @@ COMMANDS = {
         "--task mrpc --weights qv --rank 8 --output-dir out",
         cli_train_options.add_arguments,
         cli_train.train,
+    ),
+    "data": Command(
+        RUN,
+        "Show the data of a task: examples, labels, token lengths",
+        "product-sentiment --config config/demo.yaml --model minilm",
+        cli_data.add_arguments,
+        cli_data.data,
     ),
     "status": Command(
         RUN,
@@ -124,6 +139,13 @@ COMMANDS = {
         "out/seed0 other/seed0",
         cli_show.add_compare,
         cli_show.compare,
+    ),
+    "track": Command(
+        TABLES,
+        "Write finished runs for TensorBoard or MLflow",
+        "--runs-dir results/runs --output-dir results/tracking",
+        cli_tables.add_track,
+        cli_tables.track,
     ),
     "import-course": Command(
         TABLES,

@@ -1,10 +1,12 @@
 """Options that several commands have, each with one name and one meaning."""
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 
 from lora import paths
-from lora.experiment import config_files
+from lora.experiment import config_files, grid, registry
 from lora.experiment.names import DEVICE_KINDS
+from lora.experiment.source import Source
+from lora.experiment.task import Task
 
 
 def add_config(parser: ArgumentParser) -> None:
@@ -25,6 +27,25 @@ def add_configs(parser: ArgumentParser) -> None:
         metavar="FILE",
         help="YAML files with changes to config/config.yaml, the last one wins; or JSON text",
     )
+
+
+def add_own_tasks(parser: ArgumentParser) -> None:
+    """Add --config for a command that needs the tasks and sources of a config."""
+    parser.add_argument(
+        "--config",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="YAML files, or JSON text, whose tasks and sources are added to those of config/",
+    )
+
+
+def tasks_and_sources(arguments: Namespace) -> tuple[dict[str, Task], dict[str, Source]]:
+    """Return the tasks and sources of config/, with those of the option --config."""
+    if not arguments.config:
+        return registry.read_tasks(), registry.read_sources()
+    loaded = grid.load(config_files.read_partial(*arguments.config))
+    return loaded.tasks, loaded.sources
 
 
 def add_output_dir(

@@ -27,6 +27,7 @@ def _add_run(parser: ArgumentParser) -> None:
         type=paths.argument,
         help="folder of the base model (default: the one in the run's results folder)",
     )
+    cli_options.add_own_tasks(parser)
     cli_options.add_device(parser)
 
 
@@ -66,7 +67,7 @@ def predict(arguments: Namespace) -> None:
         raise ValueError(f"--output-file is {output}, which is not a file; give another name")
     if output is not None and output.is_file() and output.samefile(arguments.input):
         raise ValueError(f"--output-file is the input file {output}; give another name")
-    columns = arguments.text or _text_columns(arguments.run_dir)
+    columns = arguments.text or _text_columns(arguments)
     if len(columns) > 2:
         raise ValueError(f"--text is {' '.join(columns)}; allowed: one column, or two for pairs")
     found = texts.read(arguments.input, columns, arguments.id)
@@ -83,22 +84,24 @@ def predict(arguments: Namespace) -> None:
         log.info("%d predictions are in %s", len(rows), output)
 
 
-def _text_columns(run_dir: Path) -> list[str]:
+def _text_columns(arguments: Namespace) -> list[str]:
     """Return the text columns of a run's task. Raises ValueError if the task is not known."""
-    record = run_record.read(run_dir / paths.RUN_JSON, "give the folder of a run")
-    task = registry.read_tasks().get(record.settings.task)
-    if task is None:
+    record = run_record.read(arguments.run_dir / paths.RUN_JSON, "give the folder of a run")
+    tasks, _ = cli_options.tasks_and_sources(arguments)
+    if record.settings.task not in tasks:
         raise ValueError(
             f"the text columns of task {record.settings.task!r} are not known here; give them with "
-            "--text"
+            "--text, or the config of the task with --config"
         )
-    return list(task.text_columns)
+    return list(tasks[record.settings.task].text_columns)
 
 
 def add_evaluate(parser: ArgumentParser) -> None:
     """Add the arguments of `lora evaluate`."""
     _add_run(parser)
-    parser.add_argument("--task", help="task of config/tasks.csv (default: the run's)")
+    parser.add_argument(
+        "--task", help="task of config/tasks.csv or of --config (default: the run's)"
+    )
     parser.add_argument(
         "--data-dir",
         type=paths.argument,
@@ -121,7 +124,8 @@ def add_evaluate(parser: ArgumentParser) -> None:
 def evaluate(arguments: Namespace) -> None:
     """Print the metrics of a run on each evaluation split of a task."""
     record = run_record.read(arguments.run_dir / paths.RUN_JSON, "give the folder of a run")
-    task = registry.task(arguments.task or record.settings.task)
+    tasks, sources = cli_options.tasks_and_sources(arguments)
+    task = registry.task(arguments.task or record.settings.task, tasks)
     gpu_lock.lock_free_gpu(arguments.device)  # before torch is imported
     from lora.training import trained_run
 
@@ -131,7 +135,7 @@ def evaluate(arguments: Namespace) -> None:
     if folder is None:
         model = record.settings.model
         folder = Path(paths.tokens_dir(arguments.cache_dir, model, task.name, max_tokens))
-        cli_inputs.prepare(task, run.model_dir, max_tokens, folder, arguments)
+        cli_inputs.prepare(task, run.model_dir, max_tokens, folder, arguments, sources)
     found = run.evaluate_splits(task, folder)
     if arguments.json:
         print(json.dumps(found, indent=2))

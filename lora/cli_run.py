@@ -1,16 +1,34 @@
-"""Commands that come before training: `lora fetch`, `lora prepare`, `lora plan`, `lora queue`."""
+"""Commands before training: `init`, `fetch`, `prepare` and `plan`, and `queue` for a cluster."""
 
 import dataclasses
 import json
 from argparse import ArgumentParser, Namespace
 
-from lora import cli_options, paths
+from lora import cli_options, paths, project_folder
 from lora.data import hub
 from lora.errors import shown
 from lora.experiment import config_files, grid, registry
 
 SOURCE_COLUMNS = ("role", "kind", "locator", "revision", "sha256", "licence")
 NEW_SOURCE = ("role", "kind", "locator")  # what a source that is not in the registry needs
+
+
+def add_init(parser: ArgumentParser) -> None:
+    """Add the arguments of `lora init`."""
+    parser.add_argument("folder", metavar="DIR", type=paths.argument, help="a new folder")
+    parser.add_argument(
+        "--profile",
+        choices=list(project_folder.PROFILES),
+        default="local",
+        help="where jobs run: this machine, a Slurm cluster, or another scheduler (default: local)",
+    )
+
+
+def init(arguments: Namespace) -> None:
+    """Write config, Snakefile and profile of a new project, and print what to type next."""
+    for path in project_folder.create(arguments.folder, arguments.profile):
+        print(f"Wrote {path}")
+    print(project_folder.next_steps(arguments.folder, arguments.profile))
 
 
 def add_fetch(parser: ArgumentParser) -> None:
@@ -47,7 +65,8 @@ def fetch(arguments: Namespace) -> None:
 
 def add_prepare(parser: ArgumentParser) -> None:
     """Add the arguments of `lora prepare`."""
-    parser.add_argument("--task", required=True, help="a task of config/tasks.csv")
+    parser.add_argument("--task", required=True, help="a task of config/tasks.csv, or of --config")
+    cli_options.add_own_tasks(parser)
     parser.add_argument(
         "--data-dir", type=paths.argument, required=True, help="folder of the task's data"
     )
@@ -65,8 +84,9 @@ def prepare(arguments: Namespace) -> None:
     hub.go_offline()
     from lora.data import prepare
 
+    tasks, _ = cli_options.tasks_and_sources(arguments)
     prepare.prepare(
-        registry.task(arguments.task),
+        registry.task(arguments.task, tasks),
         arguments.data_dir,
         arguments.model_dir,
         arguments.max_tokens,

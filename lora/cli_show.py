@@ -21,8 +21,8 @@ def add_show(parser: ArgumentParser) -> None:
         "tables",
         nargs="*",
         metavar="TABLE",
-        help="table2, table5, table6, selection, differences or claims; default: the tables of "
-        "the config, and claims",
+        help="table2, table5, table6, one of them with _details for all statistics, selection, "
+        "differences or claims; default: the tables of the config, and claims",
     )
     cli_options.add_configs(parser)
     parser.add_argument(
@@ -33,7 +33,7 @@ def add_show(parser: ArgumentParser) -> None:
 
 def show(arguments: Namespace) -> None:
     """Print tables, made from the tables/runs.csv of the results folder."""
-    from lora.tables import cells, render, terminal
+    from lora.tables import cells, layout_details, render, terminal
 
     requested = grid.load(config_files.read(*arguments.config))
     folder = Path(paths.tables_dir(requested.config.results))
@@ -43,7 +43,7 @@ def show(arguments: Namespace) -> None:
             f"there are no tables in {folder} yet. Train the grid with snakemake, or see how far "
             "it is with: lora status"
         )
-    allowed = [*requested.tables, *cells.SUMMARIES]
+    allowed = cells.page_names(requested)
     names = arguments.tables or [*requested.tables, "claims"]
     unknown = [name for name in names if name not in allowed]
     if unknown:
@@ -51,7 +51,8 @@ def show(arguments: Namespace) -> None:
     as_text = {"md": render.to_markdown, "tex": render.to_latex, "html": render.to_html}
     for name in names:
         if arguments.format == "csv":
-            print((folder / f"{name}.csv").read_text(encoding="utf-8"), end="")
+            csv = folder / f"{name.removesuffix(layout_details.SUFFIX)}.csv"
+            print(csv.read_text(encoding="utf-8"), end="")
             continue
         page = cells.page(requested, runs_csv, name)
         if arguments.format == "text":

@@ -100,6 +100,28 @@ def plot(arguments: Namespace) -> None:
     results.draw(arguments.figure, arguments.tables_dir, arguments.output_dir / arguments.figure)
 
 
+def add_track(parser: ArgumentParser) -> None:
+    """Add the arguments of `lora track`."""
+    cli_options.add_runs_dir(parser)
+    parser.add_argument(
+        "--tracking",
+        default="tensorboard",
+        help="tensorboard, mlflow, or both with a comma between them (default %(default)s)",
+    )
+    cli_options.add_output_dir(parser, "folder for the trackers' files, such as results/tracking")
+
+
+def track(arguments: Namespace) -> None:
+    """Write finished runs for TensorBoard or MLflow."""
+    from lora.training import tracking
+
+    names = tracking.parse_names(arguments.tracking)
+    if problems := tracking.missing_libraries(names):
+        raise ValueError("; ".join(problems))
+    written = tracking.copy_runs(names, arguments.runs_dir, arguments.output_dir)
+    log.info("%d runs written to %s", written, arguments.output_dir)
+
+
 def add_import_course(parser: ArgumentParser) -> None:
     """Add the arguments of `lora import-course`."""
     parser.add_argument(

@@ -9,21 +9,23 @@ import logging
 import math
 import os
 from argparse import Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from lora import cli_inputs, cli_train_checks, paths
+from lora import cli_inputs, cli_options, cli_train_checks, paths
 from lora.adapters import belonging
 from lora.cli_train_checks import option
 from lora.columns import CELL_COLUMNS
-from lora.data import hub
+from lora.data import hub, tokens
 from lora.errors import ConfigError
 from lora.experiment import earlier_outputs, job_progress, jobs, registry
 from lora.experiment.cell import Cell
 from lora.experiment.hparams import HPARAM_NAMES
 from lora.experiment.run_spec import JobOptions, RunSpec
+from lora.experiment.source import Source
 from lora.model import model_files
-from lora.training import gpu_lock
+from lora.training import gpu_lock, tracking
 
 log = logging.getLogger(__name__)
 EXAMPLE = "lora train --task mrpc --weights qv --rank 8 --seed 0 --output-dir out"
@@ -51,6 +53,7 @@ def resolve(arguments: Namespace) -> tuple[list[RunSpec], JobOptions]:
     if arguments.cells is None and arguments.seeds is None and arguments.seed is None:
         arguments.seed = 0
     problems = cli_train_checks.check_numbers(arguments)
+    problems += cli_train_checks.check_tracking(arguments.tracking)
     if arguments.cells is None:
         problems += cli_train_checks.check_folders(arguments)
         specs, model_dir = _runs_of_one_cell(arguments, problems)
@@ -58,6 +61,9 @@ def resolve(arguments: Namespace) -> tuple[list[RunSpec], JobOptions]:
         raise ConfigError(cli_train_checks.TITLE, problems)
     else:
         specs, model_dir = _runs_of_a_job(arguments)
+    specs = [_with_labels(spec) for spec in specs]
+    trackers = tracking.parse_names(arguments.tracking)
+    tracking_dir = arguments.tracking_dir or Path(paths.tracking_dir(arguments.output_dir))
     options = JobOptions(
         model_dir=model_dir,
         state_dir=arguments.state_dir or arguments.output_dir / ".state",
@@ -67,9 +73,19 @@ def resolve(arguments: Namespace) -> tuple[list[RunSpec], JobOptions]:
         checkpoint_every_s=arguments.checkpoint_every_s,
         limit_s=60 * arguments.max_runtime or math.inf,
         overwrite=arguments.cells is not None or bool(arguments.overwrite),
+        tracking=trackers,
+        tracking_dir=tracking_dir if trackers else None,
         progress_file=arguments.log and arguments.log.with_name(job_progress.NAME),
     )
     return specs, options
+
+
+def _with_labels(spec: RunSpec) -> RunSpec:
+    """Return a run of a task of the config with the classes that `prepare` found in its data."""
+    if spec.task.table is None:
+        return spec
+    names = tokens.read_facts(spec.tokens_dir).label_names
+    return replace(spec, task=spec.task.with_labels(names))
 
 
 def _warn_about_threads(requested: int | None, on_gpu: bool) -> None:
@@ -98,9 +114,8 @@ def _runs_of_a_job(arguments: Namespace) -> tuple[list[RunSpec], Path]:
     if arguments.seeds is None or arguments.model_dir is None:
         raise ValueError("--cells needs --seeds and --model-dir; give both")
     hub.go_offline()
-    specs = jobs.parse_json(
-        arguments.cells, arguments.seeds, arguments.output_dir, registry.read_tasks()
-    )
+    tasks, _ = cli_options.tasks_and_sources(arguments)
+    specs = jobs.parse_json(arguments.cells, arguments.seeds, arguments.output_dir, tasks)
     return specs, arguments.model_dir
 
 
@@ -120,14 +135,15 @@ def _runs_of_one_cell(arguments: Namespace, problems: list[str]) -> tuple[list[R
     for name, value in arguments.one_cell.items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, value)
+    tasks, sources = cli_options.tasks_and_sources(arguments)
     try:
-        task = registry.task(arguments.task)
+        task = registry.task(arguments.task, tasks)
         arguments.task = task.name
     except ValueError as error:
         problems = [*problems, str(error)]
     unknown = cli_train_checks.check_protocol(arguments.protocol)
     problems = [*problems, *unknown]
-    if arguments.model_dir is None and arguments.model not in registry.read_sources():
+    if arguments.model_dir is None and arguments.model not in sources:
         problems = [
             *problems,
             f"no model {arguments.model!r} in config/sources.csv; allowed: "
@@ -156,16 +172,16 @@ def _runs_of_one_cell(arguments: Namespace, problems: list[str]) -> tuple[list[R
     belonging.check_start_folders([(cell, hparams)], arguments.model_dir)
     if not arguments.overwrite:
         earlier_outputs.check_settings(specs, arguments.precision)
-    return specs, _fetch_and_prepare(arguments, specs[0])
+    return specs, _fetch_and_prepare(arguments, specs[0], sources)
 
 
-def _fetch_and_prepare(arguments: Namespace, spec: RunSpec) -> Path:
+def _fetch_and_prepare(arguments: Namespace, spec: RunSpec, sources: Mapping[str, Source]) -> Path:
     """Fetch the model and prepare the tokens, unless they are given; return the model's folder."""
     model_dir, max_tokens = arguments.model_dir, spec.hparams.max_tokens
     if model_dir is None:
-        model_dir = cli_inputs.fetch_source(spec.cell.model, arguments.cache_dir)
+        model_dir = cli_inputs.fetch_source(sources[spec.cell.model], arguments.cache_dir)
         belonging.check_start_folders([(spec.cell, spec.hparams)], model_dir)
     model_files.check(model_dir)
     if arguments.tokens_dir is None:
-        cli_inputs.prepare(spec.task, model_dir, max_tokens, spec.tokens_dir, arguments)
+        cli_inputs.prepare(spec.task, model_dir, max_tokens, spec.tokens_dir, arguments, sources)
     return model_dir

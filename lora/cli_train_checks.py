@@ -10,6 +10,7 @@ from lora.experiment import config_errors, hparam_rows, hparam_warnings
 from lora.experiment.cell import Cell
 from lora.experiment.hparams import HPARAM_NAMES, PRETRAINED, Hparams
 from lora.experiment.names import MAX_INT
+from lora.training import tracking
 
 log = logging.getLogger(__name__)
 TITLE = "The arguments are not valid:"
@@ -45,6 +46,14 @@ def check_numbers(arguments: Namespace) -> list[str]:
             f"--checkpoint-every-s is {arguments.checkpoint_every_s}; allowed: a number above 0"
         )
     return problems
+
+
+def check_tracking(text: str) -> list[str]:
+    """Return what is wrong with --tracking: a name, or a library that is not installed."""
+    try:
+        return tracking.missing_libraries(tracking.parse_names(text))
+    except ValueError as error:
+        return [str(error)]
 
 
 def check_folders(arguments: Namespace) -> list[str]:

@@ -36,7 +36,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 def _add_run_arguments(parser: ArgumentParser, defaults: dict[str, object]) -> None:
     """Add the options that say which runs to train."""
     protocols = dict.fromkeys(row.protocol for row in hparam_rows.read_hparam_rows())
-    parser.add_argument("--task", help=f"one of {', '.join(registry.read_tasks())}")
+    parser.add_argument(
+        "--task", help=f"one of {', '.join(registry.read_tasks())}, or a task of --config"
+    )
+    cli_options.add_own_tasks(parser)
     parser.add_argument(
         "--model",
         help=f"one of {', '.join(registry.model_names())}, or any name with --model-dir (default "
@@ -134,6 +137,18 @@ def _add_job_arguments(
         default=0,
         metavar="MINUTES",
         help="save and stop before this time is over; the same command continues (default: never)",
+    )
+    parser.add_argument(
+        "--tracking",
+        default="none",
+        help="also write the metrics of each epoch for tensorboard, mlflow, or both with a comma "
+        "between them (default %(default)s)",
+    )
+    parser.add_argument(
+        "--tracking-dir",
+        type=paths.argument,
+        help="folder for them (default OUTPUT_DIR/tracking); mlflow: unless MLFLOW_TRACKING_URI "
+        "names a server",
     )
     parser.add_argument(
         "--threads-asked",

@@ -1,4 +1,4 @@
-"""Where the config and every file of a results folder are, and reading paths that a user wrote.
+"""Where the workflow, the config and every file of a results folder are; reading users' paths.
 
 Python and the rules of the workflow both use it. Functions return text, because Snakemake compares
 paths and parameters as text. The config reads `results` once, with `expand` and `canonical`. The
@@ -10,7 +10,10 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent  # of this checkout
+PACKAGE = Path(__file__).resolve().parent
+INSTALLED = PACKAGE / "installed"  # in a wheel alone: copies of the files below
+# Has Snakefile, workflow/, config/ and envs/: the checkout, or the copies in an installed package.
+ROOT = INSTALLED if INSTALLED.is_dir() else PACKAGE.parent
 CONFIG_DIR_VARIABLE = "LORA_CONFIG_DIR"
 # The folder of config.yaml, which has the defaults, and of the tables of facts (CSV).
 CONFIG_DIR = Path(os.environ.get(CONFIG_DIR_VARIABLE) or ROOT / "config").expanduser().absolute()
@@ -25,6 +28,7 @@ ADAPTER_CARD = "adapter/README.md"
 METRICS = "metrics.csv"
 RUN_JSON = "run.json"
 TRAIN_LOG = "train.log"  # in a job's folder of logs
+MANIFEST = "fetched.json"  # in the folder of a source
 TOKENS_ARRAYS = "tokens.safetensors"  # in a folder of tokens
 TOKENS_JSON = "tokens.json"
 
@@ -106,7 +110,7 @@ def source_dir(results: str | Path, name: str) -> str:
 
 def manifest(results: str | Path, name: str) -> str:
     """Return the file that lists what was fetched of a source. It is written last."""
-    return f"{source_dir(results, name)}/fetched.json"
+    return f"{source_dir(results, name)}/{MANIFEST}"
 
 
 def tokens_dir(results: str | Path, model: str, task: str, max_tokens: int | str) -> str:
@@ -122,6 +126,11 @@ def state_dir(results: str | Path) -> str:
 def checkpoint_dir(state: str | Path, digest: str) -> str:
     """Return the folder of one run's checkpoints; `state` is the folder of all checkpoints."""
     return f"{state}/{digest[:16]}"
+
+
+def tracking_dir(results: str | Path) -> str:
+    """Return the folder of the trackers' files, one folder a tracker."""
+    return f"{results}/tracking"
 
 
 def plan_dir(results: str | Path) -> str:

@@ -107,8 +107,12 @@ class Data(_Part):
     read_counts: dict[str, dict[str, int]] = Field(
         default={},
         description="counted while the data were read, by split: skipped_lines and long_lines of "
-        "official files, empty_texts, repeated (texts of an earlier example), in_train (texts that "
-        "are in train too), truncated (examples cut at max_tokens)",
+        "official files, or skipped rows of a task of the config, empty_texts, repeated (texts of "
+        "an earlier example), in_train (texts that are in train too), truncated (examples cut at "
+        "max_tokens)",
+    )
+    made_splits: dict[str, str] = Field(
+        default={}, description="how evaluation sets were made of train; empty if they were given"
     )
     label_names: list[str] = Field(
         default=[],

@@ -50,9 +50,21 @@ def test_show_in_each_format(made, tmp_path, capsys):
         assert capsys.readouterr().out.strip() == expected.strip()
 
 
+def test_show_all_statistics(made, tmp_path, capsys):
+    """The second page of a table; as CSV it is the table's file, which has them all."""
+    grid, config = made
+    data = cells.make(grid, tmp_path / "tables/runs.csv", "table6")
+    assert main(["show", "table6_details", "--config", config, "--format", "md"]) == 0
+    assert capsys.readouterr().out.strip() == render.to_markdown(data.details).strip()
+    assert main(["show", "table6_details", "--config", config, "--format", "csv"]) == 0
+    assert capsys.readouterr().out == (tmp_path / "tables/table6.csv").read_text()
+
+
 def test_show_without_tables_or_with_an_unknown_one(made, tmp_path, capsys):
     assert main(["show", "table2", "--config", made[1]]) == 2
-    assert "no table 'table2'; allowed: table6, selection" in capsys.readouterr().err
+    assert (
+        "no table 'table2'; allowed: table6, table6_details, selection" in capsys.readouterr().err
+    )
     (tmp_path / "tables/runs.csv").unlink()
     assert main(["show", "--config", made[1]]) == 2
     assert "there are no tables in" in capsys.readouterr().err

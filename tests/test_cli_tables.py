@@ -1,4 +1,4 @@
-"""The commands of the workflow from runs to a figure, one after another."""
+"""`lora track`, and the commands of the workflow from runs to a figure, one after another."""
 
 import json
 
@@ -27,3 +27,17 @@ def test_from_runs_to_tables_and_figures(tmp_path):
     assert main(["plot", "rank_curves", *figures]) == 0
     names = {path.name for path in (tmp_path / "figures").iterdir()}
     assert names == {"rank_curves.svg", "rank_curves.png", "rank_curves.txt"}
+
+
+def test_existing_runs_are_written_for_tensorboard(tmp_path):
+    """Made-up runs; `tests/training/test_tracking.py` compares the values."""
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    tables = dict(table2=None, table6=table(["minilm"], ["sst2"], ["q"], [1]))
+    grid = load(seeds=[0, 1], overrides=dict(epochs=2), tables=tables)
+    make_runs(grid, tmp_path / "runs")
+    words = ["--runs-dir", str(tmp_path / "runs"), "--output-dir", str(tmp_path / "tracking")]
+    assert main(["track", *words]) == 0
+    folders = [path.parent for path in (tmp_path / "tracking").rglob("events.*")]
+    (cell,) = grid.cells
+    expected = [tmp_path / "tracking/tensorboard" / cell.path / f"seed{n}" for n in (0, 1)]
+    assert sorted(folders) == expected

@@ -8,6 +8,7 @@ without an adapter, and an output folder that is a file.
 import pytest
 
 from lora.data import fetch, prepare
+from lora.training import tracking
 
 pytestmark = pytest.mark.usefixtures("logging_as_before")
 ONE = ("train", "--task", "sst2", "--weights", "qv")
@@ -41,6 +42,7 @@ def nothing_is_fetched(monkeypatch):
         ((*RUN, "--checkpoint-every-s", "inf"), "--checkpoint-every-s is inf; allowed"),
         ((*RUN, "--micro-batch", -1), "--micro-batch is -1; allowed: at least 0"),
         ((*RUN, "--max-runtime", -5), "--max-runtime is -5; allowed: at least 0 minutes"),
+        ((*RUN, "--tracking", "wandb"), "--tracking is 'wandb'; allowed: none, or tensorboard"),
         ((*RUN, "--micro-batch", 2**40), "--micro-batch is 1099511627776; allowed: at least 0"),
         ((*RUN, "--protocol", "papre"), "got 'papre'; allowed: course, course-as-run"),
         ((*RUN, "--protocol", "papre"), "(did you mean 'paper'?)"),
@@ -76,3 +78,9 @@ def test_all_problems_are_in_one_message(refused, tmp_path):
         "rank is 0",
     ):
         assert part in text
+
+
+def test_a_tracker_without_its_library_is_refused_before_training(refused, tmp_path, monkeypatch):
+    monkeypatch.setitem(tracking.LIBRARIES, "mlflow", ("not_installed",))
+    text = refused(*RUN, "--tracking", "mlflow", "--output-dir", tmp_path / "out")
+    assert "tracking with mlflow needs not_installed" in text and "pip install" in text

@@ -6,6 +6,8 @@ not there yet. bash gives the expected values.
 """
 
 import os
+import runpy
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,6 +15,20 @@ import pytest
 
 from lora import cli, paths
 from lora.experiment.cell import Cell
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_files_of_the_workflow_in_a_checkout_and_in_a_wheel(tmp_path, installed, monkeypatch):
+    """A wheel has the folder `installed`; LORA_CONFIG_DIR names the config in both."""
+    package = tmp_path / "lora"
+    (package / "installed" if installed else package).mkdir(parents=True)
+    copy = shutil.copy(paths.__file__, package)
+    monkeypatch.delenv(paths.CONFIG_DIR_VARIABLE, raising=False)
+    root = package / "installed" if installed else tmp_path
+    found = runpy.run_path(str(copy))
+    assert (found["ROOT"], found["CONFIG_DIR"]) == (root, root / "config")
+    monkeypatch.setenv(paths.CONFIG_DIR_VARIABLE, str(tmp_path / "mine"))
+    assert runpy.run_path(str(copy))["CONFIG_DIR"] == tmp_path / "mine"
 
 
 def test_a_run_folder_matches_the_pattern_of_the_rules():

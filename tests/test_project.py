@@ -19,13 +19,15 @@ LAYERS = (
     ("run_record", "paths"),
     ("checkout",),
     ("experiment",),
-    ("model", "tables"),
+    ("model", "tables", "project_folder"),
     ("data", "planning"),
     ("adapters", "figures"),
     ("training",),
-    ("cli_inputs", "cli_options", "cli_parser", "cli_train_checks"),
+    ("cli_options", "cli_parser", "cli_train_checks"),
+    ("cli_inputs",),
     (
         "cli_adapters",
+        "cli_data",
         "cli_predict",
         "cli_run",
         "cli_show",
@@ -101,6 +103,19 @@ def test_a_room_loads_without_heavy_libraries(room, absent):
     assert found.split() == []
 
 
+def test_the_command_line_loads_in_the_environment_of_the_tables():
+    """Each command imports the modules of all commands, so these need no library that only
+    training has."""
+    needed, of_tables = (
+        pins(yaml.safe_load((ROOT / f"envs/{name}.yaml").read_text())["dependencies"][-1]["pip"])
+        for name in ("train", "tables")
+    )
+    program = f"import sys, lora.__main__\nprint(*(set({list(needed)}) & set(sys.modules)))"
+    command = [sys.executable, "-c", program]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert set(found.split()) <= of_tables.keys()
+
+
 def test_rooms_say_what_they_are_for():
     """A room's __init__.py has a docstring with a line for each file, and imports nothing."""
     for folder in {path.parent for path in MODULES} - {ROOT / "lora"}:
@@ -154,6 +169,14 @@ def test_pins_agree_everywhere():
         yaml.safe_load((ROOT / "envs/tables.yaml").read_text())["dependencies"][-1]["pip"]
     )
     assert "torch" not in tables
+
+
+def test_the_wheel_is_built_of_every_room():
+    """pyproject lists them beside the folders of the workflow, which have no Python modules."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "lora").rglob("*.py")}
+    packages = {".".join(folder.parts) for folder in folders}
+    assert {name for name in listed if "installed" not in name} == packages
 
 
 def test_defaults_are_in_one_place():

@@ -77,8 +77,9 @@ def run_name(key: str, family: str) -> str | None:
 def _bias_key(family: str) -> re.Pattern[str]:
     """Return the expression of a key of a bias in the encoder; its group is the encoder's name."""
     one = FAMILIES[family]
-    outside = _one_of(["embeddings.LayerNorm", one.embedding_projection or "embeddings.LayerNorm"])
-    inside = _one_of([*one.linears, *one.norms])
+    projection = one.embedding_projection or "embeddings.LayerNorm"
+    outside = _one_of(["embeddings.LayerNorm", projection, *one.other_modules])
+    inside = _one_of([*one.linears, *one.norms, *one.other_layer_modules])
     layers = rf"{re.escape(one.layers)}\.(?:{_NUMBER})"
     return re.compile(
         rf"{re.escape(PREFIX + one.prefix)}\.((?:{outside}|{layers}\.(?:{inside}))\.bias)"

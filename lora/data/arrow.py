@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lora import files
 from lora.data import card
 from lora.data.checks import check_columns
 from lora.data.examples import RawSplit
@@ -19,7 +20,7 @@ from lora.errors import HubError
 from lora.experiment.task import Task
 
 if TYPE_CHECKING:
-    from datasets import Features
+    from datasets import Dataset, DatasetDict, Features
 
 SAVED = "dataset_dict.json"  # in a folder that datasets' save_to_disk wrote
 LABEL = "label"
@@ -35,15 +36,7 @@ def read_saved(task: Task, folder: Path, splits: Sequence[str]) -> dict[str, Raw
     Raises:
         ValueError: If `datasets` cannot load it.
     """
-    from datasets import load_from_disk
-
-    try:
-        saved = load_from_disk(str(folder))
-    except DAMAGED as error:
-        raise ValueError(
-            f"{folder}: datasets cannot load this data set ({_one_line(error)}); save or fetch it "
-            "again"
-        ) from None
+    saved = load_saved(folder)
     return {
         split: _raw_split(
             task,
@@ -60,6 +53,31 @@ def read_saved(task: Task, folder: Path, splits: Sequence[str]) -> dict[str, Raw
         else _missing_split(str(folder), split, list(saved))
         for split in splits
     }
+
+
+def load_saved(folder: Path) -> "DatasetDict | Dataset":
+    """Return a data set that `datasets` saved with `save_to_disk`.
+
+    Raises:
+        ValueError: If `datasets` cannot load it.
+    """
+    from datasets import load_from_disk
+
+    try:
+        return load_from_disk(str(folder))
+    except DAMAGED as error:
+        raise ValueError(
+            f"{folder}: datasets cannot load this data set ({_one_line(error)}); save or fetch it "
+            "again"
+        ) from None
+
+
+def saved_splits(folder: Path) -> list[str]:
+    """Return the names of the splits in a folder with a `dataset_dict.json`. Raises ValueError."""
+    splits = files.read_object(folder / SAVED, "save or fetch the data set again").get("splits")
+    if not isinstance(splits, list) or not splits:
+        raise ValueError(f"{folder / SAVED} lists no splits; save or fetch the data set again")
+    return [str(split) for split in splits]
 
 
 def parquet_folders(task: Task, folder: Path) -> list[str]:

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from lora.data import labels
 from lora.data.examples import Examples, RawSplit
+from lora.data.mapped_texts import MappedTexts
 from lora.errors import ConfigError, shown
 from lora.experiment.task import Task
 
@@ -67,22 +68,27 @@ def _check_split(task: Task, raw: RawSplit) -> tuple[Examples, list[str]]:
         none = f"{raw.where} holds no example; expected at least one"
         return Examples([], None, []), raw.problems or [none]
     values, wrong, problems = labels.read(task, raw)
-    columns: list[list[str]] = []
+    columns: list[Sequence[str]] = []
     for name, column in raw.texts.items():
-        texts = [text if isinstance(text, str) else "" for text in column]
+        texts: Sequence[str]
+        if isinstance(column, MappedTexts):  # texts for sure, and too many for a list
+            texts = column
+        else:
+            texts = [text if isinstance(text, str) else "" for text in column]
+            wrong += [
+                (at, f"column {name}: {shown(text)}; expected text")
+                for at, text in enumerate(column)
+                if not isinstance(text, str)
+            ]
         columns.append(texts)
-        wrong += [
-            (at, f"column {name}: {shown(text)}; expected text")
-            for at, text in enumerate(column)
-            if not isinstance(text, str)
-        ]
         if not any(text.strip() for text in texts) and not wrong:
             problems.append(f"{raw.where}: column {name} has only empty texts; expected text")
     wrong.sort()
     problems += [f"{raw.place(at)}: {problem}" for at, problem in wrong[:LISTED]]
     if len(wrong) > LISTED:
         problems.append(f"{raw.where}: and {len(wrong) - LISTED} more {raw.unit}s like these")
-    examples = Examples(columns[0], columns[1] if len(columns) == 2 else None, values, raw.counts)
+    second = columns[1] if len(columns) == 2 else None
+    examples = Examples(columns[0], second, values, raw.counts, raw.made)
     return examples, [*raw.problems, *problems]
 
 
@@ -98,7 +104,7 @@ def _check_training_labels(examples: Examples, raw: RawSplit) -> list[str]:
 
 def _check_label_names(task: Task, splits: Mapping[str, RawSplit]) -> list[str]:
     """Check that splits give their classes alike: by names or by numbers, in one order."""
-    if task.is_regression:
+    if task.is_regression or task.table is not None:
         return []
     read = [raw for raw in splits.values() if len(raw.labels)]
     named = {labels.has_names(raw): raw.where for raw in read}
@@ -140,31 +146,46 @@ def _warn_about_labels(
 
 def _count(examples: Mapping[str, Examples], splits: Mapping[str, RawSplit]) -> dict[str, Examples]:
     """Return the examples with their counts, which are logged."""
-    in_train: dict[tuple[str, ...], int] = {}
-    for at, row in enumerate(examples["train"].texts):
-        in_train.setdefault(row, at)
+    train = _first_rows(examples["train"])
     counted = {}
     for name, one in examples.items():
-        raw, texts = splits[name], one.texts
+        raw = splits[name]
         for number, what in (
             (raw.counts.skipped_lines, "lack a column or their label and are skipped"),
             (raw.counts.long_lines, "have more columns than the header; columns are read by index"),
         ):
             if number:
                 log.warning("%s: %d lines %s", raw.where, number, what)
-        empty = [at for at, row in enumerate(texts) if not all(text.strip() for text in row)]
+        empty = [at for at, row in enumerate(one.rows()) if not all(text.strip() for text in row)]
         _warn(raw, len(one), "have an empty text", empty)
         counts = replace(raw.counts, empty_texts=len(empty))
         if name != "train":
-            first: dict[tuple[str, ...], int] = {}
-            again = [at for at, row in enumerate(texts) if first.setdefault(row, at) != at]
+            first = _first_rows(one)
+            again = [at for at, row in enumerate(one.rows()) if first[hash(row)] != at]
             _warn(raw, len(one), "have the texts of an earlier example", again)
-            both = [at for at, row in enumerate(texts) if row in in_train]
-            other = splits["train"].place(in_train[texts[both[0]]]) if both else ""
+            both = [at for at, row in enumerate(one.rows()) if hash(row) in train]
+            other = splits["train"].place(train[hash(_row(one, both[0]))]) if both else ""
             _warn(raw, len(one), f"have texts that are in train too ({other})", both)
             counts = replace(counts, repeated=len(again), in_train=len(both))
         counted[name] = replace(one, counts=counts)
     return counted
+
+
+def _first_rows(examples: Examples) -> dict[int, int]:
+    """Return the first index of each row by the hash of its texts.
+
+    The texts of a large table are not kept in memory. Among a million rows, two of them share a
+    hash of 64 bits by chance once in 10^7 times.
+    """
+    first: dict[int, int] = {}
+    for at, row in enumerate(examples.rows()):
+        first.setdefault(hash(row), at)
+    return first
+
+
+def _row(examples: Examples, at: int) -> tuple[str, ...]:
+    columns = (examples.first, examples.second)
+    return tuple(column[at] for column in columns if column is not None)
 
 
 def _warn(raw: RawSplit, examples: int, what: str, found: list[int]) -> None:

@@ -5,7 +5,7 @@ comes from. `lora.data.checks` turns them into `Examples`.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,8 @@ class ReadCounts:
     """What was counted while a split was read.
 
     Attributes:
-        skipped_lines: Lines of an official file that are left out because a column is missing.
+        skipped_lines: Lines of an official file that are left out because a column is missing; rows
+            of a task of the config without a text or a label.
         long_lines: Lines of an official file with more columns than the header.
         empty_texts: Examples with an empty or blank text.
         repeated: Examples with the texts of an earlier example of the same evaluation split.
@@ -48,6 +49,7 @@ class RawSplit:
         limits: Lowest and highest score of a regression task.
         problems: Why rows or the whole split could not be read, with the place.
         counts: The lines that the reader left out.
+        made: How the split was made of train; empty if it was given.
     """
 
     where: str
@@ -59,6 +61,7 @@ class RawSplit:
     limits: tuple[float, float] = UNLIMITED
     problems: list[str] = field(default_factory=list)
     counts: ReadCounts = ReadCounts()
+    made: str = ""
 
     def place(self, index: int) -> str:
         """Return the file and line, or the split and row, of the example at `index`."""
@@ -70,16 +73,18 @@ class Examples:
     """Texts and labels of one split, in the order of the file.
 
     Attributes:
-        first: First text of each example.
+        first: First text of each example; a list, or a column in a mapped file.
         second: Second text of each example; None for tasks with one text.
         labels: Class number or score of each example.
         counts: What was counted while the split was read.
+        made: How the split was made of train; empty if it was given.
     """
 
-    first: list[str]
-    second: list[str] | None
+    first: Sequence[str]
+    second: Sequence[str] | None
     labels: list[float]
     counts: ReadCounts = field(default=ReadCounts(), compare=False)
+    made: str = field(default="", compare=False)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -87,8 +92,12 @@ class Examples:
     @property
     def texts(self) -> list[tuple[str, ...]]:
         """The one or two texts of each example."""
+        return list(self.rows())
+
+    def rows(self) -> Iterator[tuple[str, ...]]:
+        """Yield the one or two texts of each example."""
         columns = [self.first] if self.second is None else [self.first, self.second]
-        return list(zip(*columns, strict=True))
+        return zip(*columns, strict=True)
 
 
 def read_lines(path: Path) -> list[str]:

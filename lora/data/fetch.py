@@ -7,16 +7,16 @@ cache: that takes disk space, but the folder can be carried to a machine without
 """
 
 import fnmatch
-import hashlib
 import os
 import shutil
 import tempfile
 import textwrap
-from collections.abc import Mapping
 from pathlib import Path
 
 from lora.data import archives
 from lora.errors import FetchError
+from lora.experiment import local_data
+from lora.experiment.local_data import tree_sha256
 from lora.experiment.source import Source, same_identity
 from lora.files import (
     JsonObject,
@@ -27,9 +27,8 @@ from lora.files import (
     write_json,
 )
 from lora.model import model_files
-from lora.paths import source_dir
+from lora.paths import MANIFEST, source_dir
 
-MANIFEST = "fetched.json"
 MODEL_FILES = (  # never pickles
     "*.safetensors",
     "*.safetensors.index.json",
@@ -42,6 +41,10 @@ MODEL_FILES = (  # never pickles
     "vocab.txt",
     "vocab.json",
     "merges.txt",
+)
+SAVE_MODEL = (  # for models with pickled weights or without a tokenizer.json
+    "AutoModel.from_pretrained(name).save_pretrained(folder) and "
+    "AutoTokenizer.from_pretrained(name).save_pretrained(folder)"
 )
 IDENTITY_KEYS = ("name", "role", "kind", "locator", "revision", "sha256")
 
@@ -151,12 +154,6 @@ def verify(folder: Path) -> JsonObject:
     return manifest
 
 
-def tree_sha256(files: Mapping[str, Mapping[str, str | int]]) -> str:
-    """Return one hash of many files: SHA-256 of the sorted lines `path sha256`."""
-    lines = "".join(f"{name} {files[name]['sha256']}\n" for name in sorted(files))
-    return hashlib.sha256(lines.encode()).hexdigest()
-
-
 def base_sha256(folder: Path) -> str:
     """Return the hash of what decides a model's numbers: config.json and the safetensors files.
 
@@ -246,7 +243,8 @@ def _check_content(source: Source, files: dict[str, FileFacts]) -> None:
             raise FetchError(
                 f"source {source.name}: {source.locator} is not a complete model folder: it has no "
                 f"{', '.join(missing)}; expected {', '.join(expected)}, got "
-                f"{', '.join(sorted(files))}"
+                f"{', '.join(sorted(files))}. transformers writes such a folder: {SAVE_MODEL}. "
+                f"Then set sources: {source.name}: in the config (kind: file, locator: its path)"
             )
         if problems := model_files.check_names(files):
             raise FetchError(f"source {source.name}: {source.locator}: {'; '.join(problems)}")
@@ -255,18 +253,14 @@ def _check_content(source: Source, files: dict[str, FileFacts]) -> None:
 
 
 def _select(source: Source, folder: Path) -> dict[str, Path]:
-    """Return the files of a folder that are copied: {relative path: path}. Links are followed."""
+    """Return the files that are copied: {relative path: path}. A data set may be a single file."""
     if source.role == "model":
         return {
             path.name: path
             for path in sorted(folder.iterdir())
             if path.is_file() and any(fnmatch.fnmatch(path.name, one) for one in MODEL_FILES)
         }
-    return {
-        path.relative_to(folder).as_posix(): path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / MANIFEST
-    }
+    return local_data.select(folder)
 
 
 def _copy(source: Source, folder: Path, content: Path) -> None:
@@ -276,12 +270,12 @@ def _copy(source: Source, folder: Path, content: Path) -> None:
 
 
 def _copy_from_folder(source: Source, content: Path) -> None:
-    folder = Path(source.locator)
-    if not folder.is_dir():
+    path = Path(source.locator)
+    if not path.is_dir() and not (source.role == "data" and path.is_file()):
         raise FetchError(
-            f"source {source.name}: there is no folder {folder}; kind file takes a folder's path"
+            f"source {source.name}: there is no folder {path}; kind file takes a folder's path"
         )
-    _copy(source, folder, content)
+    _copy(source, path, content)
 
 
 def _copy_from_hub(source: Source, content: Path, work: Path) -> None:

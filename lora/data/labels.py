@@ -4,16 +4,20 @@ Classes are matched by name wherever the data have names, so a data set that cou
 another order than the task is read correctly. Numbers without names are class numbers.
 """
 
+import difflib
 import math
+import re
 from collections.abc import Sequence
 
 from lora.data.examples import RawSplit
 from lora.errors import shown
 from lora.experiment.names import simplified
-from lora.experiment.task import Task
+from lora.experiment.task import MAX_CLASSES, Task
 from lora.files import NUMBER
 
 TABLE = "config/tasks.csv"
+WHOLE = re.compile(r"[+-]?[0-9]+")
+COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
 
 
 def read(task: Task, raw: RawSplit) -> tuple[list[float], list[tuple[int, str]], list[str]]:
@@ -27,6 +31,8 @@ def read(task: Task, raw: RawSplit) -> tuple[list[float], list[tuple[int, str]],
         The labels, NaN for a wrong one; index and problem of each wrong label; and the problems of
         the column as a whole.
     """
+    if task.table is not None and not task.is_regression:
+        return _read_names(task, raw)
     classes = None
     if raw.label_names is not None:
         classes, problem = _classes_of(task, raw.label_names)
@@ -48,6 +54,67 @@ def read(task: Task, raw: RawSplit) -> tuple[list[float], list[tuple[int, str]],
         )
         mixed = [f"{raw.where}: labels are names and numbers ({one}, {other}); use one of them"]
     return labels, wrong, mixed
+
+
+def with_classes(task: Task, train: RawSplit) -> Task:
+    """Return a task with the classes of its training data, if the config lists none.
+
+    They are sorted by name, whole numbers by value.
+
+    Raises:
+        ValueError: If the labels are no classes.
+    """
+    if task.table is None or task.table.labels or train.problems or not len(train.labels):
+        return task
+    names = sorted(set(map(str, train.labels)))
+    numbers = [name for name in names if _is_number(name)]
+    whole = [name for name in numbers if WHOLE.fullmatch(name)]
+    problem = ""
+    if len(names) == 1:
+        problem = (
+            f"the label of all {len(train.labels)} examples is {shown(names[0])}, so there is "
+            "nothing to learn; expected at least two different labels"
+        )
+    elif len(whole) < len(numbers) == len(names):
+        problem = (
+            f"labels are numbers such as {shown(min(set(numbers) - set(whole)))}; for scores "
+            "set labels: regression, for classes list them under labels"
+        )
+    elif numbers and len(numbers) < len(names):
+        word = next(name for name in names if name not in numbers)
+        one, other = (_first(train, name) for name in (numbers[0], word))
+        problem = f"labels are numbers ({one}) and words ({other}); list all classes under labels"
+    elif len(names) > MAX_CLASSES:
+        problem = (
+            f"there are {len(names)} different labels; allowed: up to {MAX_CLASSES} if labels does "
+            f"not list them. Is {task.table.label} the column of the labels?"
+        )
+    if problem:
+        raise ValueError(f"{train.where}: {problem}")
+    return task.with_labels(sorted(names, key=int) if whole else names)
+
+
+def _first(raw: RawSplit, name: str) -> str:
+    at = list(raw.labels).index(name)
+    return f"{shown(name)} in {raw.unit} {raw.rows[at]}"
+
+
+def _read_names(task: Task, raw: RawSplit) -> tuple[list[float], list[tuple[int, str]], list[str]]:
+    """Return the labels of a task of the config, whose classes are names; see `read`."""
+    if not task.num_labels:  # what is wrong with train is reported
+        return [math.nan] * len(raw.labels), [], []
+    numbers = {name: float(number) for number, name in enumerate(task.label_names)}
+    labels = [numbers.get(str(label), math.nan) for label in raw.labels]
+    unseen = {str(label) for label, value in zip(raw.labels, labels, strict=True) if value != value}
+    of_train = "" if task.table and task.table.labels else ", the labels of train"
+    allowed = shown(list(task.label_names), 300)[1:-1] + of_train
+    why = {}
+    for label in unseen:
+        close = difflib.get_close_matches(label, task.label_names, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        why[label] = f"label {shown(label)}; allowed: {allowed}{hint}"
+    wrong = [(at, why[str(raw.labels[at])]) for at, value in enumerate(labels) if value != value]
+    return labels, wrong, []
 
 
 def has_names(raw: RawSplit) -> bool:
@@ -121,6 +188,8 @@ def _explain(task: Task, label: object, raw: RawSplit) -> str:
         hint = "; the label is missing"
     elif _number(label) == -1:
         hint = "; -1 marks examples without a label, as in test splits"
+    elif task.is_regression and isinstance(label, str) and COMMA.fullmatch(label.strip()):
+        hint = '; for decimal commas set decimal: "," in the task of the config'
     elif isinstance(label, str) and not _is_number(label) and not task.label_names:
         hint = "" if task.is_regression else f"; for names, give label_names in {TABLE}"
     return f"label {shown(label)}; allowed: {_allowed(task, label, raw)}{hint}"

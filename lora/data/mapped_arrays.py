@@ -1,18 +1,23 @@
-"""Memory-map the arrays of a safetensors file: only the header is read.
+"""Memory-map the arrays of a safetensors file, and write such a file without a copy in memory.
 
-`safetensors` itself has no NumPy reader that maps a file. Every entry of the header is checked
-before it is used, because a file may be cut off or damaged.
+`safetensors` itself has no NumPy reader that maps a file, and its writer holds the whole file in
+memory. Every entry of the header is checked before it is used, because a file may be cut off or
+damaged.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from lora import files
 from lora.errors import shown
+
+NAMES = {"<i4": "I32", "<i8": "I64", "|u1": "U8", "<f4": "F32"}  # of types in a header
+ORDER = ("I64", "F32", "I32", "U8")  # the order of types in a file that `safetensors` writes
 
 
 class Entry(NamedTuple):
@@ -50,6 +55,27 @@ def map_arrays(path: Path, dtypes: Mapping[str, type[np.generic]]) -> dict[str, 
             part = content[start + entry.start : start + entry.end]
             arrays[name] = part.view(entry.dtype).reshape(entry.shape)
     return arrays
+
+
+def write_arrays(handle: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a safetensors file with the bytes that `safetensors.numpy.save` gives.
+
+    Args:
+        handle: The file.
+        arrays: Arrays by name, of the types in NAMES. They may be mapped from files.
+    """
+    kinds = {name: NAMES[array.dtype.str] for name, array in arrays.items()}
+    names = sorted(arrays, key=lambda name: (ORDER.index(kinds[name]), name))
+    header, end = {}, 0
+    for name in names:
+        start, end = end, end + arrays[name].nbytes
+        shape = list(arrays[name].shape)
+        header[name] = {"dtype": kinds[name], "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    handle.write(len(text).to_bytes(8, "little") + text)
+    for name in names:
+        handle.write(np.ascontiguousarray(arrays[name]).data)
 
 
 def _check_entry(

@@ -1,10 +1,11 @@
-"""Tokenise a task for a model, once for each task, model and length.
+"""Tokenise a task for a model, once for each task, model and length, without all in memory.
 
 Tokenising costs more than reading arrays, and all runs of a task need the same tokens. The
 ids are those of transformers' AutoTokenizer (`lora.data.tokenizer`).
 """
 
 import logging
+from array import array
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from itertools import chain
@@ -16,8 +17,10 @@ import numpy as np
 from lora import files
 from lora.data import formats, tokenizer
 from lora.data.examples import Examples
-from lora.data.fetch import MANIFEST, identity_of, verify
-from lora.data.tokenizer import ModelTokenizer
+from lora.data.fetch import identity_of, verify
+from lora.data.mapped_arrays import write_arrays
+from lora.data.scratch import GrowingArray
+from lora.data.tokenizer import ModelTokenizer, Text
 from lora.data.tokens import (
     ARRAYS,
     DTYPES,
@@ -31,6 +34,7 @@ from lora.data.tokens import (
 from lora.errors import ConfigError, shown
 from lora.experiment.task import Task
 from lora.model import config as model_config
+from lora.paths import MANIFEST
 
 log = logging.getLogger(__name__)
 CHUNK = 10_000  # examples tokenised at a time: an encoding takes some 100 bytes a token
@@ -60,8 +64,6 @@ def prepare(
             another task or length. Nothing is written then.
         FetchError: If the data changed since they were fetched. Nothing is written then.
     """
-    from safetensors.numpy import save
-
     source_folder, model_folder = Path(source_folder), Path(model_folder)
     destination = Path(destination)
     if destination.is_file():
@@ -73,9 +75,11 @@ def prepare(
     model_tokenizer = tokenizer.load(model_folder, max_tokens)
     tokens: dict[str, Tokens] = {}
     splits: dict[str, SplitFacts] = {}
-    for name, examples in formats.read(task, source_folder).items():
+    task, texts = formats.read_with_task(task, source_folder)
+    for name, examples in texts.items():
         tokens[name], truncated = tokenise(model_tokenizer, examples)
-        splits[name] = _count(task, tokens[name], truncated, asdict(examples.counts))
+        facts_of_split = _count(task, tokens[name], truncated, asdict(examples.counts))
+        splits[name] = replace(facts_of_split, made=examples.made or None)
         if truncated:
             log.warning(
                 "task %s, split %s: %d of %d examples are cut at %d tokens",
@@ -98,11 +102,12 @@ def prepare(
         sha256=arrays_sha256(arrays),
         source=identity_of(source_folder),
         tokenizer_sha256=files.file_sha256(model_folder / tokenizer.FILE),
+        label_names=task.label_names,
     )
     destination.mkdir(parents=True, exist_ok=True)
     (destination / FACTS).unlink(missing_ok=True)
-    with files.atomic_write(destination / ARRAYS) as temporary:
-        temporary.write_bytes(save(arrays))
+    with files.atomic_write(destination / ARRAYS) as temporary, open(temporary, "wb") as handle:
+        write_arrays(handle, arrays)
     files.write_json(destination / FACTS, _facts_json(facts, task))
     return facts
 
@@ -128,22 +133,15 @@ def _facts_json(facts: TokenFacts, task: Task) -> files.JsonObject:
         name: {key: value for key, value in asdict(counts).items() if value is not None}
         for name, counts in facts.splits.items()
     }
-    more = {
-        "splits": splits,
-        "format": task.format,
-        "text_columns": list(task.text_columns),
-        "label_names": list(task.label_names),
-    }
+    more = {"splits": splits, "format": task.format, "text_columns": list(task.text_columns)}
+    if task.table is not None:
+        more["table"] = asdict(task.table)
     return files.with_checksum(asdict(facts) | more)
 
 
 def _read_config(model_folder: Path, max_tokens: int) -> dict[str, Any]:
     """Return the model's config.json with defaults. Raises ValueError if text does not fit it."""
-    if not (model_folder / tokenizer.FILE).is_file():
-        raise ValueError(
-            f"{model_folder} has no {tokenizer.FILE}; transformers writes one: "
-            "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
-        )
+    tokenizer.check_file(model_folder)
     config = model_config.with_defaults(model_config.read(model_folder))
     longest = model_config.longest_sequence(config)
     if not 4 <= max_tokens <= longest:
@@ -156,42 +154,48 @@ def _read_config(model_folder: Path, max_tokens: int) -> dict[str, Any]:
 
 def tokenise(model_tokenizer: ModelTokenizer, examples: Examples) -> tuple[Tokens, int]:
     """Return the tokens of one split, and how many examples were cut."""
-    texts: list[str] | list[tuple[str, str]] = examples.first
-    if examples.second is not None:
-        texts = list(zip(examples.first, examples.second, strict=True))
-    model_tokenizer.check(texts[:SAMPLE])
-    ids, types, lengths, truncated = [], [], [], 0
+    model_tokenizer.check(texts_of(examples, 0, SAMPLE))
+    ids, types = (GrowingArray(DTYPES[part]) for part in ("ids", "types"))
+    lengths, truncated, segments = array("q"), 0, False
     for start in range(0, len(examples), CHUNK):
-        encodings = model_tokenizer.encode(texts[start : start + CHUNK])
+        encodings = model_tokenizer.encode(texts_of(examples, start, start + CHUNK))
         truncated += sum(bool(encoding.overflowing) for encoding in encodings)
-        lengths += [len(encoding) for encoding in encodings]
+        lengths.extend(len(encoding) for encoding in encodings)
         ids.append(_array("ids", (encoding.ids for encoding in encodings)))
-        types.append(_array("types", (encoding.type_ids for encoding in encodings)))
-    if not model_tokenizer.has_segments:
-        if any(array.any() for array in types):
-            log.warning(
-                "%s: AutoTokenizer gives this model no segment ids, so all are 0. To have them, "
-                'set in tokenizer_config.json "model_input_names": ["input_ids", "token_type_ids", '
-                '"attention_mask"]',
-                model_tokenizer.folder,
-            )
-        types = [np.zeros_like(array) for array in types]
+        part = _array("types", (encoding.type_ids for encoding in encodings))
+        segments |= bool(part.any())
+        types.append(part if model_tokenizer.has_segments else np.zeros_like(part))
+    if segments and not model_tokenizer.has_segments:
+        log.warning(
+            "%s: AutoTokenizer gives this model no segment ids, so all are 0. To have them, set "
+            'in tokenizer_config.json "model_input_names": ["input_ids", "token_type_ids", '
+            '"attention_mask"]',
+            model_tokenizer.folder,
+        )
     tokens = Tokens(
-        ids=np.concatenate(ids),
+        ids=ids.mapped(),
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(DTYPES["offsets"]),
-        types=np.concatenate(types),
+        types=types.mapped(),
         labels=np.array(examples.labels, dtype=DTYPES["labels"]),
     )
     return tokens, truncated
 
 
+def texts_of(examples: Examples, start: int, end: int) -> list[Text]:
+    """Return the texts or pairs of some examples."""
+    first = list(examples.first[start:end])
+    if examples.second is None:
+        return [*first]
+    return list(zip(first, examples.second[start:end], strict=True))
+
+
 def _array(part: str, numbers: Iterable[list[int]]) -> np.ndarray:
     """Return numbers one after another. Raises ValueError if one is beyond the part's type."""
-    array = np.fromiter(chain.from_iterable(numbers), np.int64)
-    cast = array.astype(DTYPES[part])
-    if (cast != array).any():
+    values = np.fromiter(chain.from_iterable(numbers), np.int64)
+    cast = values.astype(DTYPES[part])
+    if (cast != values).any():
         raise ValueError(
-            f"the tokenizer gives {part} up to {array.max()}, more than any supported model has; "
+            f"the tokenizer gives {part} up to {values.max()}, more than any supported model has; "
             "use the tokenizer of this model"
         )
     return cast

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
 FILE = "tokenizer.json"
+WRITE_FILE = "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
 AS_IT_IS = (  # keys of tokenizer_config.json with which AutoTokenizer takes tokenizer.json as it is
     '"tokenizer_class": "PreTrainedTokenizerFast", '
     '"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]'
@@ -61,9 +62,8 @@ class ModelTokenizer:
                     f"{_tokens(self.chosen, chosen, at)} by transformers' AutoTokenizer, which "
                     "also reads config.json, tokenizer_config.json, special_tokens_map.json and "
                     "added_tokens.json. Add the model's own files where one is missing. Otherwise, "
-                    "if AutoTokenizer is right, write its files: AutoTokenizer.from_pretrained("
-                    f"folder).save_pretrained(folder); if {FILE} is right, set in "
-                    f"tokenizer_config.json {AS_IT_IS}"
+                    f"if AutoTokenizer is right, write its files: {WRITE_FILE}; if {FILE} is "
+                    f"right, set in tokenizer_config.json {AS_IT_IS}"
                 )
 
     def _encode(self, tokenizer: "Tokenizer", texts: Sequence[Text]) -> "list[Encoding]":
@@ -84,11 +84,13 @@ def load(folder: Path, max_tokens: int) -> ModelTokenizer:
         max_tokens: Longest example, special tokens included.
 
     Raises:
-        ValueError: If transformers cannot load the tokenizer, or it adds no special tokens.
+        ValueError: If there is no tokenizer.json, transformers cannot load the tokenizer, or it
+            adds no special tokens.
     """
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer
 
+    check_file(folder)
     try:
         written = Tokenizer.from_file(str(folder / FILE))
         auto = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -106,7 +108,7 @@ def load(folder: Path, max_tokens: int) -> ModelTokenizer:
     if auto.num_special_tokens_to_add(pair=False) < 2:
         raise ValueError(
             f"{folder / FILE} adds no special tokens around a sentence; allowed: the tokenizer of "
-            "a BERT or RoBERTa, because the head reads the first special token"
+            "an encoder such as BERT, because the head reads the first special token"
         )
     chosen = auto.backend_tokenizer
     for tokenizer in (chosen, written):  # what tokenizer.json does not hold, or transformers sets
@@ -116,6 +118,20 @@ def load(folder: Path, max_tokens: int) -> ModelTokenizer:
         tokenizer.no_padding()
         tokenizer.encode_special_tokens = auto.split_special_tokens
     return ModelTokenizer(folder, chosen, written, "token_type_ids" in auto.model_input_names)
+
+
+def check_file(folder: Path) -> None:
+    """Raise ValueError if a model folder has no tokenizer.json. The message says how to write it.
+
+    XLM-RoBERTa, CamemBERT and DeBERTa were published with a SentencePiece model. transformers
+    converts it with two packages that nothing else here needs.
+    """
+    if (folder / FILE).is_file():
+        return
+    message = f"{folder} has no {FILE}; transformers writes one: {WRITE_FILE}"
+    if pieces := sorted(path.name for path in folder.glob("*.model")):
+        message += f". It has {pieces[0]}: install the packages sentencepiece and protobuf before"
+    raise ValueError(message)
 
 
 def _first_difference(ids: list[int], others: list[int]) -> int:

@@ -34,6 +34,7 @@ COUNT_TYPES: dict[str, type] = {
     "label_counts": dict,
     "label_mean": float,
     "read_counts": dict,
+    "made": str,
 }
 FACT_TYPES: dict[str, type] = {
     "task": str,
@@ -103,6 +104,7 @@ class SplitFacts:
         label_mean: Mean score; None for classification.
         read_counts: What was counted while the data were read (`ReadCounts`); None in files of
             earlier versions.
+        made: How the split was made of train; None if it was given.
     """
 
     examples: int = 0
@@ -111,6 +113,7 @@ class SplitFacts:
     label_counts: dict[str, int] | None = None
     label_mean: float | None = None
     read_counts: dict[str, int] | None = None
+    made: str | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,8 @@ class TokenFacts:
         sha256: Hash of the arrays (`arrays_sha256`). It is part of the digest of every run.
         source: What pins the content of the data folder, or "local folder".
         tokenizer_sha256: Hash of tokenizer.json.
+        label_names: Names of the classes, class 0 first; empty for scores, unknown names, and in
+            files of earlier versions.
     """
 
     task: str
@@ -134,6 +139,7 @@ class TokenFacts:
     sha256: str
     source: str
     tokenizer_sha256: str
+    label_names: tuple[str, ...] = ()
 
 
 def epoch_order(seed: int, epoch: int, examples: int) -> np.ndarray:
@@ -178,6 +184,9 @@ def read_facts(folder: Path) -> TokenFacts:
                 if isinstance(read := counts.get("read_counts"), dict):
                     wrong += _wrong_types(read, dict.fromkeys(read, int))
                 problems += [f"split {name}: {problem}" for problem in wrong]
+    names = facts.get("label_names", [])
+    if type(names) is not list or not all(isinstance(name, str) for name in names):
+        problems.append(f"label_names is {shown(names)}; allowed: a list of texts")
     if problems:
         raise ConfigError(f"{path} is damaged; {REBUILD}:", problems)
     splits = {
@@ -185,7 +194,7 @@ def read_facts(folder: Path) -> TokenFacts:
         for name, counts in facts["splits"].items()
     }
     values = {key: facts[key] for key in FACT_TYPES}
-    return TokenFacts(**values | {"splits": splits})
+    return TokenFacts(**values | {"splits": splits, "label_names": tuple(names)})
 
 
 def _wrong_types(values: files.JsonObject, types: dict[str, type]) -> list[str]:
@@ -257,6 +266,8 @@ def misfits(splits: Mapping[str, Tokens], config: Mapping[str, Any]) -> Iterator
         ("vocab_size", "ids", "token id", own),
         ("type_vocab_size", "types", "segment id", f"{own}, {no_segments}"),
     ):
+        if key == "type_vocab_size" and config.get(key, 0) == 0:
+            continue  # the model has no segments, and ignores their ids
         highest = max(int(np.max(getattr(tokens, part), initial=0)) for tokens in splits.values())
         if highest >= config[key]:
             yield (

@@ -20,7 +20,9 @@ hparams: Hyperparameters of a run: names, units, allowed values and parsing.
 job_progress: Progress of a running training job, for `lora status` and the screen.
 jobs: The runs of one training job, as the JSON text of `lora train --cells`.
 kept_outputs: Outputs of finished runs, kept where Snakemake does not delete them.
+local_data: Files of a data set on this machine, and the hash of their content.
 names: Names that become folders, and the largest whole number that is accepted.
+own_tasks: Tasks of the config: the same Task and Source as the tables of config/ give.
 packing: Which runs of a grid are trained together in one job.
 registry: Tasks, sources and devices by name, from the tables of config/.
 run_spec: What one run trains (RunSpec), and how a job trains its runs (JobOptions).

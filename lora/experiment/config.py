@@ -22,11 +22,13 @@ from lora.experiment.config_types import (
     Numbers,
     Seeds,
     Setting,
+    Texts,
 )
 from lora.experiment.names import MAX_INT
+from lora.experiment.task import METRICS
 
 MODELS = "Models, by their names in config/sources.csv."
-TASKS = "Tasks, by their names in config/tasks.csv."
+TASKS = "Tasks, by their names in config/tasks.csv or in `tasks`."
 METHOD = "What is added to the model and trained."
 WEIGHTS = (
     "What is adapted: for lora, letters of qkvo in that order; for adapter_drop, ffn<n> for "
@@ -73,6 +75,70 @@ class SourceConfig(Section):
         "",
         description="Source of config/sources.csv that has the same content. Tables then compare "
         "with its published values, and a note repeats the claim.",
+    )
+
+
+class SplitsConfig(Section):
+    """Names of the files or splits of a task."""
+
+    train: str = Field(
+        "",
+        description="Training split; if left out, `train`, or the file that `path` names.",
+    )
+    dev: str = Field(
+        "",
+        description="Split that runs are evaluated on; if left out, validation, dev, valid or val. "
+        "If there is none, it is made of train.",
+    )
+
+
+class TaskConfig(Section):
+    """A task of the user's own data."""
+
+    path: str = Field(
+        "",
+        description="A CSV, TSV, JSONL or parquet file (also .gz), a folder of them, or a folder "
+        "that `save_to_disk` of datasets wrote.",
+    )
+    hub: str = Field("", description="Instead of `path`: data set of the hub, owner/name.")
+    config: str = Field("", description="Configuration of the data set of the hub.")
+    revision: str = Field("", description="Its commit of 40 digits.")
+    text: Texts = Field(description="Column of the text, or a list of two columns for pairs.")
+    label: str = Field("label", min_length=1, description="Column of the labels.")
+    labels: Texts = Field(
+        (),
+        description="Names of the classes in their order, or regression for scores. If left out, "
+        "all labels of train, sorted by name, whole numbers by value.",
+    )
+    metric: Literal[METRICS] | None = Field(  # type: ignore[valid-type]
+        None,
+        description="Metric of tables and of the best epoch; if left out, accuracy, or pearson for "
+        "scores.",
+    )
+    title: str = Field("", description="Name in tables and figures; if left out, the task's name.")
+    splits: SplitsConfig | None = Field(
+        None, description="Names of the files (without their ending) or splits."
+    )
+    dev_fraction: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="Share of train that becomes the evaluation split if there is none: the same "
+        "share of each class; rows with the same texts and label stay together. 0.2 if left out.",
+    )
+    split_seed: int = Field(0, ge=0, le=MAX_INT, description="Seed of that choice; 0 if left out.")
+    missing: Literal["error", "drop"] = Field(
+        "error",
+        description="Rows without a text or a label are an error (if left out), or are left out "
+        "and counted.",
+    )
+    separator: Literal[",", ";", "\t", "|"] | None = Field(
+        None,
+        description="Between the cells of a CSV file; if left out, the one of , ; tab | that gives "
+        "the header the columns of the task.",
+    )
+    decimal: Literal[".", ","] = Field(
+        ".", description="Decimal mark of scores in text files; a point if left out."
     )
 
 
@@ -127,7 +193,7 @@ class SubspaceConfig(Section):
     """Runs whose adapters are compared (Sec. 7.2 and 7.3)."""
 
     model: str = Field(description="Model, by its name in config/sources.csv.")
-    task: str = Field(description="Task, by its name in config/tasks.csv.")
+    task: str = Field(description="Task, by its name in config/tasks.csv or in `tasks`.")
     protocol: str = Field("", description="Protocol; if left out, the config's `protocol`.")
     weights: str = Field(description="What the runs adapt: letters of qkvo.")
     ranks: Numbers = Field(
@@ -143,6 +209,21 @@ class SubspaceConfig(Section):
         description="Layers of Figures 6 and 7, from 1; if left out, the first, a third, two "
         "thirds and the last.",
     )
+
+
+class TrackingConfig(Section):
+    """Which trackers get a copy of the rows of metrics.csv."""
+
+    tensorboard: bool = Field(description="Event files in <results>/tracking/tensorboard.")
+    mlflow: bool = Field(
+        description="MLflow on the server of MLFLOW_TRACKING_URI, otherwise in an SQLite file in "
+        "<results>/tracking/mlflow."
+    )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The trackers that are on."""
+        return tuple(name for name in type(self).model_fields if getattr(self, name))
 
 
 class Config(Section):
@@ -193,6 +274,9 @@ class Config(Section):
         description="Minutes that a training job may take, or null. A job that needs more saves "
         "before the limit and continues in its next attempt."
     )
+    tracking: TrackingConfig = Field(
+        description="Trackers that get a copy of the metrics of each epoch. They change no result."
+    )
     plan_device: str = Field(
         description="Device of config/devices.csv for time and memory estimates; auto is the CPU "
         "if `device` is cpu, otherwise the slowest GPU."
@@ -203,6 +287,9 @@ class Config(Section):
     sources: dict[str, SourceConfig] = Field(
         description="Data sets and models, by name, that replace rows of config/sources.csv or add "
         "to them."
+    )
+    tasks: dict[FolderName, TaskConfig] = Field(
+        description="Tasks of your own data, by name, beside those of config/tasks.csv."
     )
     tables: TablesConfig = Field(description="The tables to make.")
     subspace: SubspaceConfig | None = Field(

@@ -76,6 +76,11 @@ def read(*sources: str) -> dict[str, Any]:
     return with_defaults(config)
 
 
+def read_partial(*sources: str) -> dict[str, Any]:
+    """Return a config as `read` does; a JSON object may also leave out keys."""
+    return with_defaults(read(*sources))
+
+
 def with_defaults(config: object) -> dict[str, Any]:
     """Return a config laid over config/config.yaml, key by key.
 

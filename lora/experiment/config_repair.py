@@ -20,6 +20,7 @@ SECTIONS: dict[str, dict[str, object] | None] = {
     "protocols": {},
     "overrides": {},
     "sources": {},
+    "tasks": {},
     "tables": {},
     "subspace": None,
 }
@@ -36,12 +37,14 @@ class ValidPart:
         problems: What is wrong with the rest, one line each.
         wrong: The top-level keys that have problems.
         sources: The names of the sources that were dropped.
+        tasks: The names of the tasks that were dropped.
     """
 
     config: Config
     problems: list[str]
     wrong: frozenset[str]
     sources: frozenset[str]
+    tasks: frozenset[str]
 
 
 def valid_part(written: object) -> ValidPart:
@@ -60,9 +63,12 @@ def valid_part(written: object) -> ValidPart:
         found = config.validate(value)
     if not isinstance(found, Config):
         found, wrong = config.parse(defaults), {(name,) for name in Config.model_fields}
-    names = {location[1] for location in wrong if location[:1] == ("sources",) and location[1:]}
+    sources, tasks = (
+        frozenset(str(location[1]) for location in wrong if location[:1] == (key,) and location[1:])
+        for key in ("sources", "tasks")
+    )
     keys = frozenset(str(location[0]) for location in wrong if location)
-    return ValidPart(found, problems, keys, frozenset(map(str, names)))
+    return ValidPart(found, problems, keys, sources, tasks)
 
 
 def _is_consequence(error: ErrorDetails, wrong: set[Location]) -> bool:
@@ -103,8 +109,8 @@ def _fill(
         section[key] = copy.deepcopy(SECTIONS.get(key, defaults[key]))
     elif top == "subspace":
         config["subspace"] = None
-    elif top == "sources":
-        config["sources"].pop(place[1], None)
+    elif top in ("sources", "tasks"):
+        config[str(top)].pop(place[1], None)
     elif top == "protocols" and len(place) == 2:
         section[key] = {"base": defaults["protocol"]}
     elif top == "protocols" and key == "base":

@@ -96,6 +96,8 @@ def _paths(config: Any) -> Iterator[tuple[str, dict[str, Any], str, Callable[[st
     for name, source in _section(config, "sources").items():
         if isinstance(source, dict) and source.get("kind") == "file":
             found.append((f"sources.{name}.locator", source, "locator", paths.expand))
+    for name, task in _section(config, "tasks").items():
+        found.append((f"tasks.{name}.path", task, "path", paths.expand))
     for where, section, key, read in found:
         if isinstance(section, dict) and isinstance(section.get(key), str) and section[key]:
             yield where, section, key, read

@@ -52,6 +52,7 @@ KEYS = {  # file -> the columns that together are given once
 }
 # A pattern of a column's values, and the same in words.
 COUNT = (r"0*[1-9]\d{0,8}", "a whole number of at least 1")
+COUNT_OR_0 = (r"\d{1,9}", "a whole number of at least 0")
 AMOUNT = (r"(?=.*[1-9])\d{1,9}(\.\d+)?", "a number above 0")
 AMOUNT_OR_EMPTY = (f"({AMOUNT[0]})?", "a number above 0, or nothing")
 OR_EMPTY = "a number, or nothing"
@@ -66,7 +67,7 @@ PATTERNS = {
         "trainable": (r"(\d+(\.\d+)?M)?", OR_EMPTY),
     },
     "table7.csv": {"rank": COUNT} | dict.fromkeys(TABLE7, AMOUNT),
-    "models.csv": dict.fromkeys(COLUMNS["models.csv"][1:-1], COUNT),
+    "models.csv": dict.fromkeys(COLUMNS["models.csv"][1:-1], COUNT) | {"types": COUNT_OR_0},
     "lengths.csv": {
         "examples": COUNT,
         "mean_tokens": AMOUNT,

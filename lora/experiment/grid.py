@@ -7,7 +7,7 @@ imports this module in every job, so it loads neither torch nor pandas.
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from lora.experiment import (
     csv_tables,
     grid_checks,
     hparam_rows,
+    own_tasks,
     registry,
     task_names,
 )
@@ -99,7 +100,7 @@ class Grid:
     Attributes:
         config: The config.
         tables: The requested tables by name.
-        tasks: The tasks of tasks.csv by name.
+        tasks: The tasks of tasks.csv and of the config by name.
         sources: Models and data sets by name, as the config replaces them.
         registered: Models and data sets of sources.csv by name.
         hparam_rows: Rows of hparams.csv.
@@ -170,6 +171,15 @@ class Grid:
     def _resolved(self) -> dict[Cell, Hparams]:
         return {}
 
+    def own_tasks(self, names: Iterable[str]) -> dict[str, dict[str, object]]:
+        """Return those of these tasks that the config defines, as the config has them."""
+        tasks = self.config.tasks
+        return {
+            name: tasks[name].model_dump(mode="json", exclude_unset=True)
+            for name in sorted(set(names))
+            if name in tasks
+        }
+
     def settings(self, cell: Cell, seed: int) -> dict[str, object]:
         """Return what run.json holds under `settings` for one run."""
         return run_settings(cell, seed, self.hparams(cell))
@@ -189,8 +199,9 @@ def load(config: Mapping[str, object], folder: Path = CONFIG_DIR) -> Grid:
     parsed = part.config
     facts = _read_facts(part, folder)
     parsed = task_names.with_registered_names(parsed, facts.tasks)
+    unsure = part.sources | facts.wrong_sources
     names = grid_checks.check_names(
-        parsed, facts.tasks, facts.sources, facts.rows, part.sources | facts.wrong_sources
+        parsed, facts.tasks, facts.sources, facts.rows, unsure, part.tasks | facts.wrong_tasks
     )
     settings = grid_checks.check_protocols(parsed, facts.rows)
     problems = [*part.problems, *facts.problems, *names, *settings]
@@ -237,7 +248,7 @@ def _check_grid(grid: Grid, wrong: frozenset[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class _Facts:
-    """The tables of config/ with the config's sources, and what is wrong with single sources."""
+    """The tables of config/ with the config's sources and tasks, and what is wrong with these."""
 
     tasks: dict[str, Task]
     sources: dict[str, Source]
@@ -245,6 +256,7 @@ class _Facts:
     published: tuple[dict[str, str], ...]
     problems: list[str]
     wrong_sources: frozenset[str]
+    wrong_tasks: frozenset[str]
 
 
 def _read_facts(part: ValidPart, folder: Path) -> _Facts:
@@ -278,7 +290,11 @@ def _read_facts(part: ValidPart, folder: Path) -> _Facts:
     models = [name for name, source in sources.items() if source.role == "model"]
     problems += hparam_rows.check_settings(rows, tasks, [*models, *part.sources])
     wrong = frozenset(replaced) - frozenset(sources)
-    return _Facts(tasks, sources, rows, tuple(published), problems, wrong)
+    own = own_tasks.read(part.config.tasks, tasks, sources, part.config.results)
+    problems += own.problems
+    tasks, sources = tasks | own.tasks, sources | own.sources
+    wrong_tasks = frozenset(part.config.tasks) - frozenset(own.tasks)
+    return _Facts(tasks, sources, rows, tuple(published), problems, wrong, wrong_tasks)
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ def check_names(
     sources: Mapping[str, Source],
     rows: Sequence[HparamRow],
     unsure: Collection[str] = (),
+    unsure_tasks: Collection[str] = (),
 ) -> list[str]:
     """Check names that the config's models can't know: tasks, models, protocols, and paths.
 
@@ -35,6 +36,7 @@ def check_names(
         sources: The known sources by name.
         rows: The rows of hparams.csv.
         unsure: Names of sources that are not valid: they may be models or data sets.
+        unsure_tasks: Names of tasks of the config that are not valid.
     """
     shipped = {row.protocol for row in rows}
     problems = _check_text(config)
@@ -45,7 +47,7 @@ def check_names(
         for role in ("model", "data")
     }
     for name, table in config.tables.wanted.items():
-        for task in table.tasks:
+        for task in (one for one in table.tasks if one not in unsure_tasks):
             problems += task_names.check(f"tables.{name}.tasks", task, tasks) or check_choice(
                 f"data set of task {task}", tasks[task].dataset, known["data"]
             )

@@ -31,13 +31,17 @@ def read_tasks(folder: Path = FOLDER) -> dict[str, Task]:
     }
 
 
-def task(name: str) -> Task:
-    """Return one task of tasks.csv by its name, in any spelling of `task_names.registered`.
+def task(name: str, tasks: Mapping[str, Task] | None = None) -> Task:
+    """Return one task by its name, in any spelling of `task_names.registered`.
+
+    Args:
+        name: The name.
+        tasks: The tasks by name; by default those of tasks.csv.
 
     Raises:
         ValueError: If there is none of this name.
     """
-    tasks = read_tasks()
+    tasks = read_tasks() if tasks is None else tasks
     name = task_names.registered(name, tasks)
     if problems := task_names.check("task", name, tasks):
         raise ValueError(problems[0])

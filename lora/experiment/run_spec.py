@@ -70,6 +70,8 @@ class JobOptions:
         limit_s: Time limit of the job in seconds: it saves and stops before.
         overwrite: Whether the outputs of another run in a run's folder are replaced. A job of the
             workflow does: Snakemake decides which outputs are made again.
+        tracking: Trackers that get a copy of the rows: `tensorboard`, `mlflow`.
+        tracking_dir: Folder of their files; None if there are none.
         progress_file: File for the progress of the job while it runs; None for no file.
     """
 
@@ -81,4 +83,6 @@ class JobOptions:
     checkpoint_every_s: float = math.inf
     limit_s: float = math.inf
     overwrite: bool = True
+    tracking: tuple[str, ...] = ()
+    tracking_dir: Path | None = None
     progress_file: Path | None = None

@@ -38,8 +38,8 @@ class Source:
         name: Name in config/sources.csv or in the config.
         role: model or data.
         kind: hub, file or pypi; it says how `locator` is read.
-        locator: hub: `owner/name` (model) or `owner/name:config` (data set). file: a folder. pypi:
-            `package==version#path/inside`.
+        locator: hub: `owner/name` (model) or `owner/name:config` (data set). file: a folder, or
+            a single file of a data set. pypi: `package==version#path/inside`.
         revision: hub: a 40-digit commit. pypi: wheel or sdist. file: empty.
         sha256: Checksum of the archive (pypi; required) or of the folder (file; may be empty).
         licence: SPDX name.

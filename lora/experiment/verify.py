@@ -218,6 +218,10 @@ def prepared_as_in_config(grid: Grid, cell: Cell, tokens_json: Path | str) -> bo
         "text_columns": list(task.text_columns),
         "label_names": list(task.label_names),
     }
+    if task.table is not None:
+        wanted["table"] = json.loads(json.dumps(asdict(task.table)))
+        if not task.table.labels:  # the classes are those of the data
+            del wanted["num_labels"], wanted["label_names"]
     splits = {"train", *task.eval_splits}
     source = wanted.pop("source")
     if not same_identity(str(tokens.get("source", source)), str(source)):

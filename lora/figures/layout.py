@@ -99,7 +99,7 @@ def label_lines(
 ) -> None:
     """Write the labels of lines at the lines if there is room in each panel, else in a legend.
 
-    Squares of runs with constant predictions are no line: with them, there is a legend.
+    Stars of runs with constant predictions are no line: with them, there is a legend.
 
     Args:
         figure: The figure, with titles, axis labels and caption.
@@ -107,8 +107,8 @@ def label_lines(
         columns: Most columns of the legend.
         extra: Entries that only a legend can show. If there are any, there is a legend.
     """
-    squares = any(CONSTANT in ax.get_legend_handles_labels()[1] for ax in axes)
-    if extra or squares or not direct_labels.place(figure, axes):
+    stars = any(CONSTANT in ax.get_legend_handles_labels()[1] for ax in axes)
+    if extra or stars or not direct_labels.place(figure, axes):
         add_legend(figure, axes, columns, extra)
 
 
@@ -145,14 +145,14 @@ def add_legend(
     )
 
 
-def add_caption(figure: Figure, text: str, runs: Sequence[Row], has_squares: bool = True) -> None:
+def add_caption(figure: Figure, text: str, runs: Sequence[Row], has_stars: bool = True) -> None:
     """Add a caption below the panels, with the numbers of constant runs and of runs not drawn.
 
     Args:
         figure: The figure. It grows with the lines of the caption.
         text: The caption. Its lines are wrapped to the figure's width.
         runs: Rows with the columns BEST_COLUMNS, one for each requested run.
-        has_squares: Whether runs with constant predictions are drawn as squares.
+        has_stars: Whether runs with constant predictions are drawn as stars.
     """
     absent = [
         f"{sum(run['status'] == status for run in runs)} {word}"
@@ -169,7 +169,7 @@ def add_caption(figure: Figure, text: str, runs: Sequence[Row], has_squares: boo
             f"\nConstant: {constant} of {len(runs)} runs predict one class only at their best or "
             "last epoch"
         )
-        text += "; a cell of such runs alone has no other mark." if has_squares else "."
+        text += "; a cell of such runs alone has no other mark." if has_stars else "."
     if absent:
         text += f"\nNot shown, of {len(runs)} runs: {', '.join(absent)}."
     characters = int(figure.get_figwidth() / CHARACTER)

@@ -79,7 +79,7 @@ def learning_curves(folder: Path) -> Drawing:
     layout.label_metrics(axes[::2], names)
     layout.label_metrics(axes[1::2], ["loss"] * len(names))
     few = {_has_few_epochs(line) for line in group_by(rows, *CELL).values()}
-    layout.add_caption(figure, _caption(few), runs, has_squares=False)
+    layout.add_caption(figure, _caption(few), runs, has_stars=False)
     uppers, lowers = [upper for upper, _ in used], [lower for _, lower in used]
     if one_cell:  # the vertical axis names the metric
         known = any(not math.isnan(cell["majority"]) for cell in cells)

@@ -21,6 +21,7 @@ from lora.figures.style import GREY, SERIES, Series, add_points
 from lora.files import Row
 from lora.tables.labels import origin
 
+OWN_RANGE = "own range"  # of a vertical axis
 Groups = dict[tuple[Any, ...], list[Row]]  # rows of each panel
 
 
@@ -28,7 +29,8 @@ def rank_curves(folder: Path) -> Drawing:
     """Draw the median and range of the best epochs against the rank, a line for each weight type.
 
     There is a panel for each model, task, method and protocol. The published curves have their own
-    panels. Panels of one task have the same vertical axis.
+    panels. Panels of one task have the same vertical axis, but for published models that have no
+    run: they have their own, and its label says so.
 
     Args:
         folder: Folder of the tables.
@@ -72,13 +74,24 @@ def rank_curves(folder: Path) -> Drawing:
     used = flat_axes[:count]
     for ax in used:
         ax.margins(y=0.1)
-    style.share_axis(
-        ((panel[0]["task"], panel[0]["metric"]), ax) for panel, ax in zip(panels, used, strict=True)
+    keys = [_axis_key(panel[0]) for panel in panels]
+    style.share_axis(zip(keys, used, strict=True))
+    layout.label_metrics(
+        axes,
+        [
+            labels.metric_with_unit(panel[0]["metric"]) + (f", {OWN_RANGE}" if model else "")
+            for panel, (_, _, model) in zip(panels, keys, strict=True)
+        ],
     )
-    layout.label_metrics(axes, [labels.metric_with_unit(panel[0]["metric"]) for panel in panels])
     layout.add_caption(figure, _caption(our_panels, published_panels), runs)
     layout.label_lines(figure, used, columns=6)
     return Drawing(figure, "Metric by LoRA rank", _alt_text(cells, runs, published_panels))
+
+
+def _axis_key(row: Row) -> tuple[str, str, str]:
+    """Return task, metric, and the model if it is a published one that has no run here."""
+    is_other = row.get("relation") == "reference"
+    return row["task"], row["metric"], row["model"] if is_other else ""
 
 
 def _kind(value: Row) -> str:
@@ -123,7 +136,7 @@ def _alt_text(cells: list[Row], runs: list[Row], published: Groups) -> str:
 def _draw_weights(
     ax: Axes, method: str, cells: list[Row], runs: list[Row], order: list[str]
 ) -> None:
-    """Draw the cells of one weight type, and a dot for each of their runs; a square if constant.
+    """Draw the cells of one weight type, and a dot for each of their runs; a star if constant.
 
     Args:
         ax: The panel.

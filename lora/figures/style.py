@@ -95,7 +95,8 @@ class PointOptions(TypedDict, total=False):
 
 Errors = Sequence[float] | tuple[Sequence[float], Sequence[float]]  # both sides, or lower and upper
 CUT = "Bars of a standard deviation end where the metric ends."
-CONSTANT = "one run, constant predictions"  # label of the squares of `add_constant`
+STAR = (6, 2, 0)  # marker: six lines from the middle
+CONSTANT = "one run, constant predictions"  # label of the stars of `add_constant`
 
 
 def add_points(
@@ -137,7 +138,7 @@ def bounded_errors(centers: Sequence[float], spreads: Sequence[float], metric: s
 
 
 def add_runs(ax: Axes, runs: Sequence[tuple[float, Row]], value: str) -> None:
-    """Draw a small dot for each run behind its cell's statistics; a square if it is constant.
+    """Draw a small dot for each run behind its cell's statistics; a star if it is constant.
 
     Args:
         ax: The panel.
@@ -152,14 +153,16 @@ def add_runs(ax: Axes, runs: Sequence[tuple[float, Row]], value: str) -> None:
 
 
 def add_constant(ax: Axes, points: Sequence[tuple[float, float]]) -> None:
-    """Draw a hollow square for each run with constant predictions at (x, y)."""
+    """Draw a star of lines for each run with constant predictions at (x, y).
+
+    No series has this marker, so it is told apart in grey print.
+    """
     ax.plot(
         [x for x, _ in points],
         [y for _, y in points],
         linestyle="",
-        marker="s",
-        markersize=3.5,
-        markerfacecolor="white",
+        marker=STAR,
+        markersize=5,
         markeredgewidth=0.7,
         color=BLACK,
         label=CONSTANT if points else None,

@@ -4,8 +4,10 @@ They are drawn from phi.csv, in SVG and PNG. The layout is the paper's: i down, 
 for each weight type. Figure 3 adds the magnified triangle j <= i with its numbers. Figure 4 adds a
 pair of random matrices. Figures 6 and 7 have one row for each layer. All panels of a figure share
 one colour scale: from 0 to 1 if the values take up most of it, else from the lowest to the highest
-value. A line on the scale marks the largest value of random matrices, and each panel prints its
-phi(1, 1). The same CSV file gives the same bytes.
+value. Colours follow a power of the value, chosen so that the median of the figure has the middle
+colour: most values are small, and would be dark. The scale has the ticks of the values. A line on
+it marks the largest value of random matrices, and each panel prints its phi(1, 1). The same CSV
+file gives the same bytes.
 """
 
 import math
@@ -14,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patheffects import withStroke
@@ -34,6 +36,7 @@ STYLE: style.Settings = style.STYLE | {
     "axes.spines.right": True,
     "image.cmap": "viridis",
 }
+LEAST_POWER = 0.3  # of the colour scale: a lower one makes small differences large
 WHOLE_SCALE = 0.8  # values that take up so much of 0 to 1 are shown on the scale from 0 to 1
 COLUMNS = 4  # most columns with the triangles beside the weight types
 
@@ -112,11 +115,16 @@ def heat_maps(rows: list[Row], magnified: bool) -> Drawing:
     return Drawing(figure, "Similarity of LoRA's subspaces", _alt_text(rows, scale))
 
 
-def _scale(rows: list[Row]) -> Normalize:
-    """Return the colour scale of a figure: 0 to 1, or the range of its values."""
+def _scale(rows: list[Row]) -> PowerNorm:
+    """Return the colour scale of a figure: limits, and a power that spreads the values over it."""
     values = [row[key] for row in rows for key in ("phi", "random_drawn")]
     low, high = min(values), max(values)
-    return Normalize(0, 1) if high - low >= WHOLE_SCALE else Normalize(low, high)
+    if high - low >= WHOLE_SCALE:
+        low, high = 0.0, 1.0
+    median = float(np.median([row["phi"] for row in rows]))
+    share = (median - low) / (high - low) if high > low else 0.5
+    power = math.log(0.5) / math.log(share) if 0 < share < 1 else 1.0
+    return PowerNorm(round(min(max(power, LEAST_POWER), 1.0), 2), low, high)
 
 
 def _matrix(rows: list[Row], key: str) -> Matrix:
@@ -131,13 +139,13 @@ def _delta(letter: str) -> str:
     return rf"$\Delta W_{letter}$"
 
 
-def _draw_panel(ax: Axes, values: Matrix, title: str, columns: int, scale: Normalize) -> AxesImage:
+def _draw_panel(ax: Axes, values: Matrix, title: str, columns: int, scale: PowerNorm) -> AxesImage:
     """Draw a whole matrix, [i, j], with its first value in the title."""
     layout.set_title(ax, f"{title}\nφ(1, 1) = {values[0, 0]:.2f}", columns)
     return _draw_image(ax, values, scale)
 
 
-def _draw_image(ax: Axes, values: Matrix, scale: Normalize) -> AxesImage:
+def _draw_image(ax: Axes, values: Matrix, scale: PowerNorm) -> AxesImage:
     """Draw a matrix, [i, j], as a heat map with i down and j across, counted from 1."""
     height, width = values.shape
     image = ax.imshow(
@@ -152,7 +160,7 @@ def _draw_image(ax: Axes, values: Matrix, scale: Normalize) -> AxesImage:
     return image
 
 
-def _draw_triangle(ax: Axes, values: Matrix, scale: Normalize) -> None:
+def _draw_triangle(ax: Axes, values: Matrix, scale: PowerNorm) -> None:
     """Draw the part of a matrix where j is at most i, with 100 φ as numbers if there is room."""
     size = min(values.shape)
     corner = np.where(np.tri(size, dtype=bool), values[:size, :size], math.nan)
@@ -173,7 +181,7 @@ def _ticks(count: int) -> list[int]:
     return sorted({1, *(round(count * quarter / 4) for quarter in range(1, 5))})
 
 
-def _caption(rows: list[Row], scale: Normalize) -> str:
+def _caption(rows: list[Row], scale: PowerNorm) -> str:
     first = rows[0]
     expected = [row["random_expected"] for row in rows]
     drawn, start = (max(row[key] for row in rows) for key in ("random_drawn", "phi_at_start"))
@@ -190,16 +198,19 @@ def _caption(rows: list[Row], scale: Normalize) -> str:
     )
 
 
-def _scale_text(scale: Normalize) -> str:
-    if (scale.vmin, scale.vmax) == (0, 1):
-        return "Colours span 0 to 1."
-    return (
-        f"Colours span the values of this figure, {scale.vmin:.2f} to {scale.vmax:.2f}: do not "
-        "compare them with another figure's."
-    )
+def _scale_text(scale: PowerNorm) -> str:
+    """Return what the colours span, and that they are the figure's own."""
+    is_whole = (scale.vmin, scale.vmax) == (0, 1)
+    text = f"Colours span the values of this figure, {scale.vmin:.2f} to {scale.vmax:.2f}"
+    if is_whole:
+        text = "Colours span 0 to 1"
+    if scale.gamma != 1:
+        text += f", by the power {scale.gamma:g}"
+    is_shared = is_whole and scale.gamma == 1
+    return f"{text}." if is_shared else f"{text}: do not compare them with another figure's."
 
 
-def _alt_text(rows: list[Row], scale: Normalize) -> str:
+def _alt_text(rows: list[Row], scale: PowerNorm) -> str:
     first = rows[0]
     values = alt_text.shorten(
         f"{labels.plain(_delta(row['letter']))} in layer {row['layer']} {row['phi']:.2f}"

@@ -17,6 +17,7 @@ model_files: check that a model folder has the weights of exactly one model
 modules: modules of a transformers encoder, by the same names for every family
 packed_model: several runs over one frozen base model
 pretrained: load the frozen base model
+relative_positions: attention scores from relative positions
 run_biases: frozen biases that runs have in place of the base model's
 tensor_files: write safetensors files atomically
 """

@@ -35,11 +35,13 @@ class Group:
         sequences: Number of sequences times number of heads.
         width: Padded width L.
         bias: Added to the scores, [sequences, 1, L]: 0 for a token, -inf for padding.
+        parts: Index of each run's part in the batch, and its rows of [sequences].
     """
 
     sequences: int
     width: int
     bias: Tensor
+    parts: tuple[tuple[int, slice], ...] = ()
 
 
 class _DropoutContext(Context):
@@ -73,20 +75,38 @@ def attend(
     if row_keys is not None and dropout:
         return _DropoutAttention.apply(query, key, value, groups, row_keys, dropout, first_only)
     parts = zip(
-        _split(query, groups, first_only),
-        _split(key, groups),
-        _split(value, groups),
+        split(query, groups, first_only),
+        split(key, groups),
+        split(value, groups),
         groups,
         strict=True,
     )
     return torch.cat([_attend_plain(q, k, v, group.bias).flatten(0, 1) for q, k, v, group in parts])
 
 
-def _split(rows: Tensor, groups: list[Group], first_only: bool = False) -> list[Tensor]:
+def split(rows: Tensor, groups: list[Group], first_only: bool = False) -> list[Tensor]:
     """Return a view [N * H, L, ...] of each group's rows; L is 1 if only first tokens have rows."""
     sizes = [group.sequences * (1 if first_only else group.width) for group in groups]
     parts = zip(groups, rows.split(sizes), strict=True)
     return [part.view(group.sequences, -1, *rows.shape[1:]) for group, part in parts]
+
+
+def attend_scores(scores: Tensor, value: Tensor, row_keys: Tensor | None, dropout: float) -> Tensor:
+    """Compute softmax(scores) v for the sequences of one group.
+
+    Args:
+        scores: Shape [N * H, Q, L], with -inf for padding; Q is L, or 1 for first tokens.
+        value: Shape [N * H, L, E].
+        row_keys: Dropout keys of the rows, int32 [N * H, L]; None in evaluation.
+        dropout: Probability of dropping an attention weight, from 0 to below 1.
+
+    Returns:
+        The context vectors, [N * H, Q, E].
+    """
+    if row_keys is None or not dropout:
+        return torch.bmm(torch.softmax(scores, dim=-1), value)
+    weights = _SoftmaxDrop.apply(scores, row_keys[:, : scores.shape[1]], dropout)
+    return torch.bmm(weights, value)
 
 
 def _attend_plain(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
@@ -101,6 +121,29 @@ def _attend_plain(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Te
         )[0]
     scores = torch.baddbmm(bias, query, key.mT, alpha=query.shape[-1] ** -0.5)
     return torch.bmm(torch.softmax(scores, dim=-1), value)
+
+
+class _SoftmaxDropContext(Context):
+    dropout: float
+
+
+class _SoftmaxDrop(torch.autograd.Function):
+    """Softmax over the last axis, followed by dropout."""
+
+    @staticmethod
+    def forward(
+        ctx: _SoftmaxDropContext, scores: Tensor, row_keys: Tensor, dropout: float
+    ) -> Tensor:
+        pair_keys = column_keys(scores.shape[-1], scores.device)
+        weights, keep, dropped = softmax_drop(scores, row_keys, pair_keys, dropout)
+        ctx.save_for_backward(weights, keep)
+        ctx.dropout = dropout
+        return dropped
+
+    @staticmethod
+    def backward(ctx: _SoftmaxDropContext, grad: Tensor) -> tuple[Tensor, None, None]:
+        weights, keep = ctx.saved_tensors
+        return softmax_drop_backward(grad, weights, keep, ctx.dropout), None, None
 
 
 class _DropoutAttention(torch.autograd.Function):
@@ -119,8 +162,8 @@ class _DropoutAttention(torch.autograd.Function):
     ) -> Tensor:
         context = torch.empty_like(query)
         kept: list[Tensor] = []
-        queries, contexts = (_split(rows, groups, first_only) for rows in (query, context))
-        keys, values, group_keys = (_split(rows, groups) for rows in (key, value, row_keys))
+        queries, contexts = (split(rows, groups, first_only) for rows in (query, context))
+        keys, values, group_keys = (split(rows, groups) for rows in (key, value, row_keys))
         for group, q, k, v, out, key_rows in zip(
             groups, queries, keys, values, contexts, group_keys, strict=True
         ):
@@ -143,12 +186,12 @@ class _DropoutAttention(torch.autograd.Function):
         d_query = torch.empty_like(query) if needs_query else None
         d_key = torch.empty_like(key) if needs_key else None
         d_value = torch.empty_like(value) if needs_value else None
-        grads, queries = (_split(rows, groups, first_only) for rows in (grad.contiguous(), query))
-        keys, values = (_split(rows, groups) for rows in (key, value))
+        grads, queries = (split(rows, groups, first_only) for rows in (grad.contiguous(), query))
+        keys, values = (split(rows, groups) for rows in (key, value))
         # Views of the gradients, written group by group.
-        to_query = [] if d_query is None else _split(d_query, groups, first_only)
-        to_key = [] if d_key is None else _split(d_key, groups)
-        to_value = [] if d_value is None else _split(d_value, groups)
+        to_query = [] if d_query is None else split(d_query, groups, first_only)
+        to_key = [] if d_key is None else split(d_key, groups)
+        to_value = [] if d_value is None else split(d_value, groups)
         for index, (g, q, k, v) in enumerate(zip(grads, queries, keys, values, strict=True)):
             weights, keep, dropped = kept[3 * index : 3 * index + 3]
             scale = q.shape[-1] ** -0.5

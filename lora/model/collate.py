@@ -46,6 +46,33 @@ class RunSequences:
 
 
 @dataclass(frozen=True)
+class PositionRows:
+    """The table of relative positions, once for each run of a batch.
+
+    Attributes:
+        segments: Rows of each run's copy of the table.
+        dropout_keys: Keys of the rows at each dropout site, int32 [sites, rows]; None in
+            evaluation. They are the same in every micro-batch of a step.
+    """
+
+    segments: Segments
+    dropout_keys: Tensor | None
+
+
+@dataclass(frozen=True)
+class SpacedRows:
+    """Tokens with rows of zeros before and after each sequence, for a convolution.
+
+    Attributes:
+        count: Number of rows.
+        place_T: Row of each token.
+    """
+
+    count: int
+    place_T: Tensor
+
+
+@dataclass(frozen=True)
 class Batch:
     """Input of one forward pass, on the device.
 
@@ -55,7 +82,7 @@ class Batch:
         positions_T: Position id of each token, as the base model counts them.
         first_N: Row of each sequence's first token.
         dropout_keys: Keys of the tokens at each dropout site, int32 [sites, T]; the last two are
-            the head's. None in evaluation.
+            the head's, the one before them the convolution's, if any. None in evaluation.
         attention_keys: Keys of the rows of attention in each layer, int32 [layers, M]; None in
             evaluation.
         segments: Token rows of each run.
@@ -64,6 +91,8 @@ class Batch:
         to_attention: Index into (token, head) for each row of attention, [M].
         from_attention: Row of attention for each (token, head), [T * H].
         order_N: Examples in the order of attention's groups.
+        positions: Tables of relative positions; None if the model has none.
+        spaced: Tokens with space between sequences; None if the model has no convolution.
     """
 
     ids_T: Tensor
@@ -78,6 +107,8 @@ class Batch:
     to_attention: Tensor
     from_attention: Tensor
     order_N: Tensor
+    positions: PositionRows | None
+    spaced: SpacedRows | None
 
 
 def on_device(array: np.ndarray, device: torch.device) -> Tensor:
@@ -139,15 +170,15 @@ def collate(
     begin = np.empty_like(starts)  # first row of attention of each example
     begin[order] = np.cumsum(heads * width[order]) - heads * width[order]
     back = begin[example][:, None] + np.arange(heads) * width[example][:, None] + position[:, None]
-    groups, token_heads = _groups(lengths, starts, width, order, heads, dtype, device)
+    part_N = np.repeat(np.arange(len(parts)), [len(part.lengths) for part in parts])
+    groups, token_heads = _groups(lengths, starts, width, order, part_N, heads, dtype, device)
     to_attention = _int64(np.concatenate(token_heads), device)
     dropout_keys = attention_keys = None
     if numbers:
         keys_T = dropout.mix(
             on_device(np.concatenate(numbers).astype(np.int32, copy=False), device)
         )
-        sites = 1 + architecture.layers * SITES_PER_LAYER + 2
-        dropout_keys = dropout.site_keys(keys_T, sites)
+        dropout_keys = dropout.site_keys(keys_T, _sites(architecture))
         head = torch.arange(1, heads + 1, dtype=torch.int32, device=device) * dropout.SPREAD_INT32
         per_head = dropout.mix(keys_T[:, None] + head).view(-1)
         attention_keys = dropout.site_keys(per_head[to_attention], architecture.layers)
@@ -165,7 +196,45 @@ def collate(
         to_attention=to_attention,
         from_attention=_int64(back.ravel(), device),
         order_N=_int64(order, device),
+        positions=_position_rows(parts, architecture, device),
+        spaced=_spaced_rows(architecture, example, position, device),
     )
+
+
+def _sites(architecture: Architecture) -> int:
+    """Return the number of dropout sites: embeddings, layers, convolution, and two of the head."""
+    has_convolution = architecture.convolution is not None
+    return 1 + architecture.layers * SITES_PER_LAYER + has_convolution + 2
+
+
+def _position_rows(
+    parts: list[RunSequences], architecture: Architecture, device: torch.device
+) -> PositionRows | None:
+    if architecture.relative is None:
+        return None
+    rows, numbers = architecture.relative.rows, []
+    for part in parts:
+        if part.seed is not None and part.step is not None:
+            example = np.full(rows, -1)  # no example has this number
+            numbers.append(dropout.token_numbers(part.seed, part.step, example, np.arange(rows)))
+    keys = None
+    if numbers:
+        keys = dropout.mix(on_device(np.concatenate(numbers), device))
+        keys = dropout.site_keys(keys, _sites(architecture))
+    slices = [
+        (part.run, slice(index * rows, (index + 1) * rows)) for index, part in enumerate(parts)
+    ]
+    return PositionRows(_segments(slices, device), keys)
+
+
+def _spaced_rows(
+    architecture: Architecture, example: np.ndarray, position: np.ndarray, device: torch.device
+) -> SpacedRows | None:
+    if architecture.convolution is None:
+        return None
+    side = architecture.convolution.kernel // 2
+    place = np.arange(len(position)) + (example + 1) * side
+    return SpacedRows(int(place[-1]) + side + 1, _int64(place, device))
 
 
 def _position_ids(
@@ -208,6 +277,7 @@ def _groups(
     starts: np.ndarray,
     width: np.ndarray,
     order: np.ndarray,
+    part_N: np.ndarray,
     heads: int,
     dtype: torch.dtype,
     device: torch.device,
@@ -225,5 +295,10 @@ def _groups(
         padding = on_device((~real).astype(np.bool_, copy=False), device)
         bias = torch.zeros(real.shape, dtype=dtype, device=device)
         bias = bias.masked_fill_(padding, -torch.inf).repeat_interleave(heads, dim=0)
-        groups.append(attention.Group(len(chosen) * heads, int(value), bias[:, None, :]))
+        present, first, counts = np.unique(part_N[chosen], return_index=True, return_counts=True)
+        slices = tuple(
+            (int(part), slice(int(start) * heads, int(start + count) * heads))
+            for part, start, count in zip(present, first, counts, strict=True)
+        )
+        groups.append(attention.Group(len(chosen) * heads, int(value), bias[:, None, :], slices))
     return groups, token_heads

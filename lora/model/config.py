@@ -115,6 +115,8 @@ def _problems(config: dict[str, Any], family: Family) -> list[str]:
     if not problems and width % heads:
         width_key, heads_key = own(["hidden_size", "num_attention_heads"])
         problems.append(f"{width_key} is {width}; allowed: a multiple of {heads_key}, {heads}")
+    if not problems:
+        problems += family.problems(filled)
     return problems
 
 

@@ -19,7 +19,7 @@ from lora.model.dropout import drop
 # Standard deviation of an adapter's initial weights; biases start at zero (AdapterHub's
 # init_weights="bert").
 BOTTLENECK_STD = 0.02
-# Activations of classification heads, by the names of `families.family.Head`.
+# Activations of classification heads and convolutions, by the names of `families.family`.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "relu": functional.relu,
@@ -74,13 +74,18 @@ class _FrozenLinear(torch.autograd.Function):
 
 
 def linear(linear: nn.Linear, x_TI: Tensor) -> Tensor:
-    """Return the base model's product W0 x + bias, [T, O].
+    """Return the base model's product W0 x + bias, [T, O]."""
+    return product(linear.weight, linear.bias, x_TI)
 
-    If W0 or the bias trains, torch's own function computes it and its gradients.
+
+def product(weight_OI: Tensor, bias_O: Tensor, x_TI: Tensor) -> Tensor:
+    """Return W x + bias, [T, O].
+
+    If W or the bias trains, torch's own function computes it and its gradients.
     """
-    if linear.weight.requires_grad or linear.bias.requires_grad:
-        return functional.linear(x_TI, linear.weight, linear.bias)
-    return _FrozenLinear.apply(x_TI, linear.weight, linear.bias)
+    if weight_OI.requires_grad or bias_O.requires_grad:
+        return functional.linear(x_TI, weight_OI, bias_O)
+    return _FrozenLinear.apply(x_TI, weight_OI, bias_O)
 
 
 class Bottleneck(nn.Module):

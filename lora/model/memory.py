@@ -29,6 +29,7 @@ def activation_bytes(
     scores: float,
     lora_inputs: int,
     itemsize: int,
+    table_rows: int = 0,
 ) -> int:
     """Estimate the memory that a training pass keeps for its gradient, plus working memory.
 
@@ -46,13 +47,19 @@ def activation_bytes(
         scores: Sum over sequences of the square of that width.
         lora_inputs: Matrices [tokens, D] that LoRA keeps per layer, from `lora_inputs`.
         itemsize: Bytes per element.
+        table_rows: Rows of the tables of relative positions of all runs in the pass. A layer keeps
+            a matrix [rows, D] and another one of queries; scores need 6 more of their size at once.
 
     Returns:
         Memory in bytes.
     """
     layer = tokens * ((4 + lora_inputs) * width + inner)
     layer = layer + attention_rows * 3 * width + 3 * heads * scores
-    return int((layer * layers + 4 * tokens * inner) * itemsize)
+    working = 4 * tokens * inner
+    if table_rows:
+        layer = layer + (table_rows + attention_rows) * width
+        working = working + 6 * heads * scores
+    return int((layer * layers + working) * itemsize)
 
 
 def lora_inputs(method: str, weights: str, lora_dropout: float) -> int:

@@ -144,7 +144,12 @@ def _check_keys(keys: Collection[str], architecture: Architecture) -> list[str]:
     plain: dict[str, list[str]] = {}
     for key in keys:
         plain.setdefault(_modern(key.removeprefix(f"{family.prefix}.")), []).append(key)
-    expected = family.tensor_names(architecture.layers, architecture.projects_embeddings)
+    expected = family.tensor_names(
+        architecture.layers,
+        architecture.projects_embeddings,
+        architecture.relative,
+        architecture.convolution,
+    )
     surplus = [
         one
         for name, stored in plain.items()

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from lora.model.architecture import Architecture
 from lora.model.families import registry
+from lora.model.families.family import RelativePositions
+from lora.model.layers import ACTIVATIONS
 from lora.model.pretrained import BaseModel
 
 
@@ -27,6 +29,7 @@ class LayerModules:
         outer: Second linear layer of the feed-forward block.
         attention_norm: LayerNorm after attention.
         ffn_norm: LayerNorm after the feed-forward block.
+        positions: Linear layers of relative positions by kind of score, where they have their own.
     """
 
     projections: dict[str, nn.Linear]
@@ -35,6 +38,7 @@ class LayerModules:
     outer: nn.Linear
     attention_norm: nn.LayerNorm
     ffn_norm: nn.LayerNorm
+    positions: dict[str, nn.Linear]
 
 
 def architecture_of(base: BaseModel) -> Architecture:
@@ -56,7 +60,9 @@ def linear_of(base: BaseModel, layer: int, letter: str) -> nn.Linear:
 
 def layers_of(base: BaseModel) -> list[LayerModules]:
     """Return the modules of all layers of a transformers encoder."""
-    family = registry.FAMILIES[base.config.model_type]
+    architecture = architecture_of(base)
+    family, relative = architecture.family, architecture.relative
+    own = {} if relative is None else relative.projections
     layers = cast(nn.ModuleList, base.get_submodule(family.layers))
     return [
         LayerModules(
@@ -69,6 +75,9 @@ def layers_of(base: BaseModel) -> list[LayerModules]:
             outer=cast(nn.Linear, layer.get_submodule(family.outer)),
             attention_norm=cast(nn.LayerNorm, layer.get_submodule(family.attention_norm)),
             ffn_norm=cast(nn.LayerNorm, layer.get_submodule(family.ffn_norm)),
+            positions={
+                kind: cast(nn.Linear, layer.get_submodule(name)) for kind, name in own.items()
+            },
         )
         for layer in layers
     ]
@@ -105,3 +114,36 @@ def embedding_projection_of(base: BaseModel, architecture: Architecture) -> nn.L
     if not architecture.projects_embeddings:
         return None
     return cast(nn.Linear, base.get_submodule(architecture.family.embedding_projection))
+
+
+def position_table(base: BaseModel, relative: RelativePositions) -> Tensor:
+    """Return the embeddings of relative positions after their LayerNorm, if any, [rows, D]."""
+    table = cast(nn.Embedding, base.get_submodule(relative.table)).weight[: relative.rows]
+    norm = position_norm_of(base, relative)
+    return table if norm is None else cast(Tensor, norm(table))
+
+
+def position_norm_of(base: BaseModel, relative: RelativePositions) -> nn.LayerNorm | None:
+    """Return the LayerNorm of the embeddings of relative positions; None if there is none."""
+    return cast(nn.LayerNorm, base.get_submodule(relative.norm)) if relative.norm else None
+
+
+@dataclass(frozen=True)
+class ConvolutionModules:
+    """A convolution over tokens and the LayerNorm after it."""
+
+    convolution: nn.Conv1d
+    activation: Callable[[Tensor], Tensor]
+    norm: nn.LayerNorm
+
+
+def convolution_of(base: BaseModel, architecture: Architecture) -> ConvolutionModules | None:
+    """Return the modules of the convolution; None if the model has none."""
+    names = architecture.convolution
+    if names is None:
+        return None
+    return ConvolutionModules(
+        convolution=cast(nn.Conv1d, base.get_submodule(names.module)),
+        activation=ACTIVATIONS[names.activation],
+        norm=cast(nn.LayerNorm, base.get_submodule(names.norm)),
+    )

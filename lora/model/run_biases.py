@@ -49,7 +49,9 @@ class RunBiases(nn.Module):
         """Return one run's biases by their names in the base model."""
         return self._values[run]
 
-    def add(self, layer: nn.Linear | nn.LayerNorm, out_TO: Tensor, segments: Segments) -> Tensor:
+    def add(
+        self, layer: nn.Linear | nn.LayerNorm | nn.Conv1d, out_TO: Tensor, segments: Segments
+    ) -> Tensor:
         """Return the output of a frozen layer with the biases that runs have themselves.
 
         Args:
@@ -58,10 +60,11 @@ class RunBiases(nn.Module):
             segments: Rows of each run.
         """
         name = self._layers.get(layer)
-        if name is None:
+        if name is None or layer.bias is None:
             return out_TO
+        bias = layer.bias
         differences = {
-            run: (self._values[run][name] - layer.bias).to(out_TO.dtype)
+            run: (self._values[run][name] - bias).to(out_TO.dtype)
             for run, _ in segments
             if name in self._values[run]
         }

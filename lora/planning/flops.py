@@ -53,7 +53,7 @@ def per_token(
         layer_forward, layer_backward = _layer(shape, cell, layer, split)
         forward, backward = forward + layer_forward, backward + layer_backward
     projection = 2 * shape.embedding * shape.width  # from the embeddings' width to the model's
-    forward += projection
+    forward += projection + 2 * shape.kernel * shape.width**2  # and a convolution
     backward += projection * {"ft": 2, "bitfit": 1}.get(cell.method, 0)
     head = 2 * (shape.width**2 + shape.width * num_labels) / split.mean
     return Flops(forward + head, backward + head * (2 if head_trains else 1))
@@ -67,7 +67,8 @@ def _layer(shape: Shape, cell: Cell, layer: int, split: Split) -> tuple[float, f
     square = 2 * width**2
     ffn = 4 * width * shape.inner * rows
     product = 2 * width * (1.0 if is_last else split.attended)  # one of the two in attention
-    base = square * (2 + 2 * rows) + ffn + 2 * product
+    positions = 2 * shape.relative_terms * product  # each term has a product over 2 L distances
+    base = square * (2 + 2 * rows) + ffn + 2 * product + positions
     inserted = _inserted(shape, cell, layer, rows)
     added = sum(inserted.values())
     forward = base + 2 * added
@@ -75,9 +76,10 @@ def _layer(shape: Shape, cell: Cell, layer: int, split: Split) -> tuple[float, f
         # Gradients of both factors of each product: weight and input, or two activations.
         return forward, 2 * base
     if cell.method == "bitfit":
-        return forward, base + 2 * product
+        return forward, base + 2 * product + positions
     if cell.method == "lora":
-        return forward, _lora_backward(layer, square, rows, ffn, product, inserted)
+        backward = _lora_backward(layer, square, rows, ffn, product, inserted)
+        return forward, backward + 2 * positions  # gradients of the contents and of the positions
     if layer > cell.first_layer:  # layers below train too, so the input needs a gradient
         return forward, base + 2 * product + 4 * added
     # The input of the lowest adapter needs no gradient. After attention, ffn is above it.
@@ -126,7 +128,7 @@ def trainable(shape: Shape, cell: Cell) -> int:
     if cell.method == "bitfit":
         projection = width if shape.embedding else 0
         embeddings = (shape.embedding or width) + projection  # biases of LayerNorm and projection
-        return embeddings + shape.layers * (7 * width + shape.inner)
+        return embeddings + shape.layers * (7 * width + shape.inner) + shape.other_biases
     bottlenecks = (shape.layers - cell.first_layer) * len(BOTTLENECKS[cell.method])
     return bottlenecks * (size + cell.rank + width)
 

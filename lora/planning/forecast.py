@@ -152,13 +152,20 @@ class Forecaster:
         """Operations, tokens and parameters of a cell's run, from its task and hyperparameters."""
         hparams, task = self.grid.hparams(cell), self.grid.tasks[cell.task]
         shape = self.shape(cell.model)
-        splits, assumptions = workload.splits_of(self.results, cell.model, task, hparams.max_tokens)
+        own, classes = self.grid.config.tasks.get(cell.task), task.num_labels or 2
+        splits, assumptions = workload.splits_of(
+            self.results,
+            cell.model,
+            task,
+            hparams.max_tokens,
+            Path(own.path) if own and own.path else None,
+        )
         self.assumptions |= dict.fromkeys(assumptions)
         train, evals = splits["train"], [splits[name] for name in task.eval_splits]
-        flops = arithmetic.per_token(shape, cell, train, task.num_labels, hparams.head == "trained")
+        flops = arithmetic.per_token(shape, cell, train, classes, hparams.head == "trained")
         size = min(hparams.examples_per_step, train.examples)
         deviation = math.sqrt(max(train.mean * (train.attended - train.mean), 0))  # of lengths
-        head = arithmetic.head(shape, task.num_labels)
+        head = arithmetic.head(shape, classes)
         return _Run(
             tokens=train.tokens * hparams.epochs,
             flops=train.tokens * hparams.epochs * flops.training,
@@ -166,7 +173,7 @@ class Forecaster:
             eval_tokens=hparams.epochs * sum(split.tokens for split in evals),
             eval_flops=hparams.epochs
             * sum(
-                split.tokens * arithmetic.per_token(shape, cell, split, task.num_labels).forward
+                split.tokens * arithmetic.per_token(shape, cell, split, classes).forward
                 for split in evals
             ),
             epochs=hparams.epochs,
@@ -234,6 +241,7 @@ def _memory(
             rows * FILL * attended,
             inputs,
             itemsize,
+            table_rows=len(pack) * shape.table_rows,
         )
 
     held = HELD[kind]

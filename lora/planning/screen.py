@@ -35,6 +35,7 @@ REFRESH_S = 1.0
 SHOWN_TABLES = ("table2", "table6")
 # Where in the rules an error was raised, which says nothing to a user.
 TRACE = re.compile(r' in file ".*\.smk", line \d+(?=:)|\n  File ".*\.smk", line \d+, in .*')
+LETTERS = re.compile(r"W_([qkvo]),?")
 FAILURES_OF_JOBS = ("RuleException", "CalledProcessError")
 SUBJECTS = {  # rule -> what its jobs are about
     "fetch": "{source}",
@@ -140,13 +141,12 @@ class Screen(logging.Handler):
         ]
         if not self._training_jobs:
             lines[1:3] = [f"To do     tables and figures; all {found.runs} runs are done"]
-        return lines + [f"Log       {name}" for name in log_files[:1]]
+        return lines + [f"Log       {_from_here(name)}" for name in log_files[:1]]
 
     def _end_job(self, job_id: int) -> None:
         job = self._jobs.pop(job_id, None)
         if job is None or self.quiet:
             return
-        took = duration(time.monotonic() - job.started)
         if job.rule == "train":
             self._finished += 1
             others = sum(other.rule == "train" for other in self._jobs.values())
@@ -155,11 +155,13 @@ class Screen(logging.Handler):
             count = f"[{self._finished:>{len(str(self._training_jobs))}}/{self._training_jobs}]"
             trained = [one for one in found.cells if job.trained(one.cell, self.grid)]
             lines = [f"{count} {_result(self.grid, one)}" for one in trained]
-            if lines:
-                lines[-1] += f"  ({took}" + (f", {duration(left)} left)" if left else ")")
-            self._print("\n".join(lines))
+            if lines and left:
+                lines[-1] += f", {duration(left)} left"
+            width = _width(self.stream)
+            self._print("\n".join(terminal.filled(line, width) for line in lines))
         elif job.rule in SUBJECTS:
             subject = SUBJECTS[job.rule].format(**job.wildcards)
+            took = duration(time.monotonic() - job.started)
             self._print(f"{job.rule.capitalize():9} {subject}  ({took})")
 
     def _show_error(self, record: logging.LogRecord) -> None:
@@ -201,14 +203,14 @@ class Screen(logging.Handler):
             found = [progress for job in training if (progress := job.progress())]
             self.acquire()
             try:
-                self._show_live(_live_text(found)[: _width(self.stream) - 1])
+                self._show_live(_live_text(found, _width(self.stream) - 1))
             finally:
                 self.release()
 
     def _show_live(self, text: str) -> None:
         padded = text.ljust(len(self._live))
         if self._live or text:
-            self.stream.write(f"\r{padded}")
+            self.stream.write(f"\r{padded}" if text else f"\r{padded}\r")
             self.stream.flush()
         self._live = text
 
@@ -221,14 +223,23 @@ class Screen(logging.Handler):
         self.stream.flush()
 
 
-def _live_text(jobs: list[JobProgress]) -> str:
-    """Return what is training now, in one line; empty if nothing is."""
+def _live_text(jobs: list[JobProgress], width: int) -> str:
+    """Return what is training now, in one line of at most `width` characters; empty if nothing is.
+
+    What does not fit is left out, from the end: the position in the run first.
+    """
     if not jobs:
         return ""
     rate, left_s = sum(one.rate for one in jobs), max(one.left_s for one in jobs)
     done, total = sum(one.done for one in jobs), max(1, sum(one.total for one in jobs))
-    what = f"{jobs[0].label}  {jobs[0].position}" if len(jobs) == 1 else f"{len(jobs)} jobs"
-    return f"Training  {what}  {done / total:.0%}  {rate:,.0f} examples/s  {duration(left_s)} left"
+    what = jobs[0].label if len(jobs) == 1 else f"{len(jobs)} jobs"
+    parts = ["Training", what, f"{done / total:.0%}", f"{duration(left_s)} left"]
+    parts.append(f"{rate:,.0f} examples/s")
+    if len(jobs) == 1:
+        parts += jobs[0].position.split("  ")
+    while len("  ".join(parts)) > width and len(parts) > 1:
+        parts.pop()
+    return "  ".join(parts)[:width]
 
 
 class Job:
@@ -262,12 +273,21 @@ class Job:
 def _result(grid: Grid, one: status.CellStatus) -> str:
     """Return one line for a trained cell: its name and its metric."""
     task = grid.tasks[one.cell.task]
-    name = f"{model_name(one.cell.model)}, {task.title}, {method_name(vars(one.cell))}"
+    several = len({cell.model for cell in grid.cells}) > 1
+    # The letters alone, `qkvo`, so that the line fits a terminal.
+    method = LETTERS.sub(r"\1", method_name(vars(one.cell)))
+    name = ", ".join([*([model_name(one.cell.model)] if several else []), task.title, method])
     value = status.mean_and_spread(one.values)
     failed = one.count(status.FAILED)
     parts = [f"{task.metric} {value}"] if one.values else []
     parts += [f"{failed} failed"] if failed else []
     return f"{terminal.plain(name)}: {', '.join(parts)}"
+
+
+def _from_here(path: str) -> str:
+    """Return a path relative to the working directory if it is below it."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 def _width(stream: TextIO) -> int:

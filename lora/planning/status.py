@@ -194,7 +194,6 @@ def page(plan: Plan, status: GridStatus) -> Page:
         partial="",
         columns=("Cell", *(state.capitalize() for state in STATES), "Mean of best epochs"),
         sections=tuple(Section(title, tuple(lines)) for title, lines in sections.items()),
-        footnotes=(),
     )
 
 

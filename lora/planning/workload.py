@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora import paths
-from lora.experiment import csv_tables, registry
+from lora.experiment import csv_tables, local_data, registry
 from lora.experiment.source import Source
 from lora.model import config as model_config
 from lora.model.architecture import Architecture
 
+LINES = (".csv", ".tsv", ".jsonl", ".ndjson")  # files with an example a line
 DEFAULT_MODEL, DEFAULT_TASK = "roberta-base", "mnli"
 
 
@@ -25,7 +26,10 @@ class Shape:
     """Sizes of an encoder.
 
     `width` is D, `inner` the inner width of the feed-forward block, `vocabulary`, `positions` and
-    `types` the rows of the embeddings, `embedding` their width; 0 is the model's.
+    `types` the rows of the embeddings, `embedding` their width; 0 is the model's. `other` and
+    `other_biases` are the parameters of relative positions and a convolution, `relative_terms` the
+    terms of attention's scores from relative positions, `table_rows` the rows of their table,
+    `kernel` the width of the convolution.
     """
 
     layers: int
@@ -36,6 +40,11 @@ class Shape:
     positions: int
     types: int
     embedding: int = 0
+    other: int = 0
+    other_biases: int = 0
+    relative_terms: int = 0
+    table_rows: int = 0
+    kernel: int = 0
 
     @property
     def parameters(self) -> int:
@@ -46,7 +55,7 @@ class Shape:
         embeddings = rows * (self.embedding or self.width)
         if self.embedding:
             embeddings += (self.embedding + 1) * self.width  # the projection to the model's width
-        return embeddings + self.layers * (attention + feed_forward + norms)
+        return embeddings + self.layers * (attention + feed_forward + norms) + self.other
 
 
 @dataclass(frozen=True)
@@ -128,6 +137,7 @@ def shape_of(results: str | Path, model: str, source: Source | None = None) -> t
 def shape_of_folder(folder: Path) -> Shape:
     """Return the sizes of the model in a folder; raise ValueError if its config.json is wrong."""
     one = Architecture.of(model_config.read(folder))
+    other, other_biases = one.other_parameters
     return Shape(
         layers=one.layers,
         width=one.width,
@@ -137,11 +147,20 @@ def shape_of_folder(folder: Path) -> Shape:
         positions=one.positions,
         types=one.types,
         embedding=one.embedding_width if one.projects_embeddings else 0,
+        other=other,
+        other_biases=other_biases,
+        relative_terms=0 if one.relative is None else len(one.relative.kinds),
+        table_rows=0 if one.relative is None else one.relative.rows,
+        kernel=0 if one.convolution is None else one.convolution.kernel,
     )
 
 
 def splits_of(
-    results: str | Path, model: str, task: registry.Task, max_tokens: int
+    results: str | Path,
+    model: str,
+    task: registry.Task,
+    max_tokens: int,
+    path: Path | None = None,
 ) -> tuple[dict[str, Split], list[str]]:
     """Return the sizes of a task's training and evaluation splits, and the assumptions about them.
 
@@ -151,6 +170,7 @@ def splits_of(
         model: Name of the model.
         task: The task.
         max_tokens: Number of tokens that longer examples are cut to.
+        path: Local data of a task of the config, whose size gives an estimate.
 
     Returns:
         The sizes by split, and the assumptions in words.
@@ -166,7 +186,17 @@ def splits_of(
             attended = mean * (known[0].attended / known[0].mean if known else 1.25)
             splits[name] = Split(examples, mean, attended).cut(max_tokens)
             continue
-        if known is None:
+        size = _size_of_files(path) if known is None and path else None
+        if size is not None:
+            rows, length = size
+            share = 1.0 if task.table is None else task.table.dev_fraction
+            examples = max(1, round(rows * (1 - share if name == "train" else share)))
+            assumptions.append(
+                f"{task.name} {name}: {examples:,} examples of {length:.0f} tokens, an estimate "
+                f"from the size of {path}"
+            )
+            known = Split(examples, length, 1.25 * length), False
+        elif known is None:
             assumptions.append(
                 f"{task.name} {name} is in no row of config/lengths.csv: "
                 f"assumed to be like {DEFAULT_TASK}"
@@ -176,6 +206,23 @@ def splits_of(
             assumptions.append(f"{task.name} {name}: tokens are an estimate (config/lengths.csv)")
         splits[name] = known[0].cut(max_tokens)
     return splits, assumptions
+
+
+def _size_of_files(path: Path) -> tuple[int, float] | None:
+    """Return the lines and the mean tokens a line of text files, None if there are none.
+
+    A token is taken for 5 bytes; the other columns count as text.
+    """
+    files = local_data.select(path).values() if path.exists() else ()
+    lines = size = 0
+    for one in files:
+        if one.suffix.lower() in LINES:
+            with open(one, "rb") as handle:
+                lines += sum(
+                    chunk.count(b"\n") for chunk in iter(lambda: handle.read(1 << 20), b"")
+                )
+            size += one.stat().st_size
+    return (lines, max(3.0, size / lines / 5 + 2)) if lines else None
 
 
 def _prepared(path: Path) -> dict[str, tuple[int, int]]:

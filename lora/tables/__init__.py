@@ -1,5 +1,6 @@
 """Tables: from the files of finished runs to CSV, Markdown, LaTeX and HTML.
 
+anchors: Letters of notes, at the cells, rows and columns that they are about.
 cells: Aggregate runs into the cells of a table, and write the table.
 captions: Captions of the tables in the report, made from the grid.
 claims: Claims of the paper, checked against the runs of a grid.
@@ -11,12 +12,14 @@ home: First page of the report: what was run, which claims hold, and one figure.
 import_course: Import result folders of the course re-implementation as runs.
 labels: Names and number formats, and the records that a page is made of.
 layout: Arrange a table on its page as the paper does; Table 2.
+layout_details: Arrange the second page of a table, with all statistics.
 layout_ranks: Arrange Tables 5 and 6: the shape over weight types and over ranks.
 majority: Metric of always predicting the most frequent evaluation label.
 margins: Notes on which differences to published values are within their uncertainty.
-notes: Footnotes of a table.
+notes: Notes of a table.
 provenance: Data, model, versions, device and commit of every run.
 published: Match published values to our cells, and compute the differences.
+published_notes: Notes on published values, and on our differences to them.
 render: Render a table as Markdown, LaTeX and HTML from the jinja2 templates in templates/.
 selection: Selection table: best epoch minus last epoch of every run.
 sources: Check that a cell has the model and data that published values are about.

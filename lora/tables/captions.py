@@ -33,18 +33,20 @@ def caption(grid: Grid, name: str) -> str:
     models = listed([model_name(model) for model in table.models])
     tasks = listed([grid.tasks[task].title for task in table.tasks])
     methods = listed(list(dict.fromkeys(METHODS[cell.method] for cell in table.cells)))
-    return (
-        f"{what}: {methods} of {models} on {tasks}. {seeds} Best epoch (median and range) and last "
-        f"epoch (mean ± std). {_published(grid, table)}"
-    )
+    shown = "Best epoch (median and range) and last epoch (mean ± std)."
+    if name == "table2":
+        shown = "Median of the best epochs; rows without published values also have the last epoch."
+    return f"{what}: {methods} of {models} on {tasks}. {seeds} {shown} {_published(grid, table)}"
 
 
 def _published(grid: Grid, table: Table) -> str:
     """Return how the published values of the table relate to its runs."""
     rows = [row for row in grid.published if row["table"] == table.name]
+    if table.name == "table2" and all(grid.tasks[task].table for task in table.tasks):
+        rows = []  # a page of Table 2 has no published values of other tasks
     ours = {(registered_name(grid, model), task) for model in table.models for task in table.tasks}
     if any((row["model"], row["task"]) in ours for row in rows):
-        return "Published values of the same model and task are above ours."
+        return "Published values of the same model and task are beside ours."
     if rows:
         return (
             "The published values are of another model or of other tasks: compare the shape, not "

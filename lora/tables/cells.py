@@ -31,6 +31,7 @@ from lora.tables import (
     claims,
     differences,
     layout,
+    layout_details,
     majority,
     render,
     selection,
@@ -63,6 +64,7 @@ class TableData:
         best: Rows of <table>_best.csv, with the columns BEST_COLUMNS.
         curves: Rows of <table>_curves.csv, with the columns CURVES_COLUMNS.
         page: The table, ready to be rendered.
+        details: Its second page, with all statistics.
     """
 
     name: str
@@ -71,6 +73,7 @@ class TableData:
     best: list[Row]
     curves: list[Row]
     page: Page
+    details: Page
 
 
 def make(grid: Grid, runs_csv: Path, name: str) -> TableData:
@@ -101,30 +104,46 @@ def make(grid: Grid, runs_csv: Path, name: str) -> TableData:
     published = matching.match(grid, table, cells)
     cells = [matching.with_published(row, published) for row in cells]
     page = layout.page(grid, table, cells, published)
-    return TableData(name, cells, published, best, curves, page)
+    details = layout_details.page(grid, table, cells, published)
+    return TableData(name, cells, published, best, curves, page, details)
 
 
 def page(grid: Grid, runs_csv: Path, name: str) -> Page:
-    """Return the page of a table of the config, or of a summary of all its cells."""
+    """Return a page of a table of the config, or of a summary of all its cells.
+
+    Args:
+        grid: The grid.
+        runs_csv: The file that `collect` wrote.
+        name: One of `page_names`.
+    """
     if name in SUMMARIES:
         return SUMMARIES[name][0](grid, runs_csv)[1]
-    return make(grid, runs_csv, name).page
+    data = make(grid, runs_csv, name.removesuffix(layout_details.SUFFIX))
+    return data.details if name.endswith(layout_details.SUFFIX) else data.page
+
+
+def page_names(grid: Grid) -> list[str]:
+    """Return the names of all pages: two for each table of the config, and the summaries."""
+    both = (name + suffix for name in grid.tables for suffix in ("", layout_details.SUFFIX))
+    return [*both, *SUMMARIES]
 
 
 def write(grid: Grid, runs_csv: Path, name: str, folder: Path) -> None:
     """Write a table into `folder`: <name>.csv, .md, .tex and .html.
 
-    The tables of the config also get <name>_published, _best and _curves.csv.
+    The tables of the config also get <name>_details.md, .tex and .html, and <name>_published, _best
+    and _curves.csv.
     """
     folder = Path(folder)
     written: list[tuple[str, Columns, list[Row]]]
     if name in SUMMARIES:
         make_summary, columns = SUMMARIES[name]
         rows, page = make_summary(grid, runs_csv)
+        pages = [page]
         written = [("", columns, rows)]
     else:
         data = make(grid, runs_csv, name)
-        page = data.page
+        pages = [data.page, data.details]
         written = [
             ("", TABLE_COLUMNS, data.cells),
             ("_published", PUBLISHED_COLUMNS, data.published),
@@ -133,9 +152,10 @@ def write(grid: Grid, runs_csv: Path, name: str, folder: Path) -> None:
         ]
     for suffix, columns, rows in written:
         write_csv(folder / f"{name}{suffix}.csv", columns, rows)
-    write_text(folder / f"{name}.md", render.to_markdown(page))
-    write_text(folder / f"{name}.tex", render.to_latex(page))
-    write_text(folder / f"{name}.html", render.to_html(page))
+    for page in pages:
+        write_text(folder / f"{page.name}.md", render.to_markdown(page))
+        write_text(folder / f"{page.name}.tex", render.to_latex(page))
+        write_text(folder / f"{page.name}.html", render.to_html(page))
 
 
 def _row_name(table: str, cell: Cell) -> str:

@@ -21,6 +21,7 @@ from lora.tables import constant, statistics
 from lora.tables.differences import paired
 from lora.tables.labels import (
     Line,
+    Note,
     Page,
     Section,
     difference,
@@ -259,7 +260,7 @@ def _page(rows: list[Row], why_partial: str, constant_note: tuple[str, ...]) -> 
         partial=why_partial,
         columns=COLUMNS,
         sections=tuple(sections),
-        footnotes=(*none, *NOTES, *constant_note),
+        notes=tuple(map(Note, (*none, *NOTES, *constant_note))),
     )
 
 

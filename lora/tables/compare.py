@@ -10,7 +10,7 @@ from lora.columns import METRICS_COLUMNS
 from lora.experiment.verify import flat_settings
 from lora.run_record import RunRecord
 from lora.tables.differences import paired
-from lora.tables.labels import Line, Page, Section, difference, interval, number
+from lora.tables.labels import Line, Note, Page, Section, difference, interval, number
 
 ADVICE = "give the folder of a run, or of a cell with its seed<n> folders"
 EPOCHS = ("best", "last")
@@ -94,7 +94,7 @@ def page(first: Path, second: Path) -> Page:
         partial="",
         columns=("", "A", "B", "A − B", "95 % interval"),
         sections=tuple(sections),
-        footnotes=tuple(notes),
+        notes=tuple(map(Note, notes)),
     )
 
 

@@ -22,6 +22,7 @@ from lora.files import Row
 from lora.tables import constant, statistics
 from lora.tables.labels import (
     Line,
+    Note,
     Page,
     Section,
     difference,
@@ -76,7 +77,7 @@ def make(grid: Grid, runs_csv: Path) -> tuple[list[Row], Page]:
     counts = [statistics.counts(runs) for runs in cells.values()]
     page = _page(grid, rows, partial(counts))
     note = constant.runs_note(run.line for runs in cells.values() for run in runs)
-    return rows, replace(page, footnotes=page.footnotes + note)
+    return rows, replace(page, notes=(*page.notes, *map(Note, note)))
 
 
 def differs_in(grid: Grid, one: Cell, other: Cell) -> str:
@@ -173,7 +174,7 @@ def _page(grid: Grid, rows: list[Row], why_partial: str) -> Page:
         partial=why_partial,
         columns=COLUMNS,
         sections=tuple(sections),
-        footnotes=(*first, *NOTES),
+        notes=tuple(map(Note, (*first, *NOTES))),
     )
 
 

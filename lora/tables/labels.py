@@ -54,6 +54,25 @@ NONE = "–"
 MARGIN = "± 95 % margin"  # of a difference to a published value
 
 
+Subject = tuple[str, ...]  # what a note is about, such as ("column", "mnli")
+Subjects = tuple[Subject, ...]
+
+
+@dataclass(frozen=True)
+class Note:
+    """A note below a table.
+
+    Attributes:
+        text: The note, one or more sentences.
+        about: Its subjects. `anchors` puts a letter at each cell and heading that has one of them.
+            A note without subjects, or with subjects that the page does not have, is about the
+            whole table.
+    """
+
+    text: str
+    about: Subjects = ()
+
+
 @dataclass(frozen=True)
 class Line:
     """One line of a table.
@@ -61,18 +80,21 @@ class Line:
     Attributes:
         kind: `published`, `ours`, `difference`, `reference`, or `axis` (what a column is).
         cells: The texts, at most one per column.
+        about: The subjects of each cell, as far as notes may be about it; it may be shorter.
     """
 
     kind: str
     cells: tuple[str, ...]
+    about: tuple[Subjects, ...] = ()
 
 
 @dataclass(frozen=True)
 class Section:
-    """Lines under a title."""
+    """Lines under a title, and the subjects of the title."""
 
     title: str
     lines: tuple[Line, ...]
+    about: Subjects = ()
 
 
 @dataclass(frozen=True)
@@ -86,10 +108,8 @@ class Page:
         partial: Why the table is incomplete; empty if it is complete.
         columns: Headings of the columns.
         sections: The lines of the table.
-        footnotes: Notes below the table.
-        details_texts: Number of text columns in the second table; the others are numbers.
-        details_columns: Headings of the second table.
-        details: Its rows. Without rows there is no second table.
+        notes: Notes below the table.
+        columns_about: The subjects of each heading; it may be shorter than `columns`.
     """
 
     name: str
@@ -98,10 +118,13 @@ class Page:
     partial: str
     columns: tuple[str, ...]
     sections: tuple[Section, ...]
-    footnotes: tuple[str, ...]
-    details_texts: int = 0
-    details_columns: tuple[str, ...] = ()
-    details: tuple[tuple[str, ...], ...] = ()
+    notes: tuple[Note, ...] = ()
+    columns_about: tuple[Subjects, ...] = ()
+
+    @property
+    def footnotes(self) -> tuple[str, ...]:
+        """The texts of the notes."""
+        return tuple(note.text for note in self.notes)
 
 
 @dataclass(frozen=True)
@@ -192,6 +215,15 @@ def method_name(cell: Row) -> str:
     return METHODS[method] + size + (f", none in the lowest {dropped} layers" if dropped else "")
 
 
+def short_name(cell: Row) -> str:
+    """Return the method of a cell with its size, in few words: `AdapterDrop 48, from layer 9`."""
+    if cell["method"] == "lora":
+        return method_name(cell)
+    name = METHODS[cell["method"]].partition(" (")[0] + (f" {cell['rank']}" if cell["rank"] else "")
+    dropped = int(cell["weights"].removeprefix("ffn")) if cell["method"] == "adapter_drop" else 0
+    return name + (f", from layer {dropped + 1}" if dropped else "")
+
+
 def published_name(value: Row) -> str:
     """Return the method of a published value as printed, with the paper's marks * and †."""
     mark = "†" if value["protocol"] else ""
@@ -220,19 +252,28 @@ def ours(cell: Row, center: str, around: tuple[str, ...]) -> str:
     """
     if not cell["n"]:
         return f"{NONE} ({runs_text(cell)})"
-    text, remarks, runs = number(cell[center]), [], constant.count(cell, center)
-    if constant.is_constant(cell, center):
-        text = constant.WORD
-    elif len(around) == 1:
+    text, found = center_text(cell, center), remarks(cell, center)
+    if text != constant.WORD and len(around) == 1:
         text += spread(cell[around[0]])
-    elif cell["n"] > 1:
+    elif text != constant.WORD and cell["n"] > 1:
         text += f" [{number(cell[around[0]])}, {number(cell[around[1]])}]"
+    return f"{text} ({'; '.join(found)})" if found else text
+
+
+def center_text(cell: Row, center: str) -> str:
+    """Return a value of ours without its spread; `constant` if all predictions are."""
+    return constant.WORD if constant.is_constant(cell, center) else number(cell[center])
+
+
+def remarks(cell: Row, center: str) -> list[str]:
+    """Return how many runs a value of ours has if not all finished, and how many are constant."""
+    found, runs = [], constant.count(cell, center)
     if cell["n"] != cell["n_expected"]:
-        remarks.append(f"n={runs_text(cell)}")
-    if runs and text != constant.WORD:
+        found.append(f"n={runs_text(cell)}")
+    if runs and not constant.is_constant(cell, center):
         of = "" if cell["metric"] == "average" else f" of {cell['n']}"
-        remarks.append(f"{runs}{of} {constant.WORD}")
-    return f"{text} ({'; '.join(remarks)})" if remarks else text
+        found.append(f"{runs}{of} {constant.WORD}")
+    return found
 
 
 def published(value: Row, metric: str = "") -> str:

@@ -1,18 +1,18 @@
 """Arrange a table on its page as the paper does.
 
-Ours and published values never share a line: a published line is right above our lines that it is
-compared with, and each line names its epoch and statistic. Values of another model or task are in a
-section without differences. Table 2 is here, Tables 5 and 6 are in `layout_ranks`.
+Table 2 has three values a cell: ours, the published one and the difference, so that it fits a
+landscape A4. All statistics are on a second page, see `layout_details`. Ours and published values
+never share a line. Values of another model or task are in a section without differences. Tables 5
+and 6 are in `layout_ranks`.
 """
 
 import math
 
 from lora.experiment.grid import Grid, Table
 from lora.files import Row
-from lora.tables import layout_ranks, majority, notes
+from lora.tables import constant, layout_ranks, majority, margins, notes, published_notes
 from lora.tables.labels import (
     GLUE,
-    MARGIN,
     METHODS,
     METRICS,
     NONE,
@@ -21,8 +21,10 @@ from lora.tables.labels import (
     Line,
     Page,
     Section,
+    Subject,
+    Subjects,
+    center_text,
     difference,
-    method_name,
     model_name,
     number,
     origin,
@@ -30,15 +32,16 @@ from lora.tables.labels import (
     parameters,
     published,
     published_name,
-    spread,
+    remarks,
+    short_name,
 )
 from lora.tables.published import is_compared, other_metric
 
 TITLES = {  # table -> title, caption
     "table2": (
         "LoRA on the tasks of Table 2",
-        "Evaluation set, per cent. Layout as in Table 2 of Hu et al. (2021), with the published "
-        "values.",
+        "Evaluation set, per cent. Layout as in Table 2 of Hu et al. (2021): our value, the "
+        "published value, and ours minus published.",
     ),
     "table5": (
         "LoRA by weight type at equal numbers of parameters",
@@ -57,44 +60,7 @@ UNCOMPARED_TITLES = {  # relation of a published value -> title of its section
     "context": "no runs to compare it with",
     "unverified": "our model or data are not known to be the same, see the notes",
 }
-DETAILS_TEXTS = (
-    "Model",
-    "Method",
-    "Protocol",
-    "Task",
-    "Metric",
-)
-DETAILS_NUMBERS = (
-    "# trainable",
-    "n",
-    "failed",
-    "missing",
-    "Best: median",
-    "mean",
-    "std",
-    "min",
-    "max",
-    "constant",
-    "Last: mean",
-    "median",
-    "std",
-    "constant",
-    "Majority",
-    "Published",
-    "Difference ± margin",
-)
-DETAILS_STATISTICS = (
-    "best_median",
-    "best_mean",
-    "best_std",
-    "best_min",
-    "best_max",
-    "best_constant",
-    "last_mean",
-    "last_median",
-    "last_std",
-    "last_constant",
-)
+CENTER = "best_median"  # our value in Table 2
 
 
 def page(grid: Grid, table: Table, cells: list[Row], values: list[Row]) -> Page:
@@ -109,6 +75,9 @@ def page(grid: Grid, table: Table, cells: list[Row], values: list[Row]) -> Page:
     arrange = {"table2": _table2, "table5": layout_ranks.table5, "table6": layout_ranks.table6}
     columns, sections = arrange[table.name](grid, table, cells, values)
     title, caption = TITLES[table.name]
+    if not values:
+        caption = caption.replace(", with the published values", "")
+    names = ("", "trainable", *_columns(grid, cells)) if table.name == "table2" else ()
     return Page(
         name=table.name,
         title=title,
@@ -116,10 +85,8 @@ def page(grid: Grid, table: Table, cells: list[Row], values: list[Row]) -> Page:
         partial=partial([cell for cell in cells if cell["metric"] not in ("average", *OTHER_SETS)]),
         columns=columns,
         sections=sections,
-        footnotes=notes.footnotes(grid, table, cells, values),
-        details_texts=len(DETAILS_TEXTS),
-        details_columns=DETAILS_TEXTS + DETAILS_NUMBERS,
-        details=tuple(_details(cell) for cell in cells),
+        notes=notes.footnotes(grid, table, cells, values),
+        columns_about=tuple((("column", name),) for name in names),
     )
 
 
@@ -155,17 +122,22 @@ def _table2(
         for cell in cells:
             if cell["model"] == model:
                 rows.setdefault(cell["row"], {})[cell["column"]] = cell
-        for row in sorted(rows.values(), key=_method_index):
-            sections.append(_row_section(grid, row, theirs, titles, len(table.protocols) > 1))
+        lines = [
+            line
+            for row in sorted(rows.values(), key=_method_index)
+            for line in _row_lines(grid, row, theirs, titles, len(table.protocols) > 1)
+        ]
+        sections.append(Section(model_name(model), tuple(lines)))
         for relation, about in UNCOMPARED_TITLES.items():
             of_relation = [value for value in theirs if value["relation"] == relation]
             lines = _published_lines(grid, of_relation, titles)
             if lines:
-                sections.append(Section(f"{model_name(model)}, published only: {about}", lines))
+                title = f"{model_name(model)}, published only: {about}"
+                sections.append(Section(title, tuple(lines)))
     known = majority.by_column(cells, "column")
     if not all(map(math.isnan, known.values())):
         texts = (number(known.get(name, math.nan)) for name in titles)
-        line = Line("reference", (majority.LABEL, NONE, *texts))
+        line = Line("reference", (majority.LABEL, NONE, *texts), ((majority.SUBJECT,),))
         sections.append(Section("Always the most frequent label of the evaluation set", (line,)))
     reference = {value["column"]: value for value in values if value["relation"] == "reference"}
     if reference:
@@ -188,7 +160,12 @@ def _reference_section(grid: Grid, reference: dict[str, Row], titles: dict[str, 
     ]
     first = next(iter(reference.values()))
     label = f"{model_name(first['model'])} ({published_name(first)}), paper"
-    line = Line("reference", (label, first["trainable"], *texts))
+    about = [
+        published_notes.of_value(grid, reference[name]) if name in reference else ()
+        for name in titles
+    ]
+    head = published_notes.of_row(first)
+    line = Line("reference", (label, first["trainable"], *texts), (head, (), *about))
     return Section("For orientation only: another model on other tasks (GLUE)", (line,))
 
 
@@ -200,69 +177,64 @@ def _of_reference(grid: Grid, column: str, value: Row) -> str:
     return title if same else f"{title}, {METRICS.get(metric, metric).removesuffix(' × 100')}"
 
 
-def _row_section(
+def _row_lines(
     grid: Grid, row: dict[str, Row], values: list[Row], titles: dict[str, str], with_protocol: bool
-) -> Section:
-    """Return a row of ours by column: published values, our values, differences."""
+) -> list[Line]:
+    """Return a row of ours by column: our values, published values, differences.
+
+    Without published values there is a line with the last epoch.
+    """
     first = next(iter(row.values()))
     same = [value for value in values if is_compared(value, first)]
-    lines = list(_published_lines(grid, same, titles))
     trainable = (cell["trainable"] for cell in row.values() if cell["n"])
     count = parameters(next(trainable, first["trainable"]))
-    for label, center, around in STATISTICS:
+    other_protocol = with_protocol and first["protocol"] != grid.config.protocol
+    name = short_name(first) + (f", {first['protocol']}" if other_protocol else "")
+    texts = (center_text(row[name], CENTER) if name in row else NONE for name in titles)
+    about = [_of_cell(row[name], CENTER) if name in row else () for name in titles]
+    head = (("protocol", first["protocol"]), ("method", first["method"]))
+    lines = [Line("ours", (name, count, *texts), (head, (), *about))]
+    if not same:
+        label, center, around = STATISTICS[1]
         texts = (ours(row[name], center, around) if name in row else NONE for name in titles)
-        lines.append(Line("ours", (label, count, *texts)))
-    for source in ("paper", "course"):
+        return [*lines, Line("ours", (label, "", *texts))]
+    lines += _published_lines(grid, same, titles)
+    sources = [name for name in ("paper", "course") if name in map(origin, same)]
+    for source in sources:
         theirs = {value["column"]: value for value in same if origin(value) == source}
-        if theirs:
-            texts = (
-                difference(theirs[name]["difference"], 1, theirs[name]["difference_margin"])
-                if name in theirs
-                else NONE
-                for name in titles
-            )
-            lines.append(Line("difference", (f"best epoch, minus {source} {MARGIN}", "", *texts)))
-    protocol = f", protocol {first['protocol']}" if with_protocol else ""
-    title = f"{model_name(first['model'])}: {method_name(first)}{protocol}"
-    return Section(title, tuple(lines))
+        texts = (difference(theirs[n]["difference"]) if n in theirs else NONE for n in titles)
+        about = [
+            (margins.BEYOND,) if name in theirs and margins.is_beyond(theirs[name]) else ()
+            for name in titles
+        ]
+        label = "difference" if len(sources) == 1 else f"difference to the {source}"
+        lines.append(Line("difference", (label, "", *texts), ((), (), *about)))
+    return lines
 
 
-def _published_lines(grid: Grid, values: list[Row], titles: dict[str, str]) -> tuple[Line, ...]:
+def _of_cell(cell: Row, center: str) -> Subjects:
+    """Return the subjects of notes on a value of ours."""
+    found: list[Subject] = [("remark", text) for text in remarks(cell, center)]
+    if constant.is_constant(cell, center):
+        found.append(("constant",))
+    if cell["source_problem"]:
+        found.append(("source problem", cell["source_problem"]))
+    return (*found, notes.start_of(cell))
+
+
+def _published_lines(grid: Grid, values: list[Row], titles: dict[str, str]) -> list[Line]:
     """Return a line for each published row, with its source and the paper's name of the method."""
-    rows: dict[tuple[str, str], dict[str, str]] = {}
+    rows: dict[tuple[str, str], dict[str, Row]] = {}
     for value in values:
         name = f"{origin(value)}: {published_name(value)}"
-        text = published(value, other_metric(grid, value))
-        rows.setdefault((name, value["trainable"]), {})[value["column"]] = text
-    return tuple(
-        Line("published", (name, trainable, *(row.get(column, NONE) for column in titles)))
-        for (name, trainable), row in rows.items()
-        if set(row) & (set(titles) - {"average"})
-    )
-
-
-def _details(cell: Row) -> tuple[str, ...]:
-    """Return the row of a cell in the second table: all of its statistics."""
-    key: str = cell["metric"]
-    metric = "accuracy" if key in OTHER_SETS else METRICS.get(key, key).removesuffix(" × 100")
-    value = f"{number(cell['published'])}{spread(cell['published_spread'])}"
-    return (
-        model_name(cell["model"]),
-        method_name(cell),
-        cell["protocol"],
-        cell["task_title"],
-        metric,
-        parameters(cell["trainable"]),
-        f"{cell['n']} of {cell['n_expected']}",
-        str(cell["n_failed"]),
-        str(cell["n_missing"]),
-        *(_detail(cell, key) for key in DETAILS_STATISTICS),
-        number(cell["majority"], 2),
-        value if cell["published_source"] else NONE,
-        difference(cell["difference"], 2, cell["difference_margin"]),
-    )
-
-
-def _detail(cell: Row, key: str) -> str:
-    """Return a statistic of the second table: a value in per cent, or a number of runs."""
-    return number(cell[key], 0 if key.endswith("_constant") else 2)
+        rows.setdefault((name, value["trainable"]), {})[value["column"]] = value
+    lines = []
+    for (name, trainable), row in rows.items():
+        if not set(row) & (set(titles) - {"average"}):
+            continue
+        shown = [row.get(column) for column in titles]
+        texts = (published(v, other_metric(grid, v)) if v else NONE for v in shown)
+        about = [published_notes.of_value(grid, value) if value else () for value in shown]
+        head = published_notes.of_row(next(iter(row.values())))
+        lines.append(Line("published", (name, trainable, *texts), (head, (), *about)))
+    return lines

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from lora.columns import group_by
 from lora.experiment.grid import Grid, Table
 from lora.files import Row
-from lora.tables import constant, majority
+from lora.tables import constant, majority, published_notes
 from lora.tables.labels import (
     MARGIN,
     METHODS,
@@ -19,6 +19,7 @@ from lora.tables.labels import (
     STATISTICS,
     Line,
     Section,
+    Subjects,
     adapted,
     difference,
     model_name,
@@ -52,7 +53,7 @@ def table6(grid: Grid, table: Table, cells: list[Row], values: list[Row]) -> Lay
         name = f"{model_name(model)}, {grid.tasks[task].title}{_which(table, method, protocol)}"
         for label, center, around in STATISTICS:
             lines = _our_lines(method, group, ranks, center, around)
-            sections.append(Section(f"{name}, ours: {label}", lines))
+            sections.append(Section(f"{name}, ours: {label}", lines, _about(method, protocol)))
         theirs = [
             value
             for value in values
@@ -63,16 +64,19 @@ def table6(grid: Grid, table: Table, cells: list[Row], values: list[Row]) -> Lay
         if theirs:
             source = origin(theirs[0])
             about = ": one seed, best epoch" if source == "course" else ""
-            lines = _published_lines("published", theirs, ranks)
-            sections.append(Section(f"{name}, {source}{about}", lines))
+            lines = _published_lines(grid, "published", theirs, ranks)
+            title = f"{name}, {source}{about}"
+            sections.append(Section(title, lines, (("origin", source),)))
             title = f"{name}: ours, best epoch, minus {source} {MARGIN}"
             sections.append(Section(title, _difference_lines(theirs, ranks)))
     for title, number_text in _majority(cells):
         texts6 = (title, *(number_text for _ in ranks), "")
-        sections.append(Section(MAJORITY_TITLE, (Line("reference", texts6),)))
+        lines = (Line("reference", texts6),)
+        sections.append(Section(MAJORITY_TITLE, lines, (majority.SUBJECT,)))
     reference = [value for value in values if value["relation"] == "reference"]
     if reference:
-        sections.append(Section(GPT3_TITLE, _published_lines("reference", reference, ranks)))
+        lines = _published_lines(grid, "reference", reference, ranks)
+        sections.append(Section(GPT3_TITLE, lines))
     headings = (f"r = {rank}" if rank else "no r" for rank in ranks)
     return ("Weight type", *headings, "Spread over r"), tuple(sections)
 
@@ -116,7 +120,14 @@ def _our_lines(
     return tuple(lines)
 
 
-def _published_lines(kind: str, values: list[Row], ranks: list[int]) -> tuple[Line, ...]:
+def _about(method: str, protocol: str) -> Subjects:
+    """Return the subjects of notes on a section of ours."""
+    return (("protocol", protocol), ("method", method))
+
+
+def _published_lines(
+    grid: Grid, kind: str, values: list[Row], ranks: list[int]
+) -> tuple[Line, ...]:
     """Return published values, a line per weight types, with as many digits as printed."""
     lines = []
     for (weights,), group in group_by(values, "weights").items():
@@ -125,7 +136,12 @@ def _published_lines(kind: str, values: list[Row], ranks: list[int]) -> tuple[Li
         texts = (published(by_rank[rank]) if rank in by_rank else NONE for rank in ranks)
         digits = max(len(value["value"].partition(".")[2]) for value in group)
         spread = _spread(numbers, "ranks", digits)
-        lines.append(Line(kind, (weight_types(weights), *texts, spread)))
+        about = [
+            published_notes.of_value(grid, by_rank[rank]) if rank in by_rank else ()
+            for rank in ranks
+        ]
+        head = published_notes.of_row(group[0])
+        lines.append(Line(kind, (weight_types(weights), *texts, spread), (head, *about)))
     return tuple(lines)
 
 
@@ -161,13 +177,13 @@ def table5(grid: Grid, table: Table, cells: list[Row], values: list[Row]) -> Lay
             lines += _budget_lines(grid.tasks[task].title, of_task, letters)
         name = f"{model_name(model)}{_which(table, 'lora', protocol)}"
         title = f"{name}, ours: as many parameters as rank {budget} on one weight type"
-        sections.append(Section(title, tuple(lines)))
+        sections.append(Section(title, tuple(lines), _about("lora", protocol)))
         of_ranks = {key: v for key, v in reference.items() if v["rank"] == ranks[key]}
         if of_ranks:
-            sections.append(_gpt3_section(of_ranks, letters))
+            sections.append(_gpt3_section(grid, of_ranks, letters))
     for title, number_text in _majority(cells):
         line = Line("reference", (title, *(number_text for _ in letters), ""))
-        sections.append(Section(MAJORITY_TITLE, (line,)))
+        sections.append(Section(MAJORITY_TITLE, (line,), (majority.SUBJECT,)))
     return ("Weight type", *map(weight_types, letters), "Spread"), tuple(sections)
 
 
@@ -195,12 +211,15 @@ def _budget_lines(title: str, cells: list[Row], letters: list[str]) -> Iterable[
         yield _shape_line("difference", values)
 
 
-def _gpt3_section(reference: dict[str, Row], letters: list[str]) -> Section:
+def _gpt3_section(grid: Grid, reference: dict[str, Row], letters: list[str]) -> Section:
     """Return the paper's values of GPT-3, by weight types, and their shape."""
     line = [reference.get(weights) for weights in letters]
     values = [float(value["value"]) if value else math.nan for value in line]
     texts = (published(value) if value else NONE for value in line)
-    level = Line("reference", ("MNLI", *texts, _spread(values, "weight types")))
+    about = [published_notes.of_value(grid, value) if value else () for value in line]
+    head = published_notes.of_row(next(iter(reference.values())))
+    texts_and_spread = (*texts, _spread(values, "weight types"))
+    level = Line("reference", ("MNLI", *texts_and_spread), (head, *about))
     return Section(f"{GPT3_TITLE} (same ranks)", (level, _shape_line("reference", values)))
 
 

@@ -13,10 +13,11 @@ from collections.abc import Iterable, Mapping
 
 from lora.experiment.task import Task
 from lora.files import Row
-from lora.tables.labels import listed
+from lora.tables.labels import Note, Subject, listed
 from lora.tables.statistics import RunRows
 
 LABEL = "majority class"
+SUBJECT: Subject = ("majority",)  # of the notes on the row
 
 
 def value(metric: str, counts: Mapping[int, int], num_labels: int) -> float:
@@ -74,7 +75,7 @@ def by_column(cells: Iterable[Row], key: str) -> dict[str, float]:
     return {name: values.pop() if len(values) == 1 else math.nan for name, values in found.items()}
 
 
-def notes(tasks: Iterable[Task], cells: list[Row]) -> list[str]:
+def notes(tasks: Iterable[Task], cells: list[Row]) -> list[Note]:
     """Return notes on the majority-class row, and on the tasks that it leaves out."""
     classes = [task for task in tasks if not task.is_regression]
     if not classes:
@@ -84,15 +85,17 @@ def notes(tasks: Iterable[Task], cells: list[Row]) -> list[str]:
     lacking = [task.title for task in classes if task.title not in shown]
     found = []
     if len(lacking) < len(classes):
-        found.append(
+        text = (
             "Majority class: the metric of predicting the most frequent label of the evaluation "
             "set for every example. Matthews correlation is then 0; F1, precision and recall are "
             "0 with nothing to divide by, of class 1 for two classes, and the mean over classes "
             "for more."
         )
+        found.append(Note(text, (SUBJECT,)))
     if lacking:
-        found.append(
+        text = (
             f"No majority class for {listed(lacking)}: the runs do not record the same counts of "
             "evaluation labels, or none (no run yet, an earlier version, or imported runs)."
         )
+        found.append(Note(text, (SUBJECT,)))
     return found

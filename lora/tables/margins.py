@@ -7,6 +7,8 @@ from lora.experiment.grid import Grid
 from lora.files import Row
 from lora.tables.labels import (
     OTHER_SETS,
+    Note,
+    Subject,
     adapted,
     listed,
     method_name,
@@ -20,8 +22,10 @@ FROM = {
     "single": "with the published value taken as one run that varies as ours",
 }
 
+BEYOND: Subject = ("beyond",)  # differences that are larger than their margin
 
-def notes(grid: Grid, values: list[Row]) -> list[str]:
+
+def notes(grid: Grid, values: list[Row]) -> list[Note]:
     """Return notes on the margins of differences, and on which differences are within them.
 
     Args:
@@ -34,13 +38,14 @@ def notes(grid: Grid, values: list[Row]) -> list[str]:
     found = []
     if with_margin:
         used = dict.fromkeys(value["margin_from"] for value in with_margin)
-        found.append(
+        text = (
             "± of a difference is half of its 95 % interval: Student's t with the degrees of "
             "freedom of Welch and Satterthwaite, times sqrt(e1² + e2²). e is std/sqrt(n) of a "
             "mean, and sqrt(π/2) times that of a median (the large-sample error of normal data). "
             "A published ± counts as a standard deviation over its runs, also where the source "
             f"does not say what it is. Margins are {'; or '.join(FROM[name] for name in used)}."
         )
+        found.append(Note(text))
     groups = group_by(map(_with_names, known), "row_name", "source_name")
     for (name, source), group in groups.items():
         parts = []
@@ -55,8 +60,22 @@ def notes(grid: Grid, values: list[Row]) -> list[str]:
             if of_kind:
                 parts.append(f"{text} {listed([column_name(grid, value) for value in of_kind])}")
         margin = "its 95 % margin, " if any(v["margin_from"] for v in group) else ""
-        found.append(f"Difference of {name} to the {source} and {margin}{'; '.join(parts)}.")
+        text = f"Difference of {name} to the {source} and {margin}{'; '.join(parts)}."
+        found.append(Note(text))
     return found
+
+
+def beyond(values: list[Row]) -> list[Note]:
+    """Return a note on the differences that are larger than their margin, if there are any."""
+    if not any(map(is_beyond, values)):
+        return []
+    text = "The difference is larger than its 95 % margin, which is on the page of all statistics."
+    return [Note(text, (BEYOND,))]
+
+
+def is_beyond(value: Row) -> bool:
+    """Return whether the difference to a published value is larger than its margin."""
+    return bool(value["margin_from"]) and not _is_within(value)
 
 
 def _with_names(value: Row) -> Row:

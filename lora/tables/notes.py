@@ -1,41 +1,25 @@
-"""Footnotes of a table: runs, epochs, metrics, protocols, start, precision and published values.
+"""Notes of a table: runs, epochs, metrics, protocols, start, precision and evaluation sets.
 
-They are built from the grid and the values on the page, so each applies to something shown there.
-Notes on published values come from the note column of config/published.csv, gathered by text with
-the rows and tasks that they apply to. Notes that most rows have get one footnote, see EXPLAINED.
+They are built from the grid and the values on the page, so each applies to something shown there,
+and name their subjects, so that `anchors` can put a letter there. Those on published values are in
+`published_notes`.
 """
 
 import math
 
-from lora.experiment.cell import BASE_METHODS
+from lora.experiment.cell import BASE_METHODS, Cell
 from lora.experiment.grid import Block, Grid, Table
 from lora.experiment.hparams import PRETRAINED
 from lora.experiment.task import Task
 from lora.files import Row
-from lora.tables import constant, majority, margins, sources
-from lora.tables.labels import (
-    COPIED,
-    METHODS,
-    METRICS,
-    OTHER_SETS,
-    SYMBOLS,
-    listed,
-    model_name,
-    origin,
-    published_name,
-)
+from lora.tables import constant, majority, margins, published_notes, sources
+from lora.tables.labels import METHODS, METRICS, OTHER_SETS, Note, Subject, listed, remarks
 
-FROM_PRIOR_WORK = "copied by the paper from prior work"
-DAGGER = "dagger: "
-PRINTED_AVERAGE = "as printed: "
-MATCHED = ("read as matched", "the caption says overall")
-# Notes of published.csv that have their own footnote.
-EXPLAINED = (FROM_PRIOR_WORK, DAGGER, PRINTED_AVERAGE, *MATCHED)
 FROM_MNLI = "LoRA starts from the paper's MNLI adapter"
 
 
-def footnotes(grid: Grid, table: Table, cells: list[Row], values: list[Row]) -> tuple[str, ...]:
-    """Return the footnotes of a table, in reading order.
+def footnotes(grid: Grid, table: Table, cells: list[Row], values: list[Row]) -> tuple[Note, ...]:
+    """Return the notes of a table, in reading order.
 
     Args:
         grid: The grid of the table.
@@ -44,34 +28,88 @@ def footnotes(grid: Grid, table: Table, cells: list[Row], values: list[Row]) -> 
         values: Its published values, with the columns PUBLISHED_COLUMNS.
     """
     tasks = [grid.tasks[name] for name in table.tasks]
-    notes = [
-        f"n is the number of finished runs: {len(grid.seeds)} ({_seeds(grid.seeds)}) unless a cell "
-        "has another n. Failed and missing runs are counted, not replaced. ± of "
-        "our means is the sample standard deviation (n−1) over seeds, [a, b] of our medians is the "
-        "range from the lowest to the highest run; one run has neither.",
-        "Best epoch: the epoch of each run with the highest metric, the earliest of equals. It is "
-        "chosen on the set that is reported, as in the paper, so it is optimistic; the selection "
-        "table shows by how much. The last epoch is not chosen.",
-        _metrics(tasks),
-        _protocols(grid, table),
+    is_short = table.name == "table2"
+    found = [
+        _runs(grid, table.name, with_spreads=not is_short),
+        *_best_epoch(table.name),
+        *_metrics(tasks, by_column=is_short),
+        *_protocols(grid, table),
         *_starts(grid, table, values),
-        "Trainable parameters do not include the classification head, as in the paper "
-        "(microsoft/LoRA #16). Ours are counted in the model, the paper's are as printed.",
+        Note(
+            "Trainable parameters do not include the classification head, as in the paper "
+            "(microsoft/LoRA #16). Ours are counted in the model, the paper's are as printed.",
+            (("column", "trainable"),),
+        ),
         *_precision(cells),
     ]
     if any(cell["metric"] == "average" for cell in cells):
-        notes.append("Avg is the mean of the eight values of the row, with matched MNLI.")
-    notes += [*_evaluation_sets(cells, values), *_sizes(cells), *_demo(tasks)]
-    notes += sources.notes(grid, cells, values)
-    notes += majority.notes(tasks, cells)
-    notes += constant.notes(cells)
-    notes += [
-        *_differences(grid, values),
+        text = "Avg is the mean of the eight values of the row, with matched MNLI."
+        found.append(Note(text, (("column", "average"),)))
+    found += [*_evaluation_sets(cells, values), *_sizes(cells), *_demo(tasks), *_own(tasks)]
+    found += sources.notes(grid, cells, values)
+    found += majority.notes(tasks, cells)
+    found += [Note(text, (("constant",),)) for text in constant.notes(cells)]
+    found += published_notes.differences(grid, values)
+    if is_short:
+        found += [*_remarks(cells), *margins.beyond(values)]
+    else:
+        found += margins.notes(grid, values)
+    return (*found, *published_notes.marks(values), *published_notes.notes(grid, values))
+
+
+def of_details(grid: Grid, table: Table, cells: list[Row], values: list[Row]) -> tuple[Note, ...]:
+    """Return the notes of the page with all statistics; the arguments are those of `footnotes`."""
+    published = Note(
+        "Published: the paper's value, or the course's where the paper has none; the CSV with "
+        "the published values has all of them."
+    )
+    return (
+        _runs(grid, table.name, with_spreads=False),
+        *_best_epoch(table.name),
+        Note("std is the sample standard deviation (n−1) over seeds; one run has none."),
+        Note("constant: the number of finished runs that predict one class for all examples."),
+        *([published] if any(value["relation"] == "same" for value in values) else []),
+        *published_notes.differences(grid, values),
         *margins.notes(grid, values),
-        *_marks(values),
-        *_published_notes(grid, values),
-    ]
-    return tuple(notes)
+    )
+
+
+def _runs(grid: Grid, table: str, with_spreads: bool) -> Note:
+    """Return a note on the number of runs, and on the spreads of Tables 5 and 6."""
+    text = (
+        f"n is the number of finished runs: {len(grid.seeds)} ({_seeds(grid.seeds)}) unless a cell "
+        "has another n. Failed and missing runs are counted, not replaced."
+    )
+    if with_spreads:
+        text += (
+            " ± of our means is the sample standard deviation (n−1) over seeds, [a, b] of our "
+            "medians is the range from the lowest to the highest run; one run has neither."
+        )
+    return Note(text)
+
+
+def _best_epoch(table: str) -> list[Note]:
+    """Return a note on our values."""
+    text = (
+        "Best epoch: the epoch of each run with the highest metric, the earliest of equals. It is "
+        "chosen on the set that is reported, as in the paper, so it is optimistic; the selection "
+        "table shows by how much. The last epoch is not chosen."
+    )
+    if table == "table2":
+        text = (
+            "Our values are the median over runs of each run's best epoch. A row without "
+            "published values also has the mean ± sample standard deviation of the last epoch. "
+            f"{text}"
+        )
+    return [Note(text)]
+
+
+def _remarks(cells: list[Row]) -> list[Note]:
+    """Return a note for each remark on cells of Table 2, such as `n=2 of 3`."""
+    found = dict.fromkeys(
+        text for cell in cells for text in remarks(cell, "best_median") + remarks(cell, "last_mean")
+    )
+    return [Note(f"{text}.", (("remark", text),)) for text in found]
 
 
 def _seeds(seeds: tuple[int, ...]) -> str:
@@ -80,47 +118,76 @@ def _seeds(seeds: tuple[int, ...]) -> str:
     return f"seed{'s' if len(seeds) > 1 else ''} {listed([str(seed) for seed in seeds])}"
 
 
-def _metrics(tasks: list[Task]) -> str:
-    by_metric: dict[str, list[str]] = {}
+def _metrics(tasks: list[Task], by_column: bool) -> list[Note]:
+    """Return notes on the metrics. `by_column`: rarer ones are at their columns."""
+    by_metric: dict[str, list[Task]] = {}
     for task in tasks:
-        by_metric.setdefault(METRICS.get(task.metric, task.metric), []).append(task.title)
-    parts = "; ".join(f"{metric} for {listed(titles)}" for metric, titles in by_metric.items())
-    return f"Metric, in per cent: {parts}."
+        by_metric.setdefault(METRICS.get(task.metric, task.metric), []).append(task)
+    ordered = sorted(by_metric.items(), key=lambda item: -len(item[1]))
+    if by_column and len(ordered) > 1:
+        others = [
+            Note(f"{metric[0].upper()}{metric[1:]}.", tuple(("column", t.name) for t in of_metric))
+            for metric, of_metric in ordered[1:]
+        ]
+        return [
+            Note(f"Metric, in per cent: {ordered[0][0]} unless the column has a note."),
+            *others,
+        ]
+    parts = "; ".join(
+        f"{metric} for {listed([task.title for task in of_metric])}"
+        for metric, of_metric in by_metric.items()
+    )
+    return [Note(f"Metric, in per cent: {parts}.")]
 
 
-def _demo(tasks: list[Task]) -> list[str]:
-    """Return a note on tasks that are not of GLUE."""
-    titles = [task.title for task in tasks if task.mirrors]
-    if not titles:
+def _own(tasks: list[Task]) -> list[Note]:
+    """Return a note on tasks of the config, with the names of their classes."""
+    own = [task for task in tasks if task.table is not None]
+    if not own:
         return []
-    are = "are demo tasks" if len(titles) > 1 else "is a demo task"
-    return [
-        f"{listed(titles)} {are} of this project, not GLUE. No published value is for the same "
-        "task, so nothing is compared."
-    ]
+    parts = (f"{task.title} ({listed([*task.label_names] or ['scores'])})" for task in own)
+    text = f"Tasks of the config, without published values: {'; '.join(parts)}."
+    return [Note(text, tuple(("column", task.name) for task in own if len(own) < len(tasks)))]
 
 
-def _protocols(grid: Grid, table: Table) -> str:
-    """Return the methods of each protocol, and the sources of epochs and learning rates."""
+def _demo(tasks: list[Task]) -> list[Note]:
+    """Return a note on tasks that are not of GLUE."""
+    ours = [task for task in tasks if task.mirrors]
+    if not ours:
+        return []
+    are = "are demo tasks" if len(ours) > 1 else "is a demo task"
+    text = (
+        f"{listed([task.title for task in ours])} {are} of this project, not GLUE. No published "
+        "value is for the same task, so nothing is compared."
+    )
+    return [Note(text, tuple(("column", task.name) for task in ours if len(ours) < len(tasks)))]
+
+
+def _protocols(grid: Grid, table: Table) -> list[Note]:
+    """Return a note on each protocol: its methods, and the sources of epochs and learning rates."""
     blocks: dict[str, dict[str, list[Block]]] = {}
     for block in table.blocks:
         for protocol in block.protocols:
             blocks.setdefault(protocol, {}).setdefault(block.method, []).append(block)
-    parts = []
+    found = []
     for protocol, by_method in blocks.items():
         base = grid.base_protocol(protocol)
         changes = _changes(grid.protocol_changes(protocol))
         about = f" ({base} with {changes})" if base != protocol else ""
         methods = []
         for method, of_method in by_method.items():
-            found = [s for block in of_method for s in _sources(grid, table, block, base)]
-            sources = f" [{'; '.join(dict.fromkeys(found))}]" if found else ""
+            rows = [s for block in of_method for s in _sources(grid, table, block, base)]
+            sources = f" [{'; '.join(dict.fromkeys(rows))}]" if rows else ""
             methods.append(f"{METHODS[method]}{sources}")
-        parts.append(f"{protocol}{about}: {', '.join(methods)}")
+        text = (
+            "Protocol, with the sources of epochs and learning rates: "
+            f"{protocol}{about}: {', '.join(methods)}."
+        )
+        found.append(Note(text, (("protocol", protocol),) if len(blocks) > 1 else ()))
     overrides = grid.config.overrides
-    over = f" For every run the config sets {_changes(overrides)}." if overrides else ""
-    title = f"Protocol{'s' * (len(parts) > 1)}, with the sources of epochs and learning rates"
-    return f"{title}: {'. '.join(parts)}.{over}"
+    if overrides:
+        found.append(Note(f"For every run the config sets {_changes(overrides)}."))
+    return found
 
 
 def _changes(changes: dict[str, int | float | str]) -> str:
@@ -144,71 +211,82 @@ def _sources(grid: Grid, table: Table, block: Block, protocol: str) -> list[str]
     ]
 
 
-def _starts(grid: Grid, table: Table, values: list[Row]) -> list[str]:
-    """Return a note on runs that do not start from the pre-trained model.
+def _starts(grid: Grid, table: Table, values: list[Row]) -> list[Note]:
+    """Return notes on runs that do not start from the pre-trained model.
 
-    It also names runs that do, although the published value beside them does not.
+    They also name runs that do, although the published value beside them does not.
     """
-    warm: dict[tuple[str, str], list[str]] = {}
-    cold: dict[str, list[str]] = {}
+    starts: dict[str, dict[str, list[Cell]]] = {}
     from_mnli = {
         (value["ours_model"], value["task"], value["method"], value["ours_protocol"])
         for value in values
         if value["relation"] == "same" and FROM_MNLI in value["note"]
     }
     for cell in table.cells:
-        start, title = grid.hparams(cell).start, grid.tasks[cell.task].title
+        start = grid.hparams(cell).start
         runs = f"{METHODS[cell.method]} under {cell.protocol}"
         if start != PRETRAINED:
             source = start
             if start in grid.tasks:
                 best = f"the best {grid.tasks[start].title} run of this grid"
                 source = f"{best} of the same model, method and protocol"
-            warm.setdefault((runs, source), []).append(title)
+            starts.setdefault(runs, {}).setdefault(source, []).append(cell)
         elif (cell.model, cell.task, cell.method, cell.protocol) in from_mnli:
-            cold.setdefault(runs, []).append(title)
-    parts = [
-        f"{_distinct(titles)} of {runs} from {source}" for (runs, source), titles in warm.items()
+            source = "the pre-trained model, unlike the paper's"
+            starts.setdefault(runs, {}).setdefault(source, []).append(cell)
+    return [
+        Note(
+            f"Start: {_distinct([grid.tasks[cell.task].title for cell in cells])} of {runs} from "
+            f"{source}.",
+            tuple(dict.fromkeys(start_of(vars(cell)) for cell in cells)),
+        )
+        for runs, by_source in starts.items()
+        for source, cells in by_source.items()
     ]
-    parts += [
-        f"{_distinct(titles)} of {runs} from the pre-trained model, unlike the paper's"
-        for runs, titles in cold.items()
-    ]
-    rest = ", all others from the pre-trained model" if warm else ""
-    return [f"Start: {'; '.join(parts)}{rest}."] if parts else []
+
+
+def start_of(cell: Row) -> Subject:
+    """Return the subject of notes on what the runs of a cell start from."""
+    return ("start", cell["model"], cell["task"], cell["method"], cell["protocol"])
 
 
 def _distinct(titles: list[str]) -> str:
     return listed(list(dict.fromkeys(titles)))
 
 
-def _precision(cells: list[Row]) -> list[str]:
+def _precision(cells: list[Row]) -> list[Note]:
     """Return notes on the precision of the model, with a warning where cells differ."""
-    notes = []
+    found = []
+    trained = [cell for cell in cells if cell["method"] in BASE_METHODS]
+    whole = _precisions(trained)
     frozen = _precisions([cell for cell in cells if cell["method"] not in BASE_METHODS])
     if frozen:
         mixed = " Cells differ in precision: see the column base_precision of the CSV."
-        notes.append(
-            f"Frozen model in {listed(frozen)}; adapter, head, loss and optimizer in float32."
-            f"{mixed * (len(frozen) > 1)}"
+        found.append(
+            Note(
+                f"Frozen model in {listed(frozen)}; adapter, head, loss and optimizer in float32."
+                f"{mixed * (len(frozen) > 1)}"
+            )
         )
-    trained = [cell for cell in cells if cell["method"] in BASE_METHODS]
-    whole = _precisions(trained)
     if whole:
-        methods = _distinct([METHODS[cell["method"]] for cell in trained])
-        notes.append(
-            f"No model is frozen in {methods}: model, head, loss and optimizer in {listed(whole)}."
+        methods = list(dict.fromkeys(cell["method"] for cell in trained))
+        found.append(
+            Note(
+                f"No model is frozen in {listed([METHODS[method] for method in methods])}: model, "
+                f"head, loss and optimizer in {listed(whole)}.",
+                tuple(("method", method) for method in methods),
+            )
         )
-    return notes
+    return found
 
 
 def _precisions(cells: list[Row]) -> list[str]:
     return sorted({word for cell in cells for word in cell["base_precision"].split()})
 
 
-def _evaluation_sets(cells: list[Row], values: list[Row]) -> list[str]:
+def _evaluation_sets(cells: list[Row], values: list[Row]) -> list[Note]:
     """Return notes on the evaluation sets of MNLI, ours and the paper's."""
-    notes = []
+    found = []
     shown = {cell["metric"] for cell in cells} & set(OTHER_SETS)
     if shown:
         names = {
@@ -216,17 +294,20 @@ def _evaluation_sets(cells: list[Row], values: list[Row]) -> list[str]:
             "accuracy_overall": "MNLI-all is both sets together (overall)",
         }
         about = "; ".join(name for metric, name in names.items() if metric in shown)
-        notes.append(f"MNLI is the matched set; {about}, at the best epoch of the matched set.")
+        text = f"MNLI is the matched set; {about}, at the best epoch of the matched set."
+        columns = ("mnli", *(f"mnli-{OTHER_SETS[metric]}" for metric in OTHER_SETS))
+        found.append(Note(text, tuple(("column", name) for name in columns)))
     if any(value["task"] == "mnli" and value["table"] == "table2" for value in values):
-        notes.append(
+        text = (
             "The paper's caption says overall for MNLI, but its 87.5 for LoRA on RoBERTa-base is "
             "the matched value (README of microsoft/LoRA: 87.5 matched, 86.9 mismatched). So its "
             "MNLI values are compared with our matched ones."
         )
-    return notes
+        found.append(Note(text, (("column", "mnli"),)))
+    return found
 
 
-def _sizes(cells: list[Row]) -> list[str]:
+def _sizes(cells: list[Row]) -> list[Note]:
     """Return a note on the number of evaluation examples, and what one is worth in accuracy."""
     sizes = {}
     for cell in cells:
@@ -235,88 +316,4 @@ def _sizes(cells: list[Row]) -> list[str]:
             worth = f" (one is {100 / cell['eval_examples']:.2g})" if is_accuracy else ""
             sizes[cell["task_title"]] = f"{cell['task_title']} {cell['eval_examples']:,}{worth}"
     title = "Evaluation examples, and what one of them is worth in per cent of accuracy"
-    return [f"{title}: {', '.join(sizes.values())}."] if sizes else []
-
-
-def _differences(grid: Grid, values: list[Row]) -> list[str]:
-    """Return a note on how differences are computed, and between which protocols."""
-    same = [value for value in values if value["relation"] == "same"]
-    if not same:
-        return []
-    text = (
-        "Differences are ours minus published, for the same model, task, method, weights and rank, "
-        "by the statistic and selection of the published value"
-    )
-    if any(value["statistic"] == "single" for value in same):
-        text += "; a value of one seed is compared with our median"
-    unknown = [SYMBOLS[value["method"]] for value in same if value["statistic"] == "unknown"]
-    if unknown:
-        text += (
-            f"; those of {_distinct(unknown)} are unknown, and our median over best epochs is "
-            "compared"
-        )
-    over = " with the overrides of the config" if grid.config.overrides else ""
-    pairs: dict[str, list[str]] = {}
-    for value in same:
-        if value["ours_protocol"] != (value["protocol"] or origin(value)) or over:
-            pairs.setdefault(value["ours_protocol"], []).append(f"the {origin(value)}'s")
-    if not pairs:
-        return [f"{text}."]
-    which = "; ".join(
-        f"ours {ours}{over}, published {_distinct(theirs)}" for ours, theirs in pairs.items()
-    )
-    return [f"{text}. The protocols differ: {which}."]
-
-
-def _marks(values: list[Row]) -> list[str]:
-    """Return notes on the marks * and †, the paper's ±, and the course."""
-    paper = [value for value in values if origin(value) == "paper"]
-    notes = []
-    if any(value["method"] in COPIED for value in paper):
-        notes.append(f"* {FROM_PRIOR_WORK}, each with its own protocol.")
-    if any(value["protocol"] for value in paper):
-        notes.append(
-            "† set up as Houlsby et al. (2019): length 128, one batch size for all tasks, start "
-            "from the pre-trained model (Sec. 5.2, D.1). Compared only with our runs under that "
-            "protocol."
-        )
-    kinds = {value["spread_kind"] for value in paper if value["method"] == "lora"}
-    if "unspecified" in kinds:
-        notes.append(
-            "The paper does not say what its ± is. Its value is the median over 5 seeds of the "
-            "best epoch (D.1)."
-        )
-    if any(value["note"].startswith(PRINTED_AVERAGE) for value in values):
-        notes.append("A published Avg is as printed: the mean of the row's eight values, rounded.")
-    if any(origin(value) == "course" for value in values):
-        notes.append(
-            "Course: github.com/tn292/cs5782_final_project at 2d2b0b7, a re-implementation."
-        )
-    return notes
-
-
-def _published_notes(grid: Grid, values: list[Row]) -> list[str]:
-    """Return the notes of the published values, each once, with the rows and cells it is about."""
-    by_row: dict[str, dict[str, None]] = {}
-    gathered: dict[str, dict[str, dict[str, None]]] = {}
-    for value in values:
-        row, cell = _row_of(value), margins.column_name(grid, value)
-        by_row.setdefault(row, {})[cell] = None
-        for part in filter(None, value["note"].split("; ")):
-            if not part.startswith(EXPLAINED):
-                gathered.setdefault(part, {}).setdefault(row, {})[cell] = None
-    notes: dict[str, list[str]] = {}
-    for part, about in gathered.items():
-        subjects = [
-            row if list(cells) == list(by_row[row]) else f"{row}, {listed(list(cells))}"
-            for row, cells in about.items()
-        ]
-        notes.setdefault("; ".join(subjects), []).append(part)
-    return [f"{subject}: {'; '.join(parts)}." for subject, parts in notes.items()]
-
-
-def _row_of(value: Row) -> str:
-    """Return a name for the published row that a value is in."""
-    size = f" {value['trainable']}" if value["method"] not in ("lora", *BASE_METHODS) else ""
-    course = ", course" if origin(value) == "course" else ""
-    return f"{model_name(value['model'])} ({published_name(value)}{size}){course}"
+    return [Note(f"{title}: {', '.join(sizes.values())}.")] if sizes else []

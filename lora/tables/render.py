@@ -1,19 +1,21 @@
 """Render a table as Markdown, LaTeX and HTML, from the jinja2 templates beside this file.
 
 Every value that a template prints is escaped for its format, unless it is Markup already. The HTML
-is one file without outside resources. The LaTeX needs booktabs and graphicx.
+is one file without outside resources. The LaTeX needs booktabs. Notes about cells have letters, see
+`anchors`; in HTML they are links.
 """
 
 import functools
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jinja2
 from markupsafe import Markup, escape
 
-from lora.tables.labels import Line, Listing, Page, Section
+from lora.tables.anchors import Anchors, of_cell
+from lora.tables.labels import Line, Listing, Page, Section, Subjects
 
 WEIGHT = re.compile(r"W_([qkvo])")
 ADAPTER = re.compile(r"Adpt\^([DPH])")
@@ -22,7 +24,7 @@ MARKDOWN_SPECIAL = re.compile(r"([\\`*_|<>\[\]~])")
 MARKDOWN_WEIGHT = re.compile(r"W\\_([qkvo])")
 MARKDOWN_BLOCK = re.compile(r"^( *)(?:([-+#])|(\d+)([.)]))(?=\s)")  # would begin a list or heading
 MARKDOWN_WIDTH = 80  # characters of a line of text
-FLOAT_LINES = 40  # lines of a LaTeX float, section titles included, that fit on a page
+FLOAT_LINES = 44  # lines of a LaTeX float, section titles included, that fit on a landscape A4
 LATEX_SPECIAL = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -40,6 +42,10 @@ LATEX_SPECIAL = {
     "−": r"$-$",
     "–": "--",
     "×": r"$\times$",
+    "π": r"$\pi$",
+    "²": r"$^{2}$",
+    "Δ": r"$\Delta$",
+    "φ": r"$\varphi$",
     "†": r"$\dagger$",
     "*": r"$^{*}$",
 }
@@ -56,17 +62,22 @@ LATEX_TAGS = {
 
 def to_markdown(page: Page) -> str:
     """Return a table in GitHub-flavored Markdown."""
-    return _environment("md").get_template("page.md.j2").render(page=page, title=_title(page))
+    return _render("md", page)
 
 
 def to_latex(page: Page) -> str:
     """Return a table as LaTeX floats of at most FLOAT_LINES lines, and the notes after them."""
-    return _environment("tex").get_template("page.tex.j2").render(page=page, title=_title(page))
+    return _render("tex", page)
 
 
 def to_html(page: Page) -> str:
-    """Return a self-contained HTML page: table, notes, and a second table of all statistics."""
-    return _environment("html").get_template("page.html.j2").render(page=page, title=_title(page))
+    """Return a self-contained HTML page: the table, and its notes."""
+    return _render("html", page)
+
+
+def _render(suffix: str, page: Page) -> str:
+    template = _environment(suffix).get_template(f"page.{suffix}.j2")
+    return template.render(page=page, title=_title(page), anchors=Anchors(page))
 
 
 def listing_to_html(listing: Listing) -> str:
@@ -124,10 +135,11 @@ def _environment(suffix: str) -> jinja2.Environment:
     filters: dict[str, Callable[..., Any]] = {
         "filled": _filled,
         "floats": _floats,
+        "latex_marks": _latex_marks,
+        "of_cell": of_cell,
         "value": _value,
-        "with_spread": _with_spread,
-        "main_rows": _markdown_rows,
-        "details_rows": _markdown_details,
+        "spread_widths": _spread_widths,
+        "rows": _markdown_rows,
         "wrapped": _wrapped,
     }
     environment.filters.update(filters)
@@ -143,26 +155,34 @@ def _filled(line: Line, page: Page) -> tuple[str, ...]:
     return line.cells + ("",) * (len(page.columns) - len(line.cells))
 
 
-def _with_spread(page: Page) -> list[bool]:
-    """Return which columns have a value with a spread."""
+def _spread_widths(page: Page) -> list[int]:
+    """Return the most characters of a spread in each column; 0 without spreads."""
     rows = [_filled(line, page) for section in page.sections for line in section.lines]
+    columns = (map(VALUE.fullmatch, column) for column in zip(page.columns, *rows, strict=True))
     return [
-        any((found := VALUE.fullmatch(text)) and found["spread"] for text in column)
-        for column in zip(page.columns, *rows, strict=True)
+        max(len(found["spread"] or "") if found else 0 for found in column) for column in columns
     ]
 
 
-def _value(text: str, with_spread: bool) -> Markup:
-    """Return a value in HTML.
+def _value(text: str, spread_width: int, marks: Markup) -> Markup:
+    """Return a value in HTML with the letters of its notes.
 
-    In a column with spreads they are in a box of fixed width, which aligns the decimals.
+    In a column with spreads they are in a box of one width, which aligns the decimals.
     """
     found = VALUE.fullmatch(text)
     if found is None:
-        return Markup(markup(text))
-    spread = f'<span class="pm">{found["spread"] or ""}</span>' if with_spread else ""
+        return Markup(markup(text)) + marks
+    spread = Markup(found["spread"] or "") + marks
+    if spread_width:
+        spread = Markup(f'<span class="pm" style="width:{spread_width}ch">{spread}</span>')
     rest = f'<span class="rest">{markup(found["rest"])}</span>' if found["rest"] else ""
     return Markup(f"{found['value']}{spread}{rest}")
+
+
+def _latex_marks(about: Subjects, anchors: Anchors) -> Markup:
+    """Return the letters of a cell in LaTeX. They take no room, so that columns align."""
+    letters = ",".join(anchors.at(about))
+    return Markup(rf"\rlap{{\textsuperscript{{{letters}}}}}" if letters else "")
 
 
 def _floats(sections: Sequence[Section]) -> list[list[Section]]:
@@ -176,7 +196,7 @@ def _floats(sections: Sequence[Section]) -> list[list[Section]]:
             room = FLOAT_LINES
         while rest:
             part, rest = rest[: room - 1], rest[room - 1 :]
-            floats[-1].append(Section(title, part))
+            floats[-1].append(Section(title, part, section.about))
             title, room = f"{section.title}, continued", room - 1 - len(part)
             if rest:
                 floats.append([])
@@ -184,41 +204,45 @@ def _floats(sections: Sequence[Section]) -> list[list[Section]]:
     return floats
 
 
-def _markdown_rows(page: Page) -> list[Markup]:
-    """Return the lines of the main table in Markdown, with columns padded to one width."""
-    heading = [markdown(name) for name in page.columns]
-    lines = {
-        id(line): [markdown(text) for text in _filled(line, page)]
-        for section in page.sections
-        for line in section.lines
-    }
-    widths = [max(map(len, column)) for column in zip(heading, *lines.values(), strict=True)]
+def _markdown_rows(page: Page, anchors: Anchors) -> Iterator[Markup]:
+    """Yield the lines of the table in Markdown, with columns padded to one width."""
+
+    def marked(text: str, about: Subjects) -> str:
+        letters = ",".join(anchors.at(about))
+        return markdown(text) + (f"<sup>{letters}</sup>" if letters else "")
 
     def row(texts: Sequence[str]) -> Markup:
         first, *rest = zip(texts, widths, strict=True)
         cells = [first[0].ljust(first[1]), *(text.rjust(width) for text, width in rest)]
         return Markup(f"| {' | '.join(cells)} |")
 
+    heading = [marked(name, of_cell(page.columns_about, i)) for i, name in enumerate(page.columns)]
+    sections = [
+        [
+            [marked(text, of_cell(line.about, i)) for i, text in enumerate(_filled(line, page))]
+            for line in section.lines
+        ]
+        for section in page.sections
+    ]
+    rows = [texts for section in sections for texts in section]
+    widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
     rule = [":" + "-" * max(widths[0] - 1, 2), *("-" * max(n - 1, 2) + ":" for n in widths[1:])]
-    rows = [row(heading), Markup(f"| {' | '.join(rule)} |")]
-    for section in page.sections:
-        title = f"| **{markdown(section.title)}** |{' |' * (len(page.columns) - 1)}"
-        rows += [Markup(title), *(row(lines[id(line)]) for line in section.lines)]
-    return rows
+    yield row(heading)
+    yield Markup(f"| {' | '.join(rule)} |")
+    for section, lines in zip(page.sections, sections, strict=True):
+        title = f"**{markdown(section.title)}**{marked('', section.about)}"
+        yield Markup(f"| {title} |{' |' * (len(page.columns) - 1)}")
+        yield from map(row, lines)
 
 
-def _markdown_details(page: Page) -> list[Markup]:
-    """Return the lines of the second table in Markdown."""
-    numbers = len(page.details_columns) - page.details_texts
-    rule = f"| {' | '.join([':--'] * page.details_texts + ['--:'] * numbers)} |"
-    heading, *rows = (
-        f"| {' | '.join(map(markdown, texts))} |" for texts in (page.details_columns, *page.details)
-    )
-    return [Markup(row) for row in (heading, rule, *rows)]
+def _wrapped(text: str, prefix: str = "", indent: str = "") -> Markup:
+    """Return a paragraph of Markdown in lines of at most MARKDOWN_WIDTH.
 
-
-def _wrapped(text: str, prefix: str = "") -> Markup:
-    """Return a paragraph of Markdown in lines of MARKDOWN_WIDTH; `prefix` begins the first."""
+    Args:
+        text: The paragraph.
+        prefix: Markdown that begins the first line.
+        indent: Spaces that begin the other lines.
+    """
     lines = textwrap.wrap(
         markdown(text),
         MARKDOWN_WIDTH - len(prefix),
@@ -226,7 +250,7 @@ def _wrapped(text: str, prefix: str = "") -> Markup:
         break_on_hyphens=False,
     )
     lines = [MARKDOWN_BLOCK.sub(_escape_block, line) for line in lines]
-    return Markup(prefix + ("\n" + " " * len(prefix)).join(lines))
+    return Markup(prefix + f"\n{indent}".join(lines))
 
 
 def _escape_block(found: re.Match[str]) -> str:

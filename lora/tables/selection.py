@@ -20,8 +20,10 @@ from lora.tables import constant, statistics
 from lora.tables.labels import (
     METHODS,
     Line,
+    Note,
     Page,
     Section,
+    Subjects,
     method_name,
     model_name,
     number,
@@ -40,8 +42,8 @@ COLUMNS = (
     "Last epoch: mean",
     "Best minus last",
     "n",
-    "Best epoch",
-    "of",
+    "Best epoch: number",
+    "Last epoch: number",
 )
 FOOTNOTES = (
     "Best epoch: the epoch of each run with the highest metric, the earliest of equals. It is "
@@ -49,8 +51,8 @@ FOOTNOTES = (
     "Best minus last is computed for each run; shown are mean ± sample standard deviation (n−1) "
     "over seeds. One run has no standard deviation. The difference is never negative. It is an "
     "upper bound of the optimism: a model that overfits is better before its last epoch.",
-    "n is the number of finished runs. Failed and missing runs are in no value. The best epoch is "
-    "the mean of its number over runs.",
+    "n is the number of finished runs. Failed and missing runs are in no value. The numbers of the "
+    "best and the last epoch are means over runs.",
     "A mean over cells counts each cell once, whatever its metric. Cells without a value are left "
     "out and counted.",
 )
@@ -79,7 +81,7 @@ def make(grid: Grid, runs_csv: Path) -> tuple[list[Row], Page]:
         sections.append(Section(f"{model_name(model)}: {title}, protocol {protocol}", tuple(lines)))
         rows += group
     note = constant.runs_note(run.line for runs in cells.values() for run in runs)
-    return rows, _page(every, tuple(sections), note)
+    return rows, _page(every, rows, tuple(sections), note)
 
 
 def _size(row: Row) -> str:
@@ -121,10 +123,9 @@ def _average(rows: list[Row], name: Row) -> Row:
 
 
 def _line(size: str, kind: str, row: Row) -> Line:
-    """Return the line of a cell or of an average."""
+    """Return the line of a cell or of an average. Failed and missing runs are in a note at n."""
     label = f"{size}, {row['task_title']}" if size else row["task_title"]
-    last_epoch = row["last_epoch"]
-    is_whole = math.isnan(last_epoch) or last_epoch == round(last_epoch)
+    about: tuple[Subjects, ...] = ((), (), (), (), (("remark", runs_text(row)),))
     return Line(
         kind,
         (
@@ -132,14 +133,19 @@ def _line(size: str, kind: str, row: Row) -> Line:
             number(row["best_mean"], 2),
             number(row["last_mean"], 2),
             number(row["difference_mean"], 2) + spread(row["difference_std"], 2),
-            runs_text(row),
+            str(row["n"]),
             number(row["best_epoch_mean"]),
-            number(last_epoch, 0 if is_whole else 1),
+            number(row["last_epoch"]),
         ),
+        about,
     )
 
 
-def _page(cells: list[Row], sections: tuple[Section, ...], notes: tuple[str, ...]) -> Page:
+def _page(
+    cells: list[Row], rows: list[Row], sections: tuple[Section, ...], notes: tuple[str, ...]
+) -> Page:
+    texts = dict.fromkeys(runs_text(row) for row in rows if row["n"] != row["n_expected"])
+    remarks = [Note(f"n={text}.", (("remark", text),)) for text in texts]
     return Page(
         name=NAME,
         title="Best epoch compared with last epoch",
@@ -148,5 +154,5 @@ def _page(cells: list[Row], sections: tuple[Section, ...], notes: tuple[str, ...
         partial=partial(cells),
         columns=COLUMNS,
         sections=sections,
-        footnotes=(*FOOTNOTES, *notes),
+        notes=(*map(Note, (*FOOTNOTES, *notes)), *remarks),
     )

@@ -15,7 +15,7 @@ from lora.experiment.cell import Cell
 from lora.experiment.grid import Grid
 from lora.experiment.source import Source, content_pin
 from lora.files import Row
-from lora.tables.labels import listed
+from lora.tables.labels import Note, listed
 
 if TYPE_CHECKING:
     from lora.tables.statistics import RunRows  # imports pandas
@@ -59,6 +59,8 @@ def _source_problem(grid: Grid, name: str, recorded: list[str]) -> str:
     registered = grid.registered.get(wanted)
     if registered is None:
         return "config/sources.csv does not have it"
+    if not source.same_as and not content_pin(registered.identity):
+        return "config/sources.csv has no revision or checksum of it"
     if not source.same_as and not _is_same(source.identity, registered):
         return f"the config replaces the registered source with {source.identity}"
     for identity in recorded:
@@ -77,14 +79,12 @@ def _source_problem(grid: Grid, name: str, recorded: list[str]) -> str:
 
 
 def _is_same(identity: str, registered: Source) -> bool:
-    """Return whether an identity has the content of a registered source."""
+    """Return whether an identity is known to have the content of a registered source."""
     pin = content_pin(identity)
-    if pin:
-        return pin == content_pin(registered.identity)
-    return identity == registered.identity
+    return bool(pin) and pin == content_pin(registered.identity)
 
 
-def notes(grid: Grid, cells: list[Row], values: list[Row]) -> list[str]:
+def notes(grid: Grid, cells: list[Row], values: list[Row]) -> list[Note]:
     """Return notes on cells that are not compared because of their source, and on claims.
 
     Args:
@@ -99,19 +99,21 @@ def notes(grid: Grid, cells: list[Row], values: list[Row]) -> list[str]:
         if cell["source_problem"] and (cell["model"], cell["task"]) in withheld:
             reasons.setdefault(cell["source_problem"], {})[cell["task_title"]] = None
     for reason, titles in reasons.items():
-        found.append(
+        text = (
             f"No difference to published values for {listed(list(titles))}; {reason}. If the "
             "content is the same, say so in the config: `same_as:` under `sources:`."
         )
+        found.append(Note(text, (("source problem", reason),)))
     compared = [value for value in values if value["relation"] in ("same", "context")]
     names = [name for value in compared for name in _source_names(grid, value)]
     for name in dict.fromkeys(names):
         source = grid.sources[name]
         if source.same_as:
-            found.append(
+            text = (
                 f"The config says that {name} ({source.identity}) is the same as {source.same_as} "
                 "of config/sources.csv (`same_as`). The comparisons rely on it."
             )
+            found.append(Note(text))
     return found
 
 

@@ -10,7 +10,7 @@ from lora import files
 from lora.experiment import csv_tables
 from lora.files import Row
 from lora.tables import render
-from lora.tables.labels import Line, Page, Section, model_name, number
+from lora.tables.labels import Line, Note, Page, Section, model_name, number
 
 NAME = "table7"
 VALUES = ("projected_delta", "projected_w", "projected_random", "w_norm", "delta_norm")
@@ -57,7 +57,7 @@ def page(rows: list[Row]) -> Page:
             *(Section(title, tuple(lines)) for title, lines in sections.items()),
             Section("GPT-3 175B: W_q, layer 48 of 96", paper),
         ),
-        footnotes=NOTES,
+        notes=tuple(map(Note, NOTES)),
     )
 
 

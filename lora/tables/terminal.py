@@ -1,7 +1,8 @@
 """Render a table as plain text for a terminal: aligned columns, no markup, no control characters.
 
 Long names of lines and columns are wrapped. A table that is still wider than the terminal is cut
-into blocks of columns, and the first column begins each block.
+into blocks of columns, and the first column begins each block. With the notes, cells have the
+letters of those about them, see `anchors`; they are right of the values, so that columns align.
 """
 
 import functools
@@ -10,13 +11,15 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lora.tables.labels import Page
+from lora.tables.anchors import LETTERS, Anchors, of_cell
+from lora.tables.labels import Line, Page, Subjects
 
 WIDTH = 80  # characters of a line
 LABEL_WIDTH = 30  # of the first column
 MOST_COLUMNS = 7
 MARKS = re.compile(r"W_([qkvo])|Adpt\^([DPH])")
 GAP = INDENT = "  "
+SUPERSCRIPTS = str.maketrans(LETTERS, "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ")
 wrap = functools.partial(textwrap.wrap, break_on_hyphens=False)
 
 
@@ -29,12 +32,15 @@ def to_text(page: Page, width: int = WIDTH, notes: bool = False) -> str:
         notes: Whether the notes follow the table.
     """
     title = plain(f"PARTIAL: {page.title}" if page.partial else page.title)
-    parts = [f"{title}\n{'=' * min(len(title), width)}", *_Text(page, width).blocks()]
+    anchors = Anchors(page)
+    text = _Text(page, width, anchors if notes else None)
+    parts = [f"{title}\n{'=' * min(len(title), width)}", *text.blocks()]
     if page.partial:
         parts.append(f"Partial: {page.partial}.")
     if notes:
-        numbered = enumerate(page.footnotes, start=1)
-        parts.append("\n".join(filled(f"{number}. {note}", width) for number, note in numbered))
+        texts = [f"-  {note.text}" for note in anchors.general]
+        texts += [f"{letter:2} {note.text}" for letter, note in anchors.lettered]
+        parts.append("\n".join(filled(text, width) for text in texts))
     return "\n\n".join(parts) + "\n"
 
 
@@ -46,6 +52,13 @@ def plain(text: str) -> str:
 def _heading(name: str) -> str:
     """Return the name of a column; the sign # stays with its word."""
     return plain(name).replace("# ", "#\N{NO-BREAK SPACE}")
+
+
+def _heading_width(name: str, height: int) -> int:
+    """Return the least width at which a heading has at most `height` lines."""
+    longest = max([1, *map(len, name.split(" "))])
+    widths = range(longest, len(name) + 1)
+    return next((width for width in widths if len(wrap(name, width)) <= height), 0)
 
 
 def filled(text: str, width: int) -> str:
@@ -62,31 +75,66 @@ class _Text:
 
     page: Page
     width: int
+    anchors: Anchors | None  # None: without letters
 
-    @property
+    def _marks(self, about: Subjects) -> str:
+        """Return the letters of a cell, such as `ᵇ,ᶜ`."""
+        letters = self.anchors.at(about) if self.anchors else ()
+        return ",".join(letters).translate(SUPERSCRIPTS)
+
+    @functools.cached_property
+    def _headings(self) -> list[str]:
+        """The names of the columns."""
+        about = self.page.columns_about
+        return [
+            _heading(name) + self._marks(of_cell(about, index))
+            for index, name in enumerate(self.page.columns)
+        ]
+
+    @functools.cached_property
     def _rows(self) -> list[tuple[str, list[list[str]]]]:
         """The title of each section with its lines, filled up to the number of columns."""
-        missing = [""] * len(self.page.columns)
+        columns = range(len(self.page.columns))
+        every = [line for section in self.page.sections for line in section.lines]
+        marks = {id(line): [self._marks(of_cell(line.about, i)) for i in columns] for line in every}
+        # Letters are right of the values. Names of lines have no second column to align with.
+        lengths = [[len(row[i]) for row in marks.values()] for i in columns]
+        room = [0, *(max(of_column, default=0) for of_column in lengths[1:])]
+
+        def texts(line: Line) -> list[str]:
+            filled = [*map(plain, line.cells), *[""] * len(columns)]
+            return [filled[i] + marks[id(line)][i].ljust(room[i]) for i in columns]
+
         return [
-            (
-                plain(section.title),
-                [[*map(plain, line.cells), *missing][: len(missing)] for line in section.lines],
-            )
+            (plain(section.title) + self._marks(section.about), [*map(texts, section.lines)])
             for section in self.page.sections
         ]
 
     def _widths(self) -> list[int]:
-        """Return the width of each column: that of its values, or of a word of its heading."""
+        """Return the width of each column: that of its values, or of its heading in two lines.
+
+        If all columns fit side by side with headings of more lines or a narrower first column, they
+        are that narrow.
+        """
         rows = [row for _, of_section in self._rows for row in of_section]
-        widths = [
-            max([*map(len, _heading(name).split(" ")), *(len(row[index]) for row in rows)])
-            for index, name in enumerate(self.page.columns)
-        ]
-        words = [word for row in [[self.page.columns[0]], *rows] for word in row[0].split()]
-        room = self.width - sum(len(GAP) + width for width in widths[1:])
-        # So that all columns fit, if they can. The second line of a name is indented.
-        first = max([room, *(len(INDENT) + len(word) for word in words)])
-        return [min(widths[0], LABEL_WIDTH, first), *widths[1:]]
+        names = self._headings
+
+        def widths(height: int) -> list[int]:
+            return [
+                max([_heading_width(name, height), *(len(row[index]) for row in rows)])
+                for index, name in enumerate(names)
+            ]
+
+        wide, narrow = widths(2), widths(max(len(name) for name in names))
+        first = min(wide[0], LABEL_WIDTH)
+        words = [word for row in [[names[0]], *rows] for word in row[0].split()]
+        # The second line of a name is indented.
+        narrowest = min(first, max(len(INDENT) + len(word) for word in words))
+        for others in (wide[1:], narrow[1:]):
+            room = self.width - sum(len(GAP) + width for width in others)
+            if room >= narrowest and len(others) < MOST_COLUMNS:
+                return [min(first, room), *others]
+        return [first, *wide[1:]]
 
     def blocks(self) -> list[str]:
         """Return the text of each block of columns."""
@@ -115,9 +163,7 @@ class _Text:
             blank = [""] * (len(cells) - 1)
             return [line([part, *blank]) for part in label[:-1]] + [line([label[-1], *cells[1:]])]
 
-        names = [
-            wrap(_heading(name), widths[index]) for index, name in enumerate(self.page.columns)
-        ]
+        names = [wrap(heading, widths[index]) for index, heading in enumerate(self._headings)]
         height = max(len(names[index]) for index in (0, *block))
         padded = [[""] * (height - len(parts)) + parts for parts in names]
         heading = [
@@ -126,7 +172,7 @@ class _Text:
         rule = "-" * (widths[0] + sum(len(GAP) + widths[index] for index in block))
         found = [*heading, rule]
         for title, rows in self._rows:
-            shown = [row for row in rows if any(row[index] for index in block)]
+            shown = [row for row in rows if any(row[index].strip() for index in block)]
             if shown:
                 found += wrap(title, self.width, subsequent_indent="  ")
                 found += [text for row in shown for text in lines(row)]

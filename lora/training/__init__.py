@@ -15,5 +15,6 @@ progress: Progress line on a terminal and in the log.
 run_outputs: Outputs of a finished run: adapter/, run.json and metrics.csv.
 run_state: State of one run during training, its digest, and its checkpoint.
 signals: Handle SIGTERM, SIGUSR1 and SIGINT: save checkpoints after the current step, then exit.
+tracking: Copy the rows of metrics.csv to TensorBoard or MLflow.
 trained_run: Load a finished run, and predict with it.
 """

@@ -255,4 +255,11 @@ def _activations(base: "PreTrainedModel", pack: Sequence[RunState], lengths: np.
         for run in pack
     )
     widths = attention.widths_of(lengths)
-    return activation_bytes(modules.architecture_of(base), lengths, widths, lora_inputs, base.dtype)
+    return activation_bytes(
+        modules.architecture_of(base),
+        lengths,
+        widths,
+        lora_inputs,
+        base.dtype,
+        runs=min(len(pack), len(lengths)),
+    )

@@ -212,6 +212,7 @@ def activation_bytes(
     widths: np.ndarray,
     lora_inputs: int,
     dtype: torch.dtype,
+    runs: int = 1,
 ) -> int:
     """Estimate the memory of a training pass over some sequences (see memory.activation_bytes).
 
@@ -221,6 +222,7 @@ def activation_bytes(
         widths: Length that attention pads each sequence to, shape [sequences].
         lora_inputs: Matrices that LoRA keeps per layer, from `memory.lora_inputs`.
         dtype: Type of the activations.
+        runs: Number of runs in the pass.
 
     Returns:
         Memory in bytes.
@@ -235,4 +237,5 @@ def activation_bytes(
         scores=int((widths.astype(np.int64) ** 2).sum()),
         lora_inputs=lora_inputs,
         itemsize=dtype.itemsize,
+        table_rows=0 if architecture.relative is None else runs * architecture.relative.rows,
     )

@@ -42,6 +42,7 @@ from lora.training.checkpoint_schedule import CheckpointSchedule
 from lora.training.device import DTYPES, pick_device, pick_precision
 from lora.training.progress import Progress
 from lora.training.run_state import RunState
+from lora.training.tracking import Tracking
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -76,14 +77,15 @@ def train(specs: Sequence[RunSpec], options: JobOptions) -> None:
     digests = [run.digest for states in candidates for run in states]
     if not options.overwrite:
         _check_outputs(candidates, base_sha256, options)
+    trackers = Tracking(options.tracking, options.tracking_dir)
     with checkpoint.held(options.state_dir, digests):
-        unfinished = [states[0] for states in candidates if not _restore(states, options)]
+        unfinished = [states[0] for states in candidates if not _restore(states, options, trackers)]
         schedule = CheckpointSchedule(
             options.state_dir, options.checkpoint_every_s, options.overwrite
         )
         with signals.handle_signals(options.limit_s):
             for pack in _packs(unfinished):
-                _train_pack(pack, base_sha256, schedule, device, options)
+                _train_pack(pack, base_sha256, schedule, device, options, trackers)
     if schedule.refused:
         raise ConfigError(
             "Another job wrote another run to the output folder in the meantime. This run is "
@@ -157,7 +159,7 @@ def _check_outputs(
         raise ConfigError(earlier_outputs.TITLE, problems)
 
 
-def _restore(states: Sequence[RunState], options: JobOptions) -> bool:
+def _restore(states: Sequence[RunState], options: JobOptions, trackers: Tracking) -> bool:
     """Restore a run that is finished in one of these states; return whether it is."""
     name = states[0].spec.name
     if any(run_outputs.restore(run, options.state_dir) for run in states):
@@ -167,6 +169,7 @@ def _restore(states: Sequence[RunState], options: JobOptions) -> bool:
         log.info("%s is finished: its outputs are whole", name)
     else:
         return False
+    trackers.copy(states[0].spec.output_dir)
     return True
 
 
@@ -188,6 +191,7 @@ def _train_pack(
     schedule: CheckpointSchedule,
     device: torch.device,
     options: JobOptions,
+    trackers: Tracking,
 ) -> None:
     """Load the base model, put the runs into it, and train them to their end."""
     facts = {run.spec.tokens_dir: run.facts for run in pack}
@@ -212,13 +216,14 @@ def _train_pack(
         if run.start is not None:
             warm_start.load_start(run.start, run.spec, run.parameters, base.config.model_type)
         run_state.resume(run, schedule.state_dir)
+        trackers.begin(run.spec.settings, run.rows)
     record = Base(
         source=fetch.identity_of(options.model_dir),
         base_sha256=base_sha256,
         family=base.config.model_type,
     )
     with contextlib.closing(progress.of_pack(pack, options.progress_file)) as bar:
-        _train_epochs(model, pack, schedule, budget, record, bar)
+        _train_epochs(model, pack, schedule, budget, record, bar, trackers)
     for run in pack:  # so that the memory of this base model is free before the next one is loaded
         run.release()
 
@@ -265,6 +270,7 @@ def _train_epochs(
     budget: TokenBudget,
     base: Base,
     bar: Progress,
+    trackers: Tracking,
 ) -> None:
     """Step all unfinished runs together until every run is done.
 
@@ -289,6 +295,10 @@ def _train_epochs(
             schedule.end_epoch(
                 ended, lambda run: run_outputs.build_record(run, base, model.device, len(pack))
             )
+            for run in ended:
+                trackers.add(run.spec.settings, run.rows[-1])
+                if run.done:
+                    trackers.end(run.spec.settings, str(run.rows[-1]["status"]))
             schedule.unfinished = left = [run for run in left if not run.done]
             continue
         for run in left:

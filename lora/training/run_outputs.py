@@ -65,6 +65,9 @@ def build_record(run: RunState, base: Base, device: torch.device, pack_size: int
                 for split, facts in run.facts.splits.items()
                 if facts.read_counts is not None
             },
+            made_splits={
+                split: facts.made for split, facts in run.facts.splits.items() if facts.made
+            },
             label_names=list(task.label_names),
         ),
         base=base,

@@ -95,6 +95,8 @@ class TrainedRun:
         """
         facts = tokens.read_facts(tokens_dir)
         splits = tokens.load(tokens_dir, facts)
+        if task.table is not None:
+            task = task.with_labels(facts.label_names)
         problems = [
             f"{what}: got {got}, expected {expected}; prepare the tokens again"
             for what, got, expected in (

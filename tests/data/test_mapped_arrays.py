@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save, save_file
 
-from lora.data.mapped_arrays import map_arrays
+from lora.data.mapped_arrays import map_arrays, write_arrays
+from lora.data.tokens import DTYPES as TOKEN_DTYPES
 
 DTYPES = {"a": np.int32, "b": np.float32}
 ARRAYS = {"x.a": np.arange(6, dtype=np.int32).reshape(2, 3), "y.b": np.ones(4, np.float32)}
@@ -59,3 +60,15 @@ def test_a_wrong_header_is_refused(path, change, message):
     with_header(path, change)
     with pytest.raises(ValueError, match=message):
         map_arrays(path, DTYPES)
+
+
+@pytest.mark.parametrize("names", ["train validation", "train", "b a é c"])
+def test_a_written_file_has_the_bytes_of_safetensors(tmp_path, names):
+    """Tokens of earlier versions were written by safetensors itself."""
+    random, arrays = np.random.default_rng(0), {}
+    for size, name in enumerate(names.split()):
+        for part, dtype in TOKEN_DTYPES.items():
+            arrays[f"{name}.{part}"] = random.integers(0, 99, size * 3).astype(dtype)
+    with open(tmp_path / "file", "wb") as handle:
+        write_arrays(handle, arrays)
+    assert (tmp_path / "file").read_bytes() == save(arrays)

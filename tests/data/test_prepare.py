@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.own_tasks import own_task, write_csv
 
 from lora.data.prepare import prepare
 from lora.data.tokens import arrays_sha256, load, read_facts
@@ -256,3 +257,39 @@ def test_tokens_of_earlier_versions_have_no_counts(model_folder, source, tmp_pat
     path.write_text(json.dumps(written))
     with pytest.raises(ValueError, match="split train: repeated is '1'; allowed: a whole number"):
         read_facts(tmp_path)
+
+
+def test_a_task_of_the_config_records_its_classes_and_its_made_split(model_folder, tmp_path):
+    """Every example of the file is in one of the splits, with the tokens of AutoTokenizer."""
+    from transformers import AutoTokenizer
+
+    rows = [(first, f"class {at % 3}") for at, (first, _) in enumerate(PAIRS)]
+    path = write_csv(
+        tmp_path / "mine.jsonl", [json.dumps(dict(text=a, label=b)) for a, b in rows], ""
+    )
+    facts = prepare(own_task(path), path, model_folder, 60, tmp_path / "tokens")
+    assert facts == read_facts(tmp_path / "tokens")
+    assert facts.label_names == ("class 0", "class 1", "class 2") and facts.num_labels == 3
+    assert facts.splits["validation"].made == "0.2 of the rows of train, seed 0"
+    assert facts.splits["train"].made is None
+    tokenizer = AutoTokenizer.from_pretrained(model_folder, local_files_only=True)
+    expected = sorted(
+        (tokenizer(text, truncation=True, max_length=60)["input_ids"], float(label[-1]))
+        for text, label in rows
+    )
+    found = []
+    for tokens in load(tmp_path / "tokens").values():
+        for at in range(len(tokens)):
+            ids, _, _, labels = tokens.gather([at])
+            found.append((ids.tolist(), labels.item()))
+    assert sorted(found) == expected
+    assert not (tmp_path / "tokens/tokens.json").read_text().count(str(tmp_path))
+
+
+def test_the_file_has_the_bytes_that_safetensors_writes(model_folder, source, tmp_path):
+    from safetensors.numpy import load_file, save
+
+    prepare(TASKS["rte"], source, model_folder, 20, tmp_path)
+    path = tmp_path / "tokens.safetensors"
+    assert path.read_bytes() == save(load_file(path))
+    assert "label_names" not in json.loads((tmp_path / "tokens.json").read_text())

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 from helpers.fuzzing import check_message
+from helpers.tokenizer_folders import PAIRS, byte_level, save_folder, wordpiece, xlm_roberta
 
 from lora.data.prepare import prepare
 from lora.data.tokenizer import AS_IT_IS
@@ -28,84 +29,22 @@ from lora.data.tokens import load
 from lora.experiment import registry
 
 TASK = registry.read_tasks()["rte"]
-WORDS = (
-    "Der Hund läuft im Park . Ünïcode Straße the Cat sat on a Mat 你好 don't HELLO e-mail".split()
-)
-PAIRS = [
-    (
-        " ".join(WORDS[(i * 7 + j) % len(WORDS)] for j in range(3 + i % 9)),
-        " ".join(WORDS[(i * 5 + j) % len(WORDS)].swapcase() for j in range(2 + i % 7)),
-    )
-    for i in range(60)
-]
-PAIRS += [
-    ("A [SEP] b </s>", "<mask> [MASK]  two  spaces "),
-    ("ＦＵＬＬ width", "e\u0301 \u200b zero"),
-]
-PAIRS += [("", "empty first"), ("<extra> x", "empty second of <pad> [PAD] [UNK]")]
-BERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-ROBERTA = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-
-
-def wordpiece(folder: Path, lowercase: bool):
-    from tokenizers import BertWordPieceTokenizer
-    from transformers import BertTokenizer
-
-    trained = BertWordPieceTokenizer(lowercase=lowercase)
-    trained.train_from_iterator(sum(PAIRS, ()), vocab_size=150, show_progress=False)
-    trained.save_model(str(folder))
-    return BertTokenizer.from_pretrained(folder, do_lower_case=lowercase)
-
-
-def byte_level(folder: Path):
-    from tokenizers import ByteLevelBPETokenizer
-    from transformers import RobertaTokenizer
-
-    trained = ByteLevelBPETokenizer()
-    trained.train_from_iterator(
-        sum(PAIRS, ()), vocab_size=330, special_tokens=ROBERTA, show_progress=False
-    )
-    trained.save_model(str(folder))
-    return RobertaTokenizer.from_pretrained(folder)
-
-
-def unigram(folder: Path):
-    from tokenizers import SentencePieceUnigramTokenizer
-    from transformers import XLMRobertaTokenizer
-
-    trained = SentencePieceUnigramTokenizer()
-    trained.train_from_iterator(
-        sum(PAIRS, ()),
-        vocab_size=120,
-        special_tokens=ROBERTA,
-        unk_token="<unk>",
-        show_progress=False,
-    )
-    vocabulary = json.loads(trained.to_str())["model"]["vocab"]
-    return XLMRobertaTokenizer(vocab=[tuple(entry) for entry in vocabulary])
-
-
 KINDS = {
     "cased": ("bert", lambda folder: wordpiece(folder, False)),
     "uncased": ("bert", lambda folder: wordpiece(folder, True)),
     "byte level": ("roberta", byte_level),
-    "SentencePiece": ("roberta", unigram),
+    "SentencePiece": ("roberta", xlm_roberta),
 }
 
 
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory) -> dict[str, Path]:
     """A folder of each kind, as save_pretrained writes it."""
-    folders = {}
-    for kind, (family, make) in KINDS.items():
-        folder = folders[kind] = tmp_path_factory.mktemp("model") / kind.replace(" ", "-")
-        folder.mkdir()
-        tokenizer = make(folder)
-        tokenizer.save_pretrained(folder)
-        config = dict(model_type=family, vocab_size=len(tokenizer) + 8, type_vocab_size=2)
-        config |= dict(max_position_embeddings=66)
-        (folder / "config.json").write_text(json.dumps(config))
-    return folders
+    folder = tmp_path_factory.mktemp("model")
+    return {
+        kind: save_folder(family, folder / kind.replace(" ", "-"), make)
+        for kind, (family, make) in KINDS.items()
+    }
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ CONFIGS = {  # name -> cells trained, runs
     "ablation-head.yaml": (2 * 3 * 5, 90),
     "baselines.yaml": (6 * 4, 72),
     "config.yaml": (3 + 15, 90),
+    "deberta.yaml": (8, 40),
     "demo.yaml": (4 + 8, 36),
     # 12 rows of Table 2, then what Table 6 and Table 5 add on MNLI.
     "paper.yaml": (12 * 8 + 14 + 4, 570),
@@ -50,6 +51,27 @@ def test_the_paper_config_has_every_row_of_table_2_on_roberta():
         and fact["model"] in ("roberta-base", "roberta-large")
     }
     assert published == set(loaded.tables["table2"].cells) and len(published) == 12 * 8
+
+
+def test_the_deberta_config_has_the_last_row_of_table_2():
+    """Its settings are those of Table 10; examples with all of its columns."""
+    loaded = grid.load(read(str(ROOT / "config/deberta.yaml")))
+    published = {
+        (fact["task"], fact["weights"], int(fact["rank"]))
+        for fact in loaded.published
+        if (fact["model"], fact["method"]) == ("deberta-xxl", "lora") and fact["task"] in TASKS
+    }
+    cells = {cell.task: cell for cell in loaded.tables["table2"].cells}
+    assert published == {(cell.task, cell.weights, cell.rank) for cell in cells.values()}
+    names = "examples_per_step epochs learning_rate max_tokens weight_decay alpha warmup_frac start"
+    for task, expected in {
+        "mnli": (8, 5, 1e-4, 256, 0, 8, 0.1, "pretrained"),
+        "mrpc": (32, 30, 2e-4, 128, 0.01, 8, 0.1, "mnli"),
+        "qnli": (6, 8, 1e-4, 512, 0.01, 8, 0.1, "pretrained"),
+        "stsb": (4, 10, 2e-4, 128, 0.1, 8, 0.1, "mnli"),
+    }.items():
+        hparams = loaded.hparams(cells[task])
+        assert tuple(getattr(hparams, name) for name in names.split()) == expected
 
 
 # Model, method, weights, rank: parameters without the head, the paper's label (Table 2), and how

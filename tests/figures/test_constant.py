@@ -1,7 +1,7 @@
 """Marks of runs with constant predictions, in each figure that shows runs.
 
 The kind: cells of which all runs are constant, one run is, and one run is at its last epoch only;
-figures of the best and of the last epoch, with and without squares.
+figures of the best and of the last epoch, with and without stars.
 """
 
 import re
@@ -24,7 +24,7 @@ CONSTANT = {  # weights, rank, seed -> Matthews correlation by epoch; 0 is const
     ("qv", 8, 1): [0.0, 0.0, 0.0],
     ("q", 8, 1): [0.5, 0.55, 0.0],
 }
-SQUARES = dict(table2=3, rank_curves=3, parameters=3, head_ablation=4, rank_cost=4)
+STARS = dict(table2=3, rank_curves=3, parameters=3, head_ablation=4, rank_cost=4)
 LAST = ("head_ablation", "rank_cost")  # figures of the last epoch
 RUNS = dict(table2=8, learning_curves=8)  # of table 2; the others have those of both tables
 
@@ -57,26 +57,26 @@ def tables(tmp_path_factory):
 
 
 def drawn(figure, name):
-    """Return the values of all squares, and those of all points with error bars."""
+    """Return the values of all stars, and those of all points with error bars."""
     side = 0 if name == "table2" else 1
-    squares, points = [], []
+    stars, points = [], []
     for ax in figure.axes:
         for line in ax.lines:
             if line.get_label() == style.CONSTANT:
-                assert (line.get_marker(), line.get_markerfacecolor()) == ("s", "white")
-                squares += line.get_xydata()[:, side].tolist()
+                assert line.get_marker() == style.STAR
+                stars += line.get_xydata()[:, side].tolist()
         for one in ax.containers:
             if isinstance(one, ErrorbarContainer) and one.get_label() != "one run":
                 points += one.lines[0].get_xydata()[:, side].tolist()
-    return squares, points
+    return stars, points
 
 
-@pytest.mark.parametrize("name", SQUARES)
-def test_constant_runs_are_squares_and_cells_of_them_alone_have_no_other_mark(name, tables):
-    """Every square is at 0; the other cells have their statistic."""
+@pytest.mark.parametrize("name", STARS)
+def test_constant_runs_are_stars_and_cells_of_them_alone_have_no_other_mark(name, tables):
+    """Every star is at 0; the other cells have their statistic."""
     figure = results.FIGURES[name](tables).figure
-    squares, points = drawn(figure, name)
-    assert squares == [0.0] * SQUARES[name]
+    stars, points = drawn(figure, name)
+    assert stars == [0.0] * STARS[name]
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()].count(style.CONSTANT) == 1
     statistic = "last_mean" if name in LAST else "best_median"
@@ -98,10 +98,10 @@ def test_the_caption_and_the_text_count_constant_runs(name, tables):
     total = RUNS.get(name, 16)
     caption = " ".join(drawing.figure.get_supxlabel().split())
     assert f"Constant: 4 of {total} runs predict one class only" in caption
-    assert ("no other mark" in caption) == (name in SQUARES)
+    assert ("no other mark" in caption) == (name in STARS)
     assert f"; 4 of {total} runs predict one class)" in drawing.alt
     assert 1 <= len(re.findall(r"[^.]\.(?= [A-Z]|$)", drawing.alt)) <= 3
-    assert name not in SQUARES or " 0.0 (" not in drawing.alt
+    assert name not in STARS or " 0.0 (" not in drawing.alt
 
 
 @pytest.mark.parametrize("name", results.FIGURES)
@@ -128,4 +128,4 @@ def test_a_figure_of_constant_runs_alone_is_drawn(name, tmp_path):
     text = (tmp_path / f"{name}.txt").read_text(encoding="utf-8")
     total = 2 if name in RUNS else 4
     assert f"{total} of {total} runs predict one class" in text
-    assert name not in SQUARES or ": none." in text
+    assert name not in STARS or ": none." in text

@@ -107,7 +107,7 @@ def test_panels_show_the_values_of_the_table(figure, table, tmp_path, saved):
         }
         key = "random_drawn" if (columns, index % columns) == (3, 2) else "phi"
         values = np.ma.filled(ax.images[0].get_array(), math.nan)
-        assert ax.images[0].get_clim() == (0, 1)
+        assert ax.images[0].get_clim() == (0, 1) and ax.images[0].norm is axes[0].images[0].norm
         left, right, bottom, top = ax.images[0].get_extent()
         height, width = values.shape
         assert (left, right, bottom, top) == (0.5, width + 0.5, height + 0.5, 0.5)
@@ -184,8 +184,8 @@ def test_an_unknown_figure_and_a_table_without_it_are_refused(table, tmp_path):
 @pytest.mark.parametrize(
     "top, limits, words_of_scale",
     [
-        (0.95, (0, 1), "Colours span 0 to 1."),
-        (0.4, None, "Colours span the values of this figure, 0.02 to 0.40: do not compare them"),
+        (0.95, (0, 1), "Colours span 0 to 1, by the power 0."),
+        (0.4, None, "Colours span the values of this figure, 0.02 to 0.40, by the power 0."),
     ],
 )
 def test_colours_use_the_whole_map(top, limits, words_of_scale, tmp_path, saved):
@@ -203,6 +203,8 @@ def test_colours_use_the_whole_map(top, limits, words_of_scale, tmp_path, saved)
     for image in images:
         assert image.get_clim() == pytest.approx(limits or (low, top))
         assert image.get_cmap().name == "viridis"
+    values = np.array([row["phi"] for row in rows])
+    assert images[0].norm(np.median(values)) == pytest.approx(0.5, abs=0.02)
     text = " ".join(words((tmp_path / "figure.svg").read_bytes()).split())
     assert words_of_scale in text
     assert words_of_scale in (tmp_path / "figure.txt").read_text(encoding="utf-8")

@@ -14,7 +14,10 @@ from lora.model import methods, packed_model, pretrained
 from lora.model.families.registry import FAMILIES
 
 MODULES = dict(q="query", k="key", v="value", o="attention.output.dense")
-OTHER_MODULES = {"distilbert": dict(q="q_lin", k="k_lin", v="v_lin", o="out_lin")}
+OTHER_MODULES = {
+    "distilbert": dict(q="q_lin", k="k_lin", v="v_lin", o="out_lin"),
+    "deberta-v2": dict(q="query_proj", k="key_proj", v="value_proj", o="attention.output.dense"),
+}
 
 
 def member(seed=0, weights="qv", rank=4, num_labels=3, **changes) -> methods.AdapterSpec:
@@ -88,7 +91,9 @@ def peft_model(model_dir, weights="qv", num_labels=3, dtype=torch.float64, **opt
     common = dict(
         r=3, lora_alpha=7, lora_dropout=0.25, target_modules=[modules[letter] for letter in weights]
     )
-    common |= dict(modules_to_save=["classifier", "pooler"] if family == "bert" else None)
+    common |= dict(
+        modules_to_save=["classifier", "pooler"] if family in ("bert", "deberta-v2") else None
+    )
     model = peft.get_peft_model(base, peft.LoraConfig(task_type="SEQ_CLS", **(common | options)))
     torch.manual_seed(5)
     with torch.no_grad():

@@ -17,6 +17,18 @@ USUAL = {
     "xlm-roberta": _ROBERTA,
     "camembert": _ROBERTA,
     "electra": (dict(embedding_size=24), {}),
+    "deberta-v2": (
+        dict(
+            type_vocab_size=0,
+            relative_attention=True,
+            position_biased_input=False,
+            pos_att_type=["p2c", "c2p"],
+            share_att_key=True,
+            norm_rel_ebd="layer_norm",
+            position_buckets=8,
+        ),
+        {},
+    ),
 }
 NAMES = {
     "distilbert": dict(

@@ -2,10 +2,13 @@
 
 import io
 import logging
+from pathlib import Path
 
 import pytest
 from helpers.synthetic import load, make_runs, table
 
+from lora.experiment.job_progress import JobProgress
+from lora.planning import screen as screen_module
 from lora.planning.screen import Screen
 from lora.tables import collect
 
@@ -60,11 +63,11 @@ def test_a_whole_run(grid, tmp_path):
     assert lines[0] == "Trains    MiniLM on SST-2: 4 cells, 2 seeds"
     assert lines[1] == "To do     8 runs, in 4 jobs; then tables and figures"
     assert lines[2].startswith("Time      about ") and lines[4] == "Log       all.log"
-    assert lines[5].startswith("[1/4] MiniLM, SST-2, LoRA r=1 on Wq: accuracy 90.0±.0  (")
+    assert lines[5].startswith("[1/4] SST-2, LoRA r=1 on q: accuracy 90.0±.0")
     text = stream.getvalue()
     assert "LoRA by rank and weight type" in text and "Claims of the paper" in text
     assert "a small rank is enough" in text and "Building DAG" not in text
-    assert not {"\r", "\x1b"} & set(text) and max(map(len, lines)) <= 90
+    assert not {"\r", "\x1b"} & set(text) and max(map(len, lines)) <= 80
 
 
 def test_a_failed_job_is_named_with_its_log(grid, tmp_path):
@@ -146,3 +149,42 @@ def test_errors_are_shown_without_places_in_the_rules():
     message(Screen(stream), text, logging.ERROR)
     message(Screen(stream), 'File "mine.csv", line 3: no label', logging.ERROR)
     assert stream.getvalue() == ('WorkflowError:\nseeds is -1\nFile "mine.csv", line 3: no label\n')
+
+
+@pytest.mark.parametrize("width", [20, 40, 79, 119])
+def test_the_live_line_fits_and_keeps_its_first_parts(width):
+    position = "epoch 2/3  step 39/114  loss 0.706  accuracy 0.812"
+    one = JobProgress("minilm product-sentiment qkvo r64", position, 50, 100, 10.0, 0.0)
+    text = screen_module._live_text([one], width)
+    whole = screen_module._live_text([one], 1000)
+    assert len(text) <= width and whole.startswith(text)
+    assert whole.endswith("  50%  5 s left  10 examples/s  " + position)
+    assert ("left" in text) == (width >= 79)
+
+
+def test_the_line_of_the_longest_cell_fits_80_columns(tmp_path):
+    """The demo's longest task, four weight types and a rank of two digits."""
+    six = table(["minilm"], ["product-sentiment"], ["q", "qkvo"], [8, 64])
+    tables = dict(table2=None, table6=six)
+    grid = load(seeds=[0, 1], results=str(tmp_path), overrides=dict(epochs=2), tables=tables)
+    stream = Stream()
+    screen = Screen(stream)
+    screen.start(grid, 4, [str(Path.cwd() / "logs/all.log")])
+    make_runs(grid, tmp_path / "runs")
+    (tmp_path / "runs" / grid.cells[0].path / "seed0/metrics.csv").unlink()  # time is left
+    job(screen, grid.cells[-1], tmp_path)
+    message(screen, event="job_finished", job_id=1)
+    lines = stream.getvalue().splitlines()
+    assert lines[-2] == "Log       logs/all.log"
+    assert lines[-1].startswith("[1/4] Product sentiment, LoRA r=64 on qkvo: accuracy")
+    assert lines[-1].endswith(" left") and len(lines[-1]) <= 80
+
+
+def test_a_line_after_the_live_line_was_removed_starts_at_the_left():
+    """The live line is removed while nothing trains, before the next line is written."""
+    stream = Stream(terminal=True)
+    screen = Screen(stream)
+    screen._show_live("Training  2 jobs")
+    screen._show_live("")
+    screen._print("done")
+    assert stream.getvalue() == f"\rTraining  2 jobs\r{16 * ' '}\rdone\n"

@@ -5,6 +5,7 @@ import json
 import pytest
 import transformers
 from helpers.models import make_model
+from helpers.own_tasks import own_task
 from helpers.synthetic import load, table
 
 from lora.experiment import registry
@@ -93,3 +94,14 @@ def test_fetched_models_and_prepared_tokens_replace_assumptions(tmp_path):
     )
     tokens.write_text('{"splits": ')
     assert forecast.Forecaster(load(**changes))._run(cell) == before
+
+
+def test_a_task_of_a_config_has_the_size_of_its_file(tmp_path):
+    """100 lines of 50 bytes: 80 examples of about 12 tokens for train, 20 for the evaluation."""
+    path = tmp_path / "mine.csv"
+    path.write_text(("x" * 49 + "\n") * 100)
+    splits, notes = workload.splits_of(tmp_path, "minilm", own_task(path), 128, path)
+    assert (splits["train"].examples, splits["validation"].examples) == (80, 20)
+    assert splits["train"].mean == 12 and "80 examples of 12 tokens, an estimate" in notes[0]
+    gone = workload.splits_of(tmp_path, "minilm", own_task("gone.csv"), 128, tmp_path / "gone.csv")
+    assert "assumed to be like mnli" in gone[1][0]

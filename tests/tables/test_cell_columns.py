@@ -119,7 +119,8 @@ def test_average_is_the_mean_of_eight_tasks_and_empty_if_one_is_missing(tmp_path
         0,
         1,
     )
-    assert lines_of(lacking.page, "ours")[0][-1] == "– (0 of 1)"
+    assert lines_of(lacking.page, "ours")[0][-1] == "–"
+    assert "n=0 of 1." in lacking.page.footnotes
     assert (
         lines_of(lacking.page, "published")[0][-1] == "87.2"
     )  # published values are shown without our runs

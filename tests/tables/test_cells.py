@@ -93,14 +93,16 @@ def test_failed_and_missing_runs_are_counted_and_never_replaced(tmp_path):
         "undefined",
         "missing",
     ]
-    assert "96.0±1.4 (n=2 of 5, 2 failed)" in text_of(result.page)
+    assert "| 96.0" in text_of(result.page) and "n=2 of 5, 2 failed." in result.page.footnotes
+    assert "2 of 5, 2 failed" in text_of(result.details)
     assert "1 of 5 runs" in result.page.partial
     assert all(line["n"] == 2 for line in result.curves)
 
 
 def test_a_cell_without_runs_is_a_dash(tmp_path):
     result = make_table(small(range(5)), tmp_path)
-    assert lines_of(result.page, "ours")[0] == ("best epoch, median [range]", "–", "– (0 of 5)")
+    assert lines_of(result.page, "ours")[0] == ("LoRA r=8 on W_q,W_v", "–", "–")
+    assert "n=0 of 5." in result.page.footnotes
     assert all(
         math.isnan(result.cells[0][key])
         for key in ("best_median", "last_mean", "difference", "trainable")
@@ -148,7 +150,7 @@ def test_written_files_are_readable_and_the_same_bytes_each_time(tmp_path):
             cells.write(grid, tmp_path / "runs.csv", name, tmp_path / folder)
         write_provenance(grid, grid.config.as_dict(), tmp_path / "runs", tmp_path / folder)
     names = sorted(path.name for path in (tmp_path / "once").iterdir())
-    assert len(names) == 2 * 7 + 3 * 4 + 3
+    assert len(names) == 2 * (7 + 3) + 3 * 4 + 3
     for name in names:
         assert (tmp_path / "once" / name).read_bytes() == (
             tmp_path / "again" / name

@@ -15,7 +15,7 @@ from helpers.tables import lines_of
 from sklearn.metrics import matthews_corrcoef
 
 from lora.experiment import registry
-from lora.tables import cells, collect, constant, differences, render, selection
+from lora.tables import cells, collect, constant, differences, labels, render, selection
 from lora.training.metrics import CLASSIFICATION, evaluate_predictions
 
 COLA, MNLI, STSB = (registry.task(name) for name in ("cola", "mnli", "stsb"))
@@ -108,8 +108,12 @@ def grid_of(folder, constants, name="table2", missing=0):
 )
 def test_a_cell_says_how_many_of_its_runs_are_constant(tmp_path, constants, missing, best):
     result = make_table(grid_of(tmp_path, constants, missing=missing), tmp_path)
-    assert lines_of(result.page, "ours")[0][2] == best
     (cell,) = result.cells
+    assert labels.ours(cell, "best_median", ("best_min", "best_max")) == best
+    assert lines_of(result.page, "ours")[0][2] == best.split(" ")[0]
+    if "(" in best:
+        for remark in best.partition("(")[2].rstrip(")").split("; "):
+            assert f"{remark}." in result.page.footnotes
     finished = min(constants, 3 - missing)
     assert cell["best_constant"] == cell["last_constant"] == finished
     assert [line["best_constant"] for line in result.best[: 3 - missing]] == [
@@ -120,7 +124,7 @@ def test_a_cell_says_how_many_of_its_runs_are_constant(tmp_path, constants, miss
     is_all = finished == 3 - missing
     assert math.isnan(cell["difference"]) == is_all
     for text in (render.to_markdown(result.page), render.to_html(result.page)):
-        assert ("constant" in text) and (best.split(" ")[0] in text)
+        assert ("constant" in text) == (constants > 0) and best.split(" ")[0] in text
     assert best.split(" ")[0] in render.to_latex(result.page)
 
 

@@ -3,6 +3,9 @@
 import pytest
 from helpers.synthetic import epochs, load, make_table, table, write_run
 
+from lora.tables import margins
+from lora.tables.labels import origin
+
 
 @pytest.mark.parametrize(
     "values, words",
@@ -20,13 +23,12 @@ def test_a_note_says_which_differences_are_within(tmp_path, values, words):
     )
     for seed, value in enumerate(values):
         write_run(asked, asked.cells[0], seed, tmp_path / "runs", epochs([0.5, value, 0.6]))
-    page = make_table(asked, tmp_path).page
+    data = make_table(asked, tmp_path)
+    page = data.details
     (note,) = [n for n in page.footnotes if n.startswith("Difference of") and "the paper" in n]
     assert words in note
-    (line,) = [
-        line
-        for section in page.sections
-        for line in section.lines
-        if line.cells[0] == "best epoch, minus paper ± 95 % margin"
-    ]
+    ((line,),) = [section.lines for section in page.sections]
     assert ("±" in line.cells[-1]) == (len(values) > 1)
+    compared = [one for one in data.published if one["relation"] == "same"]
+    (value,) = [one for one in compared if origin(one) == "paper"]
+    assert margins.is_beyond(value) == ("beyond" in words)

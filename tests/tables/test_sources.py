@@ -108,15 +108,32 @@ def test_a_source_under_a_new_name_is_compared_by_claim_only(tmp_path):
     assert differences(claimed) == [pytest.approx(-1.1)]
     assert {v["ours_model"] for v in claimed.published if v["relation"] == "same"} == {"mine"}
     titles = [section.title for section in claimed.page.sections]
-    assert titles[0].startswith("mine: LoRA") and "published only" not in titles[0]
+    assert titles[0] == "mine" and "published only" not in titles[0]
     (note,) = [note for note in claimed.page.footnotes if "same_as" in note]
     assert "mine (file /data/mine) is the same as roberta-base" in note
 
 
+def test_a_registered_source_without_a_checksum_is_compared_by_claim_only(tmp_path):
+    folder = dict(kind="file", locator="deberta-v2-xxlarge")
+    for number, sources in enumerate(({}, {"deberta-xxl": folder})):
+        note = withheld(compared(tmp_path / str(number), sources, model="deberta-xxl"))
+        assert "config/sources.csv has no revision or checksum of it" in note
+    claim = {"deberta-xxl": folder | dict(same_as="deberta-xxl")}
+    claimed = compared(tmp_path / "claimed", claim, model="deberta-xxl")
+    assert differences(claimed) == [pytest.approx(94.0 - 96.9)]
+
+
 def test_a_name_that_only_the_published_values_have_is_not_compared(tmp_path):
-    new = dict(role="model") | FOLDER
-    note = withheld(compared(tmp_path, {"deberta-xxl": new}, model="deberta-xxl"))
-    assert "config/sources.csv does not have it" in note
+    new = {"gpt3-175b": dict(role="model") | FOLDER}
+    asked = load(
+        seeds=[0],
+        sources=new,
+        tables=dict(table2=None, table6=table(["gpt3-175b"], ["mnli"], ranks=[8])),
+        overrides=dict(start="pretrained", epochs=1, learning_rate=1e-3, alpha=8, max_tokens=128),
+    )
+    write_run(asked, asked.cells[0], 0, tmp_path / "runs", epochs([0.9]))
+    problem = make_table(asked, tmp_path, "table6").cells[0]["source_problem"]
+    assert "config/sources.csv does not have it" in problem
 
 
 @pytest.mark.parametrize("key", ["base", "data"])

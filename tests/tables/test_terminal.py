@@ -59,3 +59,17 @@ def test_a_partial_table_says_so(tmp_path):
     collect.collect(grid, tmp_path, tmp_path / "runs.csv")
     text = terminal.to_text(selection.make(grid, tmp_path / "runs.csv")[1])
     assert text.startswith("PARTIAL: Best epoch") and "Partial: 1 of" in text
+
+
+@pytest.mark.parametrize(
+    "name, height, width",
+    [("Mean of best epochs", 2, 11), ("Mean of best epochs", 9, 6), ("Done", 2, 4), ("", 2, 0)],
+)
+def test_a_heading_has_as_many_lines_as_asked(name, height, width):
+    assert terminal._heading_width(name, height) == width
+
+
+def test_names_are_whole_in_a_table_that_is_cut_into_blocks(pages):
+    """The first column is narrowed only if all columns then fit side by side."""
+    text = terminal.to_text(pages[0], 80)
+    assert re.search("^full fine-tuning ", text, re.M)

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from helpers.models import ROOT
 
+import lora
 from lora import columns
 from lora.experiment.config import json_schema
 from lora.experiment.hparams import HPARAM_NAMES
@@ -33,6 +34,17 @@ def test_a_block_is_replaced_and_the_text_around_it_kept():
 def test_a_missing_block_is_an_error(text):
     with pytest.raises(ValueError, match="generated:x"):
         DOCS["replace_block"](text, "x", "new")
+
+
+def test_the_version_is_copied_to_its_line():
+    """Nothing else on the line is changed, nor other lines; no such line is an error."""
+    for path, line in DOCS["VERSIONS"].items():
+        text = (ROOT / path).read_text()
+        assert DOCS["replace_version"](text, line) == text  # `make docs` was run
+        older = text.replace(lora.__version__, "0.0.9.dev1", 1)
+        assert older != text and DOCS["replace_version"](older, line) == text
+        with pytest.raises(ValueError, match="found 0"):
+            DOCS["replace_version"]("version 1", line)
 
 
 def test_every_config_key_is_listed_with_its_default():

@@ -1,5 +1,6 @@
 """What Snakemake makes again: checksums decide, not timestamps, settings or Snakemake's records."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ WITHOUT_EFFECT = [
     dict(precision="auto"),
     dict(plan_device="T4"),
     dict(max_runtime=60),
+    dict(tracking=dict(tensorboard=True)),
     dict(container="/images/lora.sif"),
     dict(pack=[]),
     dict(pack=["task", "seed"], tables=dict(table6=None)),
@@ -74,6 +76,32 @@ def test_a_missing_gpu_is_an_error_before_any_output_is_touched(grid):
     assert code != 0 and "device is cuda, but torch" in output and "sees no GPU" in output
     assert trained(output) == 0 and run_files(folder) == before
     assert "sees no GPU" in snakemake(TABLE, "-n", "--configfile", path, "--directory", folder)
+
+
+@pytest.mark.skipif(bool(importlib.util.find_spec("mlflow")), reason="mlflow is installed")
+def test_a_missing_tracker_is_an_error_before_any_output_is_touched(grid):
+    """Only if something is to be trained."""
+    folder, config = grid
+    before = run_files(folder)
+    run(folder, config, tracking=dict(mlflow=True))
+    path = write_config(folder, config, tracking=dict(mlflow=True), seeds=[0, 1, 7])
+    code, output = snakemake(TABLE, "--configfile", path, "--directory", folder, check=False)
+    assert code != 0 and "tracking with mlflow needs mlflow" in output
+    assert trained(output) == 0 and run_files(folder) == before
+
+
+def test_a_training_job_writes_event_files_of_all_its_runs(grid):
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    folder, config = grid
+    path = write_config(folder, config, tracking=dict(tensorboard=True), seeds=[0, 1, 7])
+    target = "results/runs/course/tiny/stsb/lora/qv/r2/seed7/metrics.csv"
+    snakemake(target, "--configfile", path, "--directory", folder)
+    cell = folder / "results/tracking/tensorboard/course/tiny/stsb/lora/qv/r2"
+    assert sorted(found.parent.name for found in cell.rglob("events.*")) == [
+        "seed0",
+        "seed1",
+        "seed7",
+    ]
 
 
 def test_a_new_seed_of_a_pack_trains_alone_without_checkpoints(grid):

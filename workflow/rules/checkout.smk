@@ -1,4 +1,5 @@
-# The checkout of these rules, its package lora, and the environment of the rules' commands.
+# The checkout or installed package of these rules, and the environment of the rules' commands.
+import hashlib
 import os
 import shlex
 import sys
@@ -10,7 +11,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 from snakemake.sourcecache import HostingProviderFile, LocalSourceFile
 
-VERSION = "0.1.0"  # of these rules; the package lora must have the same
+VERSION = "0.1.0"  # of these rules, written by `make docs`; the package lora must have the same
 
 
 def checkout_of(rules):
@@ -44,15 +45,35 @@ def checkout_of(rules):
     return checkout
 
 
+def folder_of_package():
+    """Return a folder that has the package lora and no other package.
+
+    The environment of jobs in containers and conda environments must not mix with that of Snakemake,
+    where an installed package is. A link in the working directory, which all jobs see, leads to it.
+    """
+    if not IS_INSTALLED:
+        return CHECKOUT
+    name = hashlib.sha256(str(PACKAGE).encode()).hexdigest()[:12]
+    folder = Path(".snakemake", "lora-reproduction", name).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        (folder / "lora").symlink_to(PACKAGE)
+    except FileExistsError:
+        pass
+    return folder
+
+
 CHECKOUT = checkout_of(workflow.current_basedir)
+IS_INSTALLED = CHECKOUT.parent.name == "lora" and CHECKOUT.name == "installed"
+PACKAGE = CHECKOUT.parent if IS_INSTALLED else CHECKOUT / "lora"
 if set(str(CHECKOUT)) & set("{}"):
     raise WorkflowError(
         f"this checkout is in {CHECKOUT}; Snakemake reads braces as wildcards. "
         "Move it to another folder."
     )
 
-# This checkout's lora, also where it is not installed.
-sys.path.insert(0, str(CHECKOUT))
+if not IS_INSTALLED:
+    sys.path.insert(0, str(CHECKOUT))  # this checkout's lora need not be installed
 try:
     import lora
 except ModuleNotFoundError:
@@ -60,14 +81,20 @@ except ModuleNotFoundError:
 
 _imported = Path(getattr(lora, "__file__", None) or "nowhere").resolve().parent
 _version = getattr(lora, "__version__", "unknown")
-if (_imported, _version) != ((CHECKOUT / "lora").resolve(), VERSION):
+if (_imported, _version) != (PACKAGE.resolve(), VERSION):
     found = (
         f"Python imports {_imported}, version {_version}" if lora else "there is none"
     )
+    advice = (
+        "Use the Snakemake of the environment that lora is installed in, and import no other lora "
+        "before this workflow (PYTHONPATH, the working directory)."
+        if IS_INSTALLED
+        else f"Copy the folder lora of version {VERSION} to {CHECKOUT}, and import no other lora "
+        "before this workflow, or run the Snakefile of the other checkout."
+    )
     raise WorkflowError(
         f"the rules in {CHECKOUT}, version {VERSION}, need the package lora of the same checkout and "
-        f"version, but {found}. Copy the folder lora of version {VERSION} to {CHECKOUT}, and import no "
-        "other lora before this workflow, or run the Snakefile of the other checkout."
+        f"version, but {found}. {advice}"
     )
 
 from lora import checkout as lora_checkout, paths
@@ -80,19 +107,24 @@ deployed = workflow.deployment_settings.deployment_method
 if DeploymentMethod.APPTAINER in deployed:
     # The image does not contain lora, and Snakemake mounts only the working directory.
     _settings = workflow.deployment_settings
-    for _folder in (str(CHECKOUT), str(paths.CONFIG_DIR)):
+    for _folder in (
+        str(PACKAGE if IS_INSTALLED else CHECKOUT),
+        str(paths.CONFIG_DIR),
+    ):
         if _folder not in shlex.split(_settings.apptainer_args):
             _settings.apptainer_args += f" --bind {shlex.quote(_folder)}"
 
-# Rules call `python -m lora`. They use this checkout's package and, unless Snakemake deploys software,
-# the Python that runs Snakemake, whether or not its environment is activated. Without PYTHONSAFEPATH
+# Rules call `python -m lora`. They use this package and, unless Snakemake deploys software, the
+# Python that runs Snakemake, whether or not its environment is activated. Without PYTHONSAFEPATH
 # a folder lora in the working directory would come first.
 _environment = {
     "PYTHONSAFEPATH": "1",
-    "PYTHONPATH": f'{shlex.quote(str(CHECKOUT))}:"${{PYTHONPATH:-}}"',
     paths.CONFIG_DIR_VARIABLE: shlex.quote(str(paths.CONFIG_DIR)),
     lora_checkout.RULES_VARIABLE: shlex.quote(f"{VERSION} {CHECKOUT}"),
 }
+if deployed or not IS_INSTALLED:
+    _folder = shlex.quote(str(folder_of_package()))
+    _environment["PYTHONPATH"] = f'{_folder}:"${{PYTHONPATH:-}}"'
 if not deployed:
     _environment["PATH"] = f'{shlex.quote(str(Path(sys.executable).parent))}:"$PATH"'
 

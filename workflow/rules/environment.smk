@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lora.experiment import config as lora_config
 from lora.experiment import config_files, grid as lora_grid, hparam_warnings
+from lora.training import tracking
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.path_modifier import PathModifier
@@ -68,7 +69,7 @@ container: config["container"]  # for every rule, with --sdm apptainer
 if DeploymentMethod.APPTAINER in deployed and not config["container"]:
     raise WorkflowError(
         "--sdm apptainer needs an image: set container in the config to one built from "
-        "envs/Dockerfile"
+        "envs/Dockerfile in a checkout"
     )
 
 # The results folder is a config key, as commands need it too.
@@ -157,6 +158,16 @@ def check_gpu():
         raise WorkflowError(gpu_problem())
 
 
+def check_tracking():
+    """Stop before any job if runs would be trained and the library of a tracker is not installed."""
+    if not workflow.local_exec or deployed:
+        return
+    trains = any(job.rule.name == "train" for job in workflow.dag.needrun_jobs())
+    problems = tracking.missing_libraries(GRID.config.tracking.names) if trains else []
+    if problems:
+        raise WorkflowError(f"{'; '.join(problems)}. Nothing was changed.")
+
+
 def check_slurm():
     """Stop before any job if jobs would go to a Slurm that is not there."""
     if workflow.executor_plugin.name == "slurm" and shutil.which("sbatch") is None:
@@ -166,11 +177,18 @@ def check_slurm():
         )
 
 
-if is_module:  # Snakemake ignores the onstart of a module
-    _importers_onstart = workflow._onstart
+def add_hook(name, function):
+    """Call a function after a hook of the importing workflow. Snakemake ignores those of a module."""
+    importers = getattr(workflow, name)
 
-    def _onstart(log):
-        _importers_onstart(log)
-        check_gpu()
+    def hook(log):
+        importers(log)
+        function(log)
 
-    workflow._onstart = _onstart
+    setattr(workflow, name, hook)
+
+
+if is_module:
+    add_hook("_onstart", start)
+    add_hook("_onsuccess", functools.partial(end, True))
+    add_hook("_onerror", functools.partial(end, False))

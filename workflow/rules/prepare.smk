@@ -15,9 +15,10 @@ rule prepare:
         runtime=prepare_runtime,
     params:
         task=task_facts,
+        own=own_task,
         model=subpath(input.model, parent=True),
         data=subpath(input.data, parent=True),
         folder=subpath(output[0], parent=True),
     shell:
-        "python -m lora prepare --task {wildcards.task:q} --max-tokens {wildcards.max_tokens} --data-dir {params.data:q}"
+        "python -m lora prepare --task {wildcards.task:q} {params.own:q} --max-tokens {wildcards.max_tokens} --data-dir {params.data:q}"
         " --model-dir {params.model:q} --output-dir {params.folder:q} --log {log:q}"

@@ -5,11 +5,12 @@ from lora.planning.screen import Screen
 from snakemake.logging import logger
 from snakemake.settings.enums import Quietness
 
-SCREEN = None  # a workflow that imports this one keeps its log
+# A workflow that imports this one keeps its log, unless it chooses the summary.
+_default = "summary" if workflow.modifier.is_main_snakefile() else "snakemake"
+SCREEN = None
 if (
     workflow.is_main_process
-    and workflow.modifier.is_main_snakefile()
-    and os.environ.get("LORA_SCREEN") != "snakemake"
+    and (os.environ.get("LORA_SCREEN") or _default) != "snakemake"
     and not workflow.output_settings.verbose
     and not workflow.output_settings.printshellcmds
     and not workflow.output_settings.dryrun
@@ -30,18 +31,28 @@ def training_jobs():
     return sum(job.rule.name == "train" for job in workflow.dag.needrun_jobs())
 
 
-onstart:
+def start(log):
+    """Stop if the jobs can't run here; else show what they will do."""
     check_gpu()
+    check_tracking()
     check_slurm()
     if SCREEN:
         SCREEN.start(GRID, training_jobs(), log, local=workflow.local_exec)
 
 
-onsuccess:
+def end(success, log):
+    """Show the results, or that jobs failed."""
     if SCREEN:
-        SCREEN.end(success=True)
+        SCREEN.end(success=success)
+
+
+onstart:
+    start(log)
+
+
+onsuccess:
+    end(True, log)
 
 
 onerror:
-    if SCREEN:
-        SCREEN.end(success=False)
+    end(False, log)

@@ -31,18 +31,22 @@ rule train:
         precision=config["precision"],
         checkpoint_every_s=str(config["checkpoint_every_s"]),  # numbers are rounded
         max_runtime=config["max_runtime"] or 0,
+        tracking=",".join(GRID.config.tracking.names) or "none",
     params:
         cells=cells_text,
         seeds=seeds_of,
         pinned=pinned,
+        own=own_tasks_of,
         results_version=RESULTS_VERSION,
         model=subpath(input.model, parent=True),
         runs=subpath(output[0], ancestor=DEPTH),
         state=paths.state_dir(config["results"]),
+        tracking=paths.tracking_dir(config["results"]),
     shell:
-        "python -m lora train --cells {params.cells:q} --seeds {params.seeds}"
+        "python -m lora train --cells {params.cells:q} {params.own:q} --seeds {params.seeds}"
         " --model-dir {params.model:q} --output-dir {params.runs:q} --state-dir {params.state:q}"
         " --device {resources.device} --micro-batch {resources.micro_batch}"
         " --precision {resources.precision} --checkpoint-every-s {resources.checkpoint_every_s}"
         " --max-runtime {resources.max_runtime}"
+        " --tracking {resources.tracking} --tracking-dir {params.tracking:q}"
         " --threads-asked {resources.threads_asked} --log {log:q}"

@@ -2,7 +2,8 @@
 
 A document marks a generated block with `<!-- generated:NAME -->` and `<!-- end -->`. This script
 replaces what is between the marks; the text around them is written by hand. It also writes
-workflow/schemas/config.schema.yaml. With --check it writes nothing and names the stale files.
+workflow/schemas/config.schema.yaml, and the version of lora/__init__.py to other files. With
+--check it writes nothing and names the stale files.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from typing import Any
 
 import yaml
 
+import lora
 from lora import columns
 from lora.experiment import config, config_files
 from lora.experiment.hparams import HPARAM_FIELDS, allowed_values
@@ -32,6 +34,10 @@ SCHEMA_HEAD = """\
 # An editor with a YAML language server checks a config against it, if its first line is
 # yaml-language-server: $schema=workflow/schemas/config.schema.yaml
 """
+VERSIONS = {  # file -> its line with the version of the package
+    "CITATION.cff": "version: {}",
+    "workflow/rules/checkout.smk": 'VERSION = "{}"',
+}
 TYPES = {int: "int", float: "float", str: "str"}
 # Name of the CSV, what one row is, columns.
 CSVS: tuple[tuple[str, str, Columns], ...] = (
@@ -55,8 +61,11 @@ SECTIONS = (
     ("Top level", None),
     ("`tables.<table>`", "TableConfig"),
     ("`subspace`", "SubspaceConfig"),
+    ("`tracking`", "TrackingConfig"),
     ("`protocols.<name>`", "ProtocolConfig"),
     ("`sources.<name>`", "SourceConfig"),
+    ("`tasks.<name>`", "TaskConfig"),
+    ("`tasks.<name>.splits`", "SplitsConfig"),
 )
 Schema = Mapping[str, Any]
 
@@ -85,7 +94,8 @@ def allowed(node: Schema) -> str:
     if "$ref" in node:
         return "a mapping, see below"
     if "enum" in node:
-        return ", ".join(f"`{value}`" for value in node["enum"])
+        values = map(str, node["enum"])
+        return ", ".join(f"`{one if one.isprintable() else repr(one)[1:-1]}`" for one in values)
     if "anyOf" in node:
         return " or ".join(allowed(option) for option in node["anyOf"])
     kind = node.get("type")
@@ -98,7 +108,8 @@ def allowed(node: Schema) -> str:
         of = f"list of {low}" if high and low == high else "list"
         of += f": {allowed(node['items'])}"
         return of + ("; not empty" if low == 1 else "")
-    return {"null": "`null`", "object": "mapping", "string": "text"}[str(kind)]
+    words = {"null": "`null`", "object": "mapping", "string": "text", "boolean": "`true`, `false`"}
+    return words[str(kind)]
 
 
 def config_keys() -> str:
@@ -207,6 +218,7 @@ def reference_tables() -> str:
     for text in texts:
         title = text.splitlines()[0].lstrip("# ")
         table = text[text.index("\n|") :].partition("\n\n")[0].strip()
+        table = re.sub(r"<sup>[a-z,]+</sup>", "", table)  # letters of notes
         parts.append(f"**{title.strip('*')}**\n\n{re.sub(' {2,}', ' ', table)}")
     return "\n\n".join(parts)
 
@@ -251,6 +263,19 @@ def replace_block(text: str, name: str, content: str) -> str:
     return f"{before}{mark}\n{content}\n\n{rest[rest.index(end) :]}"
 
 
+def replace_version(text: str, line: str) -> str:
+    """Return `text` with the package's version in the line that is like `line`.
+
+    Raises:
+        ValueError: If there is not exactly one such line.
+    """
+    pattern = re.escape(line).replace(r"\{\}", r"[\w.+-]+")
+    text, count = re.subn(f"(?m)^{pattern}", line.format(lora.__version__), text)
+    if count != 1:
+        raise ValueError(f"expected one line like {line!r}, found {count}")
+    return text
+
+
 def documents() -> dict[str, str]:
     """Return the new content of every file with generated parts, by its path in the checkout."""
     schema = yaml.safe_dump(config.json_schema(), sort_keys=False, width=100)
@@ -260,6 +285,8 @@ def documents() -> dict[str, str]:
         for name, make in blocks.items():
             text = replace_block(text, name, make())
         made[path] = text
+    for path, line in VERSIONS.items():
+        made[path] = replace_version((ROOT / path).read_text(), line)
     return made
 
 

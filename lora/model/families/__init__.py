@@ -4,6 +4,7 @@ A family is one file with the constant FAMILY, listed in `registry`. Nothing her
 
 bert: BERT
 camembert: CamemBERT
+deberta_v2: DeBERTa-v2 and v3
 distilbert: DistilBERT
 electra: ELECTRA
 family: the description of a family: names of modules and tensors, head, config keys

@@ -5,7 +5,7 @@ which most families share. This module imports no torch: planning and the checks
 too, so modules, classes and activations are names here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,63 @@ class Head:
     modules_to_save: tuple[str, ...] = ("classifier",)
     activation: str = "tanh"
     input_dropout: bool = True
+
+
+@dataclass(frozen=True)
+class RelativePositions:
+    """Attention scores from relative positions (see `relative_positions`).
+
+    Attributes:
+        kinds: Terms of the score beside content to content: `c2p`, `p2c` or both.
+        buckets: Buckets on each side; 0 if every distance has its own row.
+        max_distance: Distances on each side.
+        table: Name of the embeddings in the encoder.
+        norm: Name of the LayerNorm after them; empty if there is none.
+        projections: Names in a layer of the linear layers of `c2p` and `p2c`, by kind. Empty if
+            they are those of the keys and the queries, with their LoRA pairs.
+    """
+
+    kinds: tuple[str, ...]
+    buckets: int
+    max_distance: int
+    table: str
+    norm: str
+    projections: Mapping[str, str] = field(hash=False)
+
+    @property
+    def side(self) -> int:
+        """Rows of the table for distances below 0; as many follow for distances from 0."""
+        return self.buckets or self.max_distance
+
+    @property
+    def rows(self) -> int:
+        """Rows of the table."""
+        return 2 * self.side
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """Convolution over the embeddings, added to the output of the first layer.
+
+    Attributes:
+        kernel: Width in tokens, an odd number.
+        activation: Name of the activation after it.
+        module: Name in the encoder of the convolution and, below it, its LayerNorm.
+        norm: Name of that LayerNorm.
+    """
+
+    kernel: int
+    activation: str
+    module: str
+    norm: str
+
+
+def _nothing(settings: Mapping[str, Any]) -> None:
+    return None
+
+
+def _no_problems(settings: Mapping[str, Any]) -> list[str]:
+    return []
 
 
 def _projections_of_bert() -> dict[str, str]:
@@ -68,6 +125,11 @@ class Family:
         drops_attention_output: Whether dropout is applied after the output projection `o`.
         has_pooler: Whether the head's dense layer starts from the encoder's `pooler.dense`.
         default_targets: Modules that peft adapts if adapter_config.json names none.
+        other_modules: Further modules in the encoder that some models of the family have.
+        other_layer_modules: Further modules in a layer that some models of the family have.
+        relative_positions: Returns how a config.json scores relative positions.
+        convolution: Returns the convolution of a config.json.
+        problems: Returns what else is not supported in a config.json with defaults, one line each.
     """
 
     name: str
@@ -93,6 +155,11 @@ class Family:
     drops_attention_output: bool = True
     has_pooler: bool = False
     default_targets: tuple[str, ...] = ("query", "value")
+    other_modules: tuple[str, ...] = ()
+    other_layer_modules: tuple[str, ...] = ()
+    relative_positions: Callable[[Mapping[str, Any]], RelativePositions | None] = _nothing
+    convolution: Callable[[Mapping[str, Any]], Convolution | None] = _nothing
+    problems: Callable[[Mapping[str, Any]], list[str]] = _no_problems
 
     @property
     def linears(self) -> tuple[str, ...]:
@@ -114,18 +181,33 @@ class Family:
         layer, letter = pair.split(".")
         return f"{self.layers}.{layer}.{self.projections[letter]}"
 
-    def tensor_names(self, depth: int, projects: bool) -> set[str]:
+    def tensor_names(
+        self,
+        depth: int,
+        projects: bool,
+        relative: RelativePositions | None = None,
+        convolution: Convolution | None = None,
+    ) -> set[str]:
         """Return the names of the encoder's tensors, without the pooler.
 
         Args:
             depth: Number of layers.
             projects: Whether embeddings and model differ in width.
+            relative: How it scores relative positions.
+            convolution: Its convolution.
         """
-        modules = ["embeddings.LayerNorm"] + [
-            f"{self.layers}.{layer}.{module}"
-            for layer in range(depth)
-            for module in (*self.linears, *self.norms)
+        of_layer = (*self.linears, *self.norms)
+        modules = ["embeddings.LayerNorm"]
+        tables = {f"embeddings.{name}_embeddings.weight" for name in self.embeddings}
+        if projects:
+            modules.append(self.embedding_projection)
+        if relative is not None:
+            tables.add(f"{relative.table}.weight")
+            modules += [relative.norm] if relative.norm else []
+            of_layer = (*of_layer, *relative.projections.values())
+        if convolution is not None:
+            modules += [convolution.module, convolution.norm]
+        modules += [
+            f"{self.layers}.{layer}.{module}" for layer in range(depth) for module in of_layer
         ]
-        modules += [self.embedding_projection] if projects else []
-        names = {f"embeddings.{name}_embeddings.weight" for name in self.embeddings}
-        return names | {f"{module}.{kind}" for module in modules for kind in ("weight", "bias")}
+        return tables | {f"{module}.{kind}" for module in modules for kind in ("weight", "bias")}

@@ -4,13 +4,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from lora.errors import shown
-from lora.model.families import bert, camembert, distilbert, electra, roberta, xlm_roberta
+from lora.model.families import (
+    bert,
+    camembert,
+    deberta_v2,
+    distilbert,
+    electra,
+    roberta,
+    xlm_roberta,
+)
 from lora.model.families.family import Family
 
 # Of families whose tensors have the same prefix, the first is assumed where only tensors are known.
 FAMILIES: Mapping[str, Family] = {
     one.FAMILY.name: one.FAMILY
-    for one in (bert, roberta, xlm_roberta, camembert, distilbert, electra)
+    for one in (bert, roberta, xlm_roberta, camembert, distilbert, electra, deberta_v2)
 }
 DEFAULT = bert.FAMILY.name  # of a config.json without model_type
 ALLOWED = ", ".join(FAMILIES)
