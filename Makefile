@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-all lint docs tables pictures bench determinism faults slurm clean
+.PHONY: demo test test-slow test-all lint docs tables pictures bench gpu determinism faults slurm clean
 .DEFAULT_GOAL := demo
 
 demo: .venv/.ready
@@ -23,6 +23,10 @@ pictures: .venv/.ready
 # Speed of several ways to train, side by side. See benchmarks/README.md.
 bench: .venv/.ready
 	$(BIN)/python benchmarks/run.py
+
+# Checks and speed on a GPU, in at most ten minutes; again runs what is missing. Exit status 2 without a GPU.
+gpu: .venv/.ready
+	PYTHONPATH=benchmarks:. $(BIN)/python -m gpu
 
 # The demo with one core, all cores, and two threads a job: compares the bytes. About 20 minutes.
 determinism: .venv/.ready

@@ -10,7 +10,7 @@ class Clock:
 
     Args:
         steps: Number of steps, at least 2.
-        device: "cpu" or "cuda", which is synchronized before each reading.
+        device: Kind of device; a GPU is synchronized before each reading.
     """
 
     def __init__(self, steps: int, device: str):
@@ -18,8 +18,8 @@ class Clock:
         self.times: list[float] = []
 
     def _now(self) -> float:
-        if self.device == "cuda":
-            torch.cuda.synchronize()
+        if self.device != "cpu":
+            torch.accelerator.synchronize()
         return time.time()
 
     def begin_step(self) -> None:

@@ -24,6 +24,8 @@ from pathlib import Path
 from report import COLUMNS, WAYS, markdown
 from shapes import EXAMPLES_PER_STEP, LENGTHS, MODELS, training_flops, write_tokens
 
+from lora.experiment.names import DEVICE_KINDS
+
 HERE = Path(__file__).resolve().parent
 CACHE = HERE / ".cache"
 # (runs in the pack, rank) of the scaling table
@@ -151,7 +153,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Compare ways of training LoRA; see benchmarks/README.md."
     )
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=["demo", "roberta-base"])
     parser.add_argument("--lengths", nargs="+", choices=LENGTHS, default=list(LENGTHS))
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument(
@@ -167,7 +169,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: every core"
     )
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--device", choices=["auto", *DEVICE_KINDS], default="auto")
     parser.add_argument(
         "--output",
         type=Path,

@@ -35,6 +35,8 @@ MODELS = {
     "demo": Shape("bert", 6, 384, 12, 1536, 30522, 512, 2),
     # FacebookAI/roberta-base
     "roberta-base": Shape("roberta", 12, 768, 12, 3072, 50265, 514, 1),
+    # FacebookAI/roberta-large
+    "roberta-large": Shape("roberta", 24, 1024, 16, 4096, 50265, 514, 1),
 }
 
 
@@ -95,7 +97,9 @@ def draw_lengths(facts: Lengths, count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).permutation(lengths)
 
 
-def write_tokens(folder: Path, facts: Lengths, steps: int, vocabulary: int) -> np.ndarray:
+def write_tokens(
+    folder: Path, facts: Lengths, steps: int, vocabulary: int, task: str = "benchmark"
+) -> np.ndarray:
     """Write random tokens as `lora prepare` does; return the lengths of the training examples."""
     from safetensors.numpy import save_file
 
@@ -117,7 +121,7 @@ def write_tokens(folder: Path, facts: Lengths, steps: int, vocabulary: int) -> n
     folder.mkdir(parents=True, exist_ok=True)
     save_file(arrays, folder / ARRAYS)
     facts_of_tokens = dict(
-        task="benchmark",
+        task=task,
         max_tokens=PAD_TO,
         num_labels=facts.classes,
         splits=splits,

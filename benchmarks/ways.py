@@ -22,6 +22,7 @@ import resource
 import sys
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -34,10 +35,10 @@ from lora.experiment import hparam_rows
 from lora.experiment.cell import Cell
 from lora.experiment.run_spec import JobOptions, RunSpec
 from lora.experiment.task import Task
-from lora.training import loop
+from lora.training import batching, loop
 from lora.training.device import DTYPES, device_name, pick_device, pick_precision
 
-GEMM_SIZE = {"cpu": 2048, "cuda": 8192}  # large enough for the full rate
+CPU_GEMM, GPU_GEMM = 2048, 8192  # sizes large enough for the full rate
 
 
 def train_ours(request: dict, clock: Clock) -> dict:
@@ -48,9 +49,11 @@ def train_ours(request: dict, clock: Clock) -> dict:
         clock: Clock of the steps.
 
     Returns:
-        Precision, and number of examples and tokens in the timed steps of all runs.
+        Precision, number of examples and tokens in the timed steps of all runs, and the memory
+        that was predicted for all tensors.
     """
-    optimizer_step = loop._optimizer_step
+    optimizer_step, plan_budget = loop._optimizer_step, batching.plan_budget
+    predicted = 0.0
 
     def timed_step(*arguments, **named):
         clock.begin_step()
@@ -58,7 +61,12 @@ def train_ours(request: dict, clock: Clock) -> dict:
         clock.end_step()
         return examples
 
-    loop._optimizer_step = timed_step
+    def recorded_budget(*arguments, **named):
+        nonlocal predicted
+        budget = plan_budget(*arguments, **named)
+        predicted = budget.predicted_bytes / 2**30
+        return budget
+
     cell = Cell("benchmark", "benchmark", "lora", "qv", request["rank"], "course")
     fixed = dict(epochs=1, examples_per_step=EXAMPLES_PER_STEP, max_tokens=PAD_TO, alpha=ALPHA)
     hparams = hparam_rows.resolve(hparam_rows.read_hparam_rows(), cell, fixed)
@@ -79,10 +87,14 @@ def train_ours(request: dict, clock: Clock) -> dict:
             RunSpec(cell, seed, hparams, task, Path(request["tokens_dir"]), Path(folder, str(seed)))
             for seed in seeds
         ]
-        loop.train(
-            specs,
-            JobOptions(Path(request["model_dir"]), Path(folder, "state"), device=request["device"]),
+        options = JobOptions(
+            Path(request["model_dir"]), Path(folder, "state"), device=request["device"]
         )
+        with (
+            mock.patch.object(loop, "_optimizer_step", timed_step),
+            mock.patch.object(batching, "plan_budget", recorded_budget),
+        ):
+            loop.train(specs, options)
         record = (specs[0].output_dir / "run.json").read_text(encoding="utf-8")
         precision = json.loads(record)["precision"]
     lengths = tokens.load(request["tokens_dir"])["train"].lengths
@@ -94,6 +106,7 @@ def train_ours(request: dict, clock: Clock) -> dict:
         precision=precision,
         examples=request["pack"] * (len(lengths) - EXAMPLES_PER_STEP),
         tokens=int(request["pack"] * lengths.sum() - first),
+        predicted_gib=predicted,
     )
 
 
@@ -103,7 +116,7 @@ def measure_machine(request: dict) -> dict:
     A rate is in GFLOP/s, the median of nine large products after two that are not counted.
     """
     device = pick_device(request["device"])
-    size, rates = GEMM_SIZE[device.type], {}
+    size, rates = CPU_GEMM if device.type == "cpu" else GPU_GEMM, {}
     for name, dtype in DTYPES.items():
         left, right = torch.randn(2, size, size, device=device).to(dtype)
         seconds = []
@@ -116,6 +129,19 @@ def measure_machine(request: dict) -> dict:
         rates[f"gemm_{name}"] = 2 * size**3 / float(np.median(seconds[2:])) / 1e9
     precision = pick_precision("auto", device)
     return rates | dict(device=device.type, device_name=device_name(device), precision=precision)
+
+
+def peak_gib(device: str) -> float:
+    """Return the peak of tensors on the GPU since the last call; 0 where torch does not record it.
+
+    A peak that is not reset would be that of an earlier way in the same process.
+    """
+    module = torch.get_device_module(device)
+    if not hasattr(module, "reset_peak_memory_stats"):
+        return 0.0
+    peak = module.max_memory_allocated() / 2**30
+    module.reset_peak_memory_stats()
+    return peak
 
 
 def measure(request: dict) -> dict:
@@ -136,9 +162,7 @@ def measure(request: dict) -> dict:
     answer = train(request, clock)
     answer |= clock.read(request["started"])
     answer["peak_rss_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    answer["peak_cuda_gib"] = (
-        torch.cuda.max_memory_allocated() / 2**30 if request["device"] == "cuda" else 0.0
-    )
+    answer["peak_cuda_gib"] = peak_gib(request["device"])
     return answer
 
 

@@ -4,6 +4,7 @@ from argparse import ArgumentParser, Namespace
 
 from lora import paths
 from lora.experiment import config_files, grid, registry
+from lora.experiment.names import DEVICE_KINDS
 from lora.experiment.source import Source
 from lora.experiment.task import Task
 
@@ -58,7 +59,7 @@ def add_device(parser: ArgumentParser) -> None:
     """Add --device. The default is that of config/config.yaml."""
     parser.add_argument(
         "--device",
-        choices=["auto", "cpu", "cuda"],
+        choices=["auto", *DEVICE_KINDS],
         default=config_files.read_defaults()["device"],
         help="default %(default)s",
     )

@@ -247,8 +247,9 @@ class Config(Section):
         description="Axes whose runs one job trains together over one frozen model; [] trains one "
         "run per job."
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        description="Training device; auto uses a GPU if there is one."
+    device: Literal["auto", "cpu", "cuda", "mps", "xpu"] = Field(
+        description="Training device; auto uses a GPU if there is one: NVIDIA (cuda), Apple (mps) "
+        "or Intel (xpu)."
     )
     container: Annotated[str, Field(min_length=1)] | None = Field(
         description="Image for --sdm apptainer, built from envs/Dockerfile, or null."

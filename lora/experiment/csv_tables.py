@@ -15,6 +15,7 @@ from lora import files
 from lora.errors import ConfigError, shown
 from lora.experiment.cell import METHODS
 from lora.experiment.hparams import parse_setting
+from lora.experiment.names import DEVICE_KINDS
 from lora.paths import CONFIG_DIR, CONFIG_DIR_VARIABLE, ROOT
 
 Row = dict[str, str]
@@ -74,7 +75,7 @@ PATTERNS = {
         "known": KNOWN,
     },
     "devices.csv": {
-        "kind": ("cpu|cuda", "cpu, cuda"),
+        "kind": ("|".join(DEVICE_KINDS), ", ".join(DEVICE_KINDS)),
         "fp32_gflops": AMOUNT,
         "layer_ms": AMOUNT,
         "run_layer_ms": AMOUNT,

@@ -1,4 +1,4 @@
-"""Names that become folders, and the largest whole number that is accepted."""
+"""Names that become folders, kinds of devices, and the largest whole number accepted."""
 
 import re
 
@@ -8,6 +8,8 @@ from lora.errors import shown
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Largest whole number, so that products and array sizes can't overflow unnoticed.
 MAX_INT = 2**31 - 1
+# Kinds of devices, as torch names them: CPUs, and GPUs of NVIDIA or AMD, Apple and Intel.
+DEVICE_KINDS = ("cpu", "cuda", "mps", "xpu")
 
 
 def check_name(what: str, name: object) -> list[str]:

@@ -116,7 +116,7 @@ class Device:
 
     Attributes:
         name: The device.
-        kind: cpu or cuda.
+        kind: cpu, cuda, mps or xpu.
         bf16_gflops: Sustained GFLOP/s, of a CPU per thread; 0 if the device has no bf16.
         fp32_gflops: The same in fp32.
         layer_ms: Fixed time of a step per layer, in milliseconds.

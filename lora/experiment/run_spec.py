@@ -62,7 +62,7 @@ class JobOptions:
     Attributes:
         model_dir: Folder of the base model, as transformers writes it.
         state_dir: Folder for the checkpoints of all runs.
-        device: `auto`, `cpu` or `cuda`.
+        device: `auto`, `cpu`, `cuda`, `mps` or `xpu`.
         micro_batch: Examples of a run per forward pass; 0 is the whole optimizer step.
         precision: `auto`, `bf16` or `fp32`: of the frozen base. `auto` picks what is faster, and
             also accepts finished runs of the other precision.

@@ -6,6 +6,7 @@ All tokens are rows of one flat matrix, run after run. Only attention needs sequ
 Shape suffixes: T tokens, N examples, H heads, M rows of attention.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,11 +114,24 @@ class Batch:
 def on_device(array: np.ndarray, device: torch.device) -> Tensor:
     """Return an array as a tensor on the device.
 
-    The copy to a GPU goes through pinned memory: otherwise it would wait for all work that is
-    queued on the GPU.
+    The copy to a GPU goes through pinned memory where torch has it: otherwise it would wait for all
+    work that is queued on the GPU.
     """
     tensor = torch.from_numpy(np.ascontiguousarray(array))
-    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+    if device.type == "cpu":
+        return tensor
+    if _can_pin(device.type):
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+@functools.cache
+def _can_pin(device_type: str) -> bool:
+    """Return whether torch has pinned memory for copies to this kind of device."""
+    try:
+        return torch.empty(1).pin_memory().is_pinned()
+    except (RuntimeError, NotImplementedError):
+        return False
 
 
 def collate(

@@ -7,6 +7,7 @@ before training gives the same values; otherwise training is slower, but equally
 """
 
 import functools
+import importlib.util
 import logging
 import os
 from collections.abc import Callable
@@ -36,9 +37,16 @@ def compilable(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def enable_on_gpu(device: torch.device, cache_dir: Path, trial: Callable[[], list[Tensor]]) -> None:
-    """Call `enable` on a GPU, unless it is enabled already or TORCH_COMPILE_DISABLE is 1."""
-    if device.type == "cuda" and not _compiled and os.environ.get("TORCH_COMPILE_DISABLE") != "1":
-        enable(cache_dir, trial)
+    """Call `enable` on a GPU that Triton can compile for.
+
+    It is not called on a CPU, if it is enabled already, or if TORCH_COMPILE_DISABLE is 1.
+    """
+    if device.type == "cpu" or _compiled or os.environ.get("TORCH_COMPILE_DISABLE") == "1":
+        return
+    if importlib.util.find_spec("triton") is None:
+        log.info("Elementwise functions run as written: Triton is not installed")
+        return
+    enable(cache_dir, trial)
 
 
 def enable(cache_dir: Path, trial: Callable[[], list[Tensor]]) -> bool:

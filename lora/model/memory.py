@@ -7,10 +7,16 @@ leave out what libraries allocate inside one operation.
 
 # Tokens of a forward pass in training and in evaluation. More are not faster: on a CPU they no
 # longer fit the cache, on a GPU every product is large enough.
-TRAIN_TOKENS = {"cpu": 4096, "cuda": 65536}
-EVAL_TOKENS = {"cpu": 512, "cuda": 8192}  # per run
+# GPUs and other accelerators have the values of `gpu`.
+TRAIN_TOKENS = {"cpu": 4096, "gpu": 65536}
+EVAL_TOKENS = {"cpu": 512, "gpu": 8192}  # per run
 # Value, gradient, two moments of AdamW, and the best epoch's copy.
 FLOATS_PER_PARAMETER = 5
+
+
+def table_key(device_type: str) -> str:
+    """Return the key of TRAIN_TOKENS and EVAL_TOKENS: `cpu`, or `gpu` for any other device."""
+    return "cpu" if device_type == "cpu" else "gpu"
 
 
 def activation_bytes(

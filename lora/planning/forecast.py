@@ -31,10 +31,10 @@ JOBSTEP_BYTES = 500 * 2**20  # Snakemake's own processes inside a cluster job
 DOUBLINGS = 2  # attempts that each request twice the memory and time of the one before
 FLOOR_MB, FLOOR_MIN = 1500, 10  # least request: torch alone needs the memory, a busy node the time
 # Resident memory of a process before it trains: Python, torch and transformers, and CUDA on a GPU.
-HOST_BYTES = {"cpu": 0.55 * GIB, "cuda": 3.5 * GIB}
+HOST_BYTES = {"cpu": 0.55 * GIB, "gpu": 3.5 * GIB}
 # Memory that allocators hold over the counted tensors: on a CPU fitted to the benchmark, on a GPU
 # an estimate.
-HELD = {"cpu": 1.5, "cuda": 1.2}
+HELD = {"cpu": 1.5, "gpu": 1.2}
 # On a CPU oneDNN caches the kernels of the last 1024 shapes of bf16 products, 0.7 to 0.9 MB each
 # (measured), which also fragments the heap. Every step has new shapes: about 6 of the model and 6
 # of each run. In float32 nothing grows.
@@ -196,7 +196,8 @@ def _seconds(
     """Seconds of training a pack in lock-step, with a checkpoint every `every_s` seconds and at
     ends of epochs.
     """
-    pass_tokens = memory.TRAIN_TOKENS[device.kind]
+    kind = memory.table_key(device.kind)
+    pass_tokens = memory.TRAIN_TOKENS[kind]
     passes = max(max(run.steps for run in pack), sum(run.tokens for run in pack) / pass_tokens)
     steps = (
         layers
@@ -204,7 +205,7 @@ def _seconds(
         / 1000
     )
     eval_tokens = sum(run.eval_tokens for run in pack)
-    batches = eval_tokens / memory.EVAL_TOKENS[device.kind] + sum(run.epochs for run in pack)
+    batches = eval_tokens / memory.EVAL_TOKENS[kind] + sum(run.epochs for run in pack)
     passes = eval_tokens / pass_tokens + max(run.epochs for run in pack)
     # A forward pass launches a third of a step's kernels; an evaluation has no optimizer.
     evaluations = layers * (device.layer_ms * passes + device.run_layer_ms * batches) / 3 / 1000
@@ -224,7 +225,8 @@ def _memory(
     model = shape.parameters * itemsize
     runs = 4 * memory.FLOATS_PER_PARAMETER * sum(run.parameters for run in pack)
     worst = max(pack, key=lambda run: run.step_tokens)
-    tokens = min(memory.TRAIN_TOKENS[device.kind], sum(run.step_tokens for run in pack))
+    kind = memory.table_key(device.kind)
+    tokens = min(memory.TRAIN_TOKENS[kind], sum(run.step_tokens for run in pack))
     inputs = max(run.lora_inputs for run in pack)
 
     def activations(count: float, attended: float) -> float:
@@ -242,11 +244,11 @@ def _memory(
             table_rows=len(pack) * shape.table_rows,
         )
 
-    held = HELD[device.kind]
+    held = HELD[kind]
     least = model + runs + held * activations(worst.longest, worst.longest)
     whole = model + runs + held * activations(tokens, worst.attended)
     file = OF_MODEL * 4 * shape.parameters
-    if device.kind == "cpu":
+    if kind == "cpu":
         shapes = (
             min(KERNELS, NEW_SHAPES * (1 + len(pack)) * max(run.steps for run in pack))
             if itemsize == 2
@@ -255,7 +257,7 @@ def _memory(
         return HOST_BYTES["cpu"] + file + whole + shapes * KERNEL_BYTES, 0.0, 0.0
     needed, used = CONTEXT_BYTES + least, CONTEXT_BYTES + whole
     used = min(used, max(needed, device.memory_gib * GIB)) if device.memory_gib else used
-    return HOST_BYTES["cuda"] + file + model + runs / memory.FLOATS_PER_PARAMETER, used, needed
+    return HOST_BYTES["gpu"] + file + model + runs / memory.FLOATS_PER_PARAMETER, used, needed
 
 
 def _disk(run: _Run) -> float:
@@ -312,7 +314,7 @@ def planning_device(grid: Grid) -> Device:
         return devices[requested]
     if grid.config.device == "cpu":
         return next(device for device in devices.values() if device.kind == "cpu")
-    gpus = [device for device in devices.values() if device.kind == "cuda"]
+    gpus = [device for device in devices.values() if device.kind != "cpu"]
     return min(
         gpus, key=lambda device: device.flops_per_s(device.precision(grid.config.precision), 1)
     )

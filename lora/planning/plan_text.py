@@ -130,7 +130,7 @@ def _devices(plan: Plan) -> list[str]:
                 duration(max(seconds)),
                 duration(chain_s),
                 f"{host_gib:.1f}",
-                f"{device_gib:.1f}" if device.kind == "cuda" else "-",
+                f"{device_gib:.1f}" if device.kind != "cpu" else "-",
                 note,
             ]
         )

@@ -4,6 +4,7 @@ batching: Split an optimizer step into micro-batches that fit the token budget.
 checkpoint: Checkpoint of one run, written atomically and keyed by the run's digest.
 checkpoint_schedule: When checkpoints are saved, and how long each run has trained.
 device: The device, the precision it trains in, and its memory.
+device_trial: Trial of a GPU before training: one step of a tiny model, compared with the CPU.
 evaluation: Evaluation at the end of an epoch, and its row of metrics.csv.
 gpu_lock: Lock a free GPU for this process before torch is imported.
 loop: The training loop: the runs of a pack in lock-step over one frozen base model.

@@ -15,8 +15,14 @@ import torch
 
 from lora.data.tokens import epoch_order
 from lora.model import attention, memory, modules
-from lora.model.memory import EVAL_TOKENS, FLOATS_PER_PARAMETER, TRAIN_TOKENS
-from lora.training.device import GIB, activation_bytes, free_bytes, is_out_of_memory
+from lora.model.memory import EVAL_TOKENS, FLOATS_PER_PARAMETER, TRAIN_TOKENS, table_key
+from lora.training.device import (
+    GIB,
+    activation_bytes,
+    free_bytes,
+    is_out_of_memory,
+    release_cached_memory,
+)
 from lora.training.run_state import RunState
 
 if TYPE_CHECKING:
@@ -42,10 +48,12 @@ class TokenBudget:
     Attributes:
         tokens: Tokens of all runs together.
         examples: Examples of one run; 0 is its whole optimizer step.
+        predicted_bytes: Predicted memory of all tensors of the pack; 0 if it was not predicted.
     """
 
     tokens: int
     examples: int = 0
+    predicted_bytes: int = 0
 
     def shrink(self, tokens: int, single: bool) -> None:
         """Halve the budget after running out of memory.
@@ -157,8 +165,7 @@ def run_within_memory(
                 raise
         # Outside the handler, because the error holds the tensors of the failed pass.
         undo()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release_cached_memory()
         budget.shrink(*last)
 
 
@@ -187,20 +194,21 @@ def plan_budget(
     model = sum(value.numel() * value.element_size() for value in base.parameters())
     runs = [4 * FLOATS_PER_PARAMETER * count for count in trainable]
     free = int(SHARE * free_bytes(device))
-    if device.type == "cuda":  # on a CPU the model is in memory already
+    if device.type != "cpu":  # on a CPU the model is in memory already
         free -= model
     if sum(runs) + one_example > free:
         raise ValueError(_too_large(runs, one_example, free))
-    budget = TokenBudget(TRAIN_TOKENS[device.type], micro_batch)
+    budget = TokenBudget(TRAIN_TOKENS[table_key(device.type)], micro_batch)
     while budget.tokens > lengths.max() and per_token * min(
         budget.tokens, lengths.sum()
     ) > free - sum(runs):
         budget.tokens //= 2
     tokens = min(budget.tokens, int(lengths.sum()))
+    budget.predicted_bytes = int(model + sum(runs) + per_token * tokens)
     log.info(
         "memory: %.2f GiB of tensors predicted (model %.2f, %d runs %.2f, passes of up to %d "
         "tokens %.2f), %.2f GiB free",
-        (model + sum(runs) + per_token * tokens) / GIB,
+        budget.predicted_bytes / GIB,
         model / GIB,
         len(pack),
         sum(runs) / GIB,

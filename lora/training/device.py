@@ -1,8 +1,9 @@
 """The device, the precision it trains in, and its memory.
 
-Precision `auto` asks a GPU whether it has native bf16, and times matrix products on a CPU, as CPUs
-that accept bf16 differ tenfold in its speed. Memory of a pass is predicted from shapes before
-training. That is an estimate, so `batching` also handles running out of memory.
+A GPU is what torch calls an accelerator: `cuda` (NVIDIA, AMD), `mps` (Apple), `xpu` (Intel) or
+another one. Precision `auto` asks a GPU whether it has native bf16, and times matrix products on a
+CPU, as CPUs that accept bf16 differ tenfold in its speed. Memory of a pass is predicted from shapes
+before training. That is an estimate, so `batching` also handles running out of memory.
 """
 
 import functools
@@ -19,42 +20,67 @@ import torch
 
 from lora.model import memory
 from lora.model.architecture import Architecture
+from lora.training import device_trial
 
 log = logging.getLogger(__name__)
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 MIN_BF16_SPEEDUP = 1.5  # of matrix products; a smaller gain is lost in the other operations
 GIB = 2**30
 # Messages of a RuntimeError: torch's allocator, C++, and oneDNN (with a limit on address space).
-OUT_OF_MEMORY = ("can't allocate memory", "bad_alloc", "could not create a primitive")
+# The last one is of an Apple GPU.
+OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "bad_alloc",
+    "could not create a primitive",
+    "backend out of memory",
+)
+VISIBLE = {"cuda": "CUDA_VISIBLE_DEVICES", "xpu": "ZE_AFFINITY_MASK"}
+NEEDED = {  # to train on a kind of GPU
+    "cuda": "install a CUDA build of torch",
+    "mps": "use a Mac with an Apple GPU",
+    "xpu": "install an XPU build of torch",
+}
 
 
 def pick_device(requested: str) -> torch.device:
     """Return the device to train on, and log it.
 
+    A GPU that is not `cuda` first trains a tiny model for one step, because its backend may lack
+    an operation.
+
     Args:
-        requested: auto, cpu or cuda. auto takes a GPU if there is one.
+        requested: auto, or a kind of device. auto takes a GPU if there is one and it can train.
 
     Raises:
-        ValueError: If cuda is requested and torch finds no GPU.
+        ValueError: If a GPU is requested that torch does not find, or that cannot train.
     """
-    has_gpu = torch.cuda.is_available()
-    if requested == "cuda" and not has_gpu:
+    found = torch.accelerator.current_accelerator(check_available=True)
+    device = torch.device("cpu" if requested == "cpu" or found is None else found.type)
+    if requested not in ("auto", device.type):
         raise ValueError(
-            "device is cuda, but torch sees no GPU; use device auto or cpu, or install a CUDA "
-            "build of torch"
+            f"device is {requested}, but torch sees no GPU of this kind; use device auto or cpu, "
+            f"or {NEEDED.get(requested, 'another build of torch')}"
         )
-    device = torch.device("cuda" if has_gpu and requested != "cpu" else "cpu")
     note = " (no GPU found)" if requested == "auto" and device.type == "cpu" else ""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    note += "" if visible is None else f" (CUDA_VISIBLE_DEVICES={visible})"
+    problem = "" if device.type in ("cpu", "cuda") else device_trial.find_problem(device)
+    if problem and requested != "auto":
+        raise ValueError(f"device is {requested}, but it cannot train ({problem}); use device cpu")
+    if problem:
+        note = f" ({device.type} cannot train: {problem})"
+        device = torch.device("cpu")
+    variable = VISIBLE.get(device.type, VISIBLE["cuda"])
+    visible = os.environ.get(variable)
+    note += "" if visible is None else f" ({variable}={visible})"
     log.info("training on %s%s, %d CPU threads", device_name(device), note, torch.get_num_threads())
     return device
 
 
 def device_name(device: torch.device) -> str:
-    """Return the model name of the GPU or CPU."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+    """Return the model name of the GPU or CPU; for an Apple GPU that of its processor."""
+    if hasattr(torch.get_device_module(device), "get_device_name"):
+        return str(torch.get_device_module(device).get_device_name(device))
+    if device.type != "cpu":
+        return f"{device.type} GPU of {platform.processor() or platform.machine()}"
     lines = _lines("/proc/cpuinfo")
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return f"CPU {names[0] if names else platform.processor() or platform.machine()}"
@@ -74,8 +100,9 @@ def pick_precision(requested: str, device: torch.device) -> str:
         raise ValueError(f"precision is {requested!r}; allowed: auto, {', '.join(DTYPES)}")
     if requested != "auto":
         return requested
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        supports = getattr(torch.get_device_module(device), "is_bf16_supported", None)
+        native = supports is not None and supports(including_emulation=False)
         precision = "bf16" if native else "fp32"
         reason = "native on this GPU" if native else "this GPU has no native bf16"
     else:
@@ -123,14 +150,41 @@ def peak_host_bytes() -> int:
 
 
 def peak_device_bytes(device: torch.device) -> int:
-    """Return the peak of torch's GPU memory, without the CUDA context; 0 on a CPU."""
-    return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else 0
+    """Return the peak of torch's GPU memory, without the driver's own.
+
+    It is 0 on a CPU, and what is in use now on a GPU whose peak torch does not record.
+    """
+    module = torch.get_device_module(device)
+    if hasattr(module, "max_memory_reserved"):
+        return int(module.max_memory_reserved(device))
+    if hasattr(module, "driver_allocated_memory"):  # Apple
+        return int(module.driver_allocated_memory())
+    return 0
+
+
+def release_cached_memory() -> None:
+    """Return the GPU memory that torch has cached and does not use."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    if found is not None:
+        torch.get_device_module(found).empty_cache()
+
+
+@functools.cache
+def sum_dtype(device: torch.device) -> torch.dtype:
+    """Return the dtype in which losses are summed: float64, or float32 if the device has none."""
+    try:
+        return torch.zeros((), dtype=torch.float64, device=device).dtype
+    except (TypeError, RuntimeError):  # an Apple GPU
+        return torch.float32
 
 
 def free_bytes(device: torch.device) -> int:
     """Return the free memory of the GPU, or of the machine within the limit of its cgroup."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+    module = torch.get_device_module(device)
+    if hasattr(module, "mem_get_info"):
+        return int(module.mem_get_info(device)[0])
+    if hasattr(module, "recommended_max_memory"):  # Apple
+        return int(module.recommended_max_memory() - module.driver_allocated_memory())
     free = [
         int(line.split()[1]) * 1024
         for line in _lines("/proc/meminfo")

@@ -18,6 +18,7 @@ from lora.columns import METRICS_COLUMNS
 from lora.data.tokens import Tokens
 from lora.experiment.task import Task
 from lora.model import collate, layers
+from lora.model.memory import table_key
 from lora.model.packed_model import PackedModel
 from lora.training import batching, metrics, signals
 from lora.training.batching import TokenBudget
@@ -74,7 +75,7 @@ def predict(
     logits: list[list[Tensor]] = [[] for _ in indices]
 
     def attempt() -> Iterator[tuple[int, bool]]:
-        size = min(batching.EVAL_TOKENS[model.device.type], budget.tokens)
+        size = min(batching.EVAL_TOKENS[table_key(model.device.type)], budget.tokens)
         ends = np.cumsum(examples.lengths[order]) // size
         cut = np.split(order, np.flatnonzero(np.diff(ends)) + 1)
         parts = [(run, chosen) for chosen in cut for run in range(len(indices))]

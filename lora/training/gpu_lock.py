@@ -1,4 +1,4 @@
-"""Lock a free GPU for this process and set CUDA_VISIBLE_DEVICES before torch is imported.
+"""Lock a free GPU for this process and hide the others from torch, before torch is imported.
 
 Snakemake counts GPUs but assigns none, so parallel jobs would all take the first. A job locks one
 device of its pool: CUDA_VISIBLE_DEVICES if set, otherwise every GPU (MIG instances in place of
@@ -6,14 +6,19 @@ their GPU). A single device from Slurm is used as it is; of several, each job in
 locks one. The lock is an flock: the kernel frees it when the process ends in any way, and it is
 held until then, because the GPU's memory is freed no earlier. It binds all users of this package
 on this machine, but no other program.
+
+GPUs of Intel are hidden by ZE_AFFINITY_MASK instead, and used only by an XPU build of torch. A Mac
+has one GPU, so its jobs run one after another.
 """
 
 import contextlib
 import fcntl  # not filelock, which refuses lock files of other users in a sticky folder
+import importlib.metadata
 import logging
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -23,6 +28,7 @@ from lora.training import signals
 log = logging.getLogger(__name__)
 FOLDER = Path("/tmp/lora-gpu-locks")  # not TMPDIR, which may differ between jobs
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+INTEL_VISIBLE, INTEL_VENDOR = "ZE_AFFINITY_MASK", "0x8086"
 POLL_S, REMIND_S = 1.0, 600.0
 SMI_LINE = re.compile(r"^\s*(GPU|MIG) .*\(UUID: (\S+)\)\s*$", re.M)  # of nvidia-smi -L
 DEVICE_NAME = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")
@@ -31,12 +37,12 @@ DEVICE_NAME = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")
 def lock_free_gpu(
     requested: str, environ: MutableMapping[str, str] = os.environ, folder: Path = FOLDER
 ) -> tuple[int, ...]:
-    """Lock one GPU for this process, and set CUDA_VISIBLE_DEVICES to it.
+    """Lock one GPU for this process, and set the variable that hides the others from torch.
 
     Waits while all devices of the pool are locked, and logs the holders.
 
     Args:
-        requested: auto, cpu or cuda. cpu locks nothing.
+        requested: auto or a kind of device. cpu locks nothing.
         environ: The environment, changed in place.
         folder: Folder of the lock files, shared by all users of the machine.
 
@@ -50,6 +56,10 @@ def lock_free_gpu(
     """
     if requested == "cpu":
         return ()
+    if (other := _other_pool(requested, environ)) is not None:
+        variable, names = other
+        locks = {name: f"{variable or 'gpu'}-{name}" for name in names}
+        return _lock_one(variable, locks, environ, folder)
     visible, slurm_job, gpus = environ.get(VISIBLE), environ.get("SLURM_JOB_ID"), list_gpus()
     if visible is None:
         pool = [name for names in gpus for name in names]
@@ -59,19 +69,60 @@ def lock_free_gpu(
     if in_allocation and len(pool) == 1:
         log.info("GPU %s, as Slurm gave it to job %s", pool[0], slurm_job)
         return ()
-    if not pool:
-        return ()
     # Slurm may number the devices of an allocation from 0, so their locks are per allocation.
     locks = {
         name: f"slurm{slurm_job}-{name}" if in_allocation else _uuid_of(name, gpus) for name in pool
     }
+    return _lock_one(VISIBLE, locks, environ, folder)
+
+
+def _lock_one(
+    variable: str, locks: dict[str, str], environ: MutableMapping[str, str], folder: Path
+) -> tuple[int, ...]:
+    """Lock one of these devices, and set the variable to it; see `lock_free_gpu`.
+
+    Args:
+        variable: Environment variable that selects devices; empty if there is none.
+        locks: Name of the lock of each device. Nothing is locked if there is no device.
+        environ: The environment, changed in place.
+        folder: Folder of the lock files.
+    """
+    if not locks:
+        return ()
     locks = {name: re.sub(r"[^\w-]", "_", lock) for name, lock in locks.items()}
     folder_fd = _open_folder(folder)
     with signals.handle_signals():
         name, lock_fd = _wait_for_lock(locks, folder_fd, folder)
-    environ[VISIBLE] = name
-    log.info("GPU %s, the first free one of %s", name, ", ".join(pool))
+    if variable:
+        environ[variable] = name
+    log.info("GPU %s, the first free one of %s", name, ", ".join(locks))
     return folder_fd, lock_fd
+
+
+def _other_pool(requested: str, environ: MutableMapping[str, str]) -> tuple[str, list[str]] | None:
+    """Return the variable and the devices of an Intel or Apple GPU; None to look for NVIDIA's."""
+    if requested == "mps" or (requested == "auto" and sys.platform == "darwin"):
+        return "", ["mps"]
+    found = list_intel_gpus()
+    if requested == "xpu" or (requested == "auto" and found and _torch_build() == "xpu"):
+        visible = environ.get(INTEL_VISIBLE)
+        names = found if visible is None else visible.split(",")
+        return INTEL_VISIBLE, [name.strip() for name in names if name.strip()]
+    return None
+
+
+def _torch_build() -> str:
+    """Return what torch was built for, such as `cpu`, `cu130` or `xpu`, without importing it."""
+    try:
+        return importlib.metadata.version("torch").partition("+")[2]
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def list_intel_gpus(devices: Path = Path("/sys/class/drm")) -> list[str]:
+    """List the numbers of Intel's GPUs, as ZE_AFFINITY_MASK takes them."""
+    vendors = [file.read_text().strip() for file in devices.glob("renderD*/device/vendor")]
+    return [str(number) for number in range(vendors.count(INTEL_VENDOR))]
 
 
 def list_gpus() -> list[list[str]]:

@@ -50,7 +50,7 @@ def evaluate_predictions(
         regression = num_labels == 1
         predictions = logits[:, 0] if regression else logits.argmax(axis=1)
         references = labels if regression else labels.astype(np.int64)
-        values.update(_metric(num_labels).compute(predictions=predictions, references=references))
+        values.update(_compute(num_labels, predictions, references))
     return values
 
 
@@ -67,6 +67,20 @@ def _check(num_labels: int, logits: np.ndarray, labels: np.ndarray) -> None:
         )
     if not np.isfinite(labels).all():
         raise ValueError("a label is not finite; allowed: numbers")
+
+
+def _compute(num_labels: int, predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
+    """Return the metrics by the `evaluate` library, or by the same functions where it is absent.
+
+    A machine with torch and transformers alone can train then, as in benchmarks/gpu.
+    """
+    if all(importlib.util.find_spec(name) for name in ("evaluate", "datasets")):
+        metric = _metric(num_labels)
+        values: dict[str, float] = metric.compute(predictions=predictions, references=references)
+        return values
+    if num_labels == 1:
+        return _correlations(predictions, references)
+    return _rates(predictions, references, num_labels)
 
 
 @functools.cache

@@ -26,6 +26,7 @@ from lora.experiment import versions
 from lora.experiment.run_spec import RunSpec
 from lora.run_record import RunRecord
 from lora.training import checkpoint, optim
+from lora.training.device import sum_dtype
 from lora.training.optim import Optimizer
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class RunState:
         best: Its tensors after the best epoch, on the CPU.
         wall_s: Seconds of training so far, with evaluation and checkpoints.
         order: Example order of the current epoch, [examples] int64.
-        loss: Sum of the example losses of the current epoch, float64 scalar.
+        loss: Sum of the example losses of the current epoch, a scalar of `device.sum_dtype`.
         tokens: The splits of its task by name.
         parameters: Its tensors in the model, by name. All that a checkpoint holds.
         optimizer: AdamW state of the parameters that train.
@@ -103,7 +104,7 @@ class RunState:
         if self.order is None:
             self.order = epoch_order(self.spec.seed, self.epoch, len(self.tokens["train"]))
         if self.loss is None:
-            self.loss = torch.zeros((), dtype=torch.float64, device=device)
+            self.loss = torch.zeros((), dtype=sum_dtype(device), device=device)
 
     def end_epoch(self, row: Row) -> None:
         """Add the epoch's row, and keep the tensors if the epoch is the best so far.
@@ -232,7 +233,7 @@ def resume(run: RunState, state_dir: Path) -> None:
             moment.copy_(tensors[f"adam/{key}/{name}"])
     if meta["loss"] is not None:
         device = next(iter(run.parameters.values())).device
-        run.loss = torch.tensor(float.fromhex(meta["loss"]), dtype=torch.float64, device=device)
+        run.loss = torch.tensor(float.fromhex(meta["loss"]), dtype=sum_dtype(device), device=device)
     log.info("%s resumes after epoch %d, step %d", run.spec.name, run.epoch, run.step)
 
 

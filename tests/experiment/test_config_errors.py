@@ -22,7 +22,7 @@ def test_all_problems_are_in_one_message():
     for part in (
         "missing key 'pack'",
         "seeds: got [1, 1]; allowed: each only once",
-        "device: got \"gpu\"; allowed: 'auto', 'cpu' or 'cuda'",
+        "device: got \"gpu\"; allowed: 'auto', 'cpu', 'cuda', 'mps' or 'xpu'",
         "tables.table6.ranks[0]: got 0; allowed: at least 1",
         "tables.table2: unknown key 'task' (did you mean 'tasks'?); allowed: models, tasks, method",
         "overrides.alpha: got [1]",
@@ -72,7 +72,10 @@ def test_a_message_explains_the_key():
 
 def test_long_values_are_cut():
     (problem,) = problems(device="x" * 3000)
-    assert "(3002 characters); allowed: 'auto', 'cpu' or 'cuda'" in problem and len(problem) < 400
+    assert (
+        "(3002 characters); allowed: 'auto', 'cpu', 'cuda', 'mps' or 'xpu'" in problem
+        and len(problem) < 400
+    )
 
 
 def test_a_list_with_wrong_items_is_reported_by_its_items():

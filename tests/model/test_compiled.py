@@ -31,3 +31,10 @@ def test_other_values_are_refused(monkeypatch, tmp_path, factor, kept):
 def test_a_cpu_never_compiles(tmp_path):
     compiled.enable_on_gpu(torch.device("cpu"), tmp_path, lambda: pytest.fail("called"))
     assert compiled._compiled == {}
+
+
+def test_a_gpu_without_triton_runs_functions_as_written(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(compiled.importlib.util, "find_spec", lambda name: None)
+    with caplog.at_level("INFO"):
+        compiled.enable_on_gpu(torch.device("mps"), tmp_path, lambda: pytest.fail("called"))
+    assert compiled._compiled == {} and "Triton is not installed" in caplog.text

@@ -1,5 +1,6 @@
-"""LoRA against peft, and the handwritten gradients against numerical ones."""
+"""LoRA against peft, gradients against numerical ones, grouped products against loops."""
 
+import numpy as np
 import peft
 import pytest
 import torch
@@ -75,3 +76,45 @@ def test_handwritten_gradient_equals_the_numerical_one(own_input):
 
     assert torch.autograd.gradcheck(forward, inputs if own_input else [x, x, *inputs[2:]])
     assert torch.autograd.gradcheck(lambda x: layers.linear(linear, x), x)
+
+
+@pytest.mark.parametrize("runs_of", [[0, 1, 2], [2, 0]])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_grouped_products_equal_those_of_a_loop_over_runs(dtype, runs_of):
+    """All runs in order, and two in another order; with a rank above 8 and an unadapted run."""
+    torch.manual_seed(0)
+    ranks, counts = [3, 9, 0], [5, 16, 11]
+    pair = lora_layer.LoRA(32, 48, ranks, [0.5, 1.5, 1.0])
+    for run in range(3):
+        for value in pair.pair(run):
+            torch.nn.init.normal_(value)
+    ends = np.cumsum([counts[run] for run in runs_of])
+    parts = [
+        (run, slice(int(end) - counts[run], int(end)))
+        for run, end in zip(runs_of, ends, strict=True)
+    ]
+    segments = layers.Segments(parts, torch.tensor(ends, dtype=torch.int32), torch.tensor(runs_of))
+    x, h, g = (torch.randn(int(ends[-1]), width).to(dtype) for width in (32, 48, 48))
+    results = []
+    for products in (lora_layer._Looped, lora_layer._Grouped):
+        a, b, out, delta = (
+            pair.a.detach().to(dtype),
+            pair.b.detach().to(dtype),
+            h.clone(),
+            x.clone(),
+        )
+        inner = products.add_delta(out, x, a, b, segments, ranks)
+        gradients = products.gradients(g, x, a, b, inner, delta, segments, ranks)
+        results.append((out, *gradients, delta))
+    tolerance = 1e-6 if dtype == torch.float32 else 1e-2
+    for looped, grouped in zip(*results, strict=True):
+        assert (looped - grouped).norm() <= tolerance * looped.norm()
+
+
+@pytest.mark.parametrize(
+    "capability, grouped",
+    [((7, 5), False), ((8, 0), False), ((9, 0), True), ((10, 0), True), ((12, 0), False)],
+)
+def test_grouped_products_need_a_gpu_with_the_kernel(monkeypatch, capability, grouped):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert lora_layer._has_grouped_kernel.__wrapped__(torch.device("cuda")) == grouped

@@ -1,5 +1,6 @@
 """Locks of GPUs: real processes and real locks for GPUs that a fake nvidia-smi lists."""
 
+import itertools
 import os
 import shutil
 import signal
@@ -242,3 +243,42 @@ def test_folder_that_cannot_contain_locks_is_reported(fake_gpus, tmp_path):
         OSError, match=r"locks cannot hold GPU locks .*Ask its owner to remove it\."
     ):
         lock_and_release(folder)
+
+
+def test_intel_gpus_are_locked_by_their_own_variable(fake_gpus, start_job, tmp_path, monkeypatch):
+    """Two are found by their vendor; each job takes one. `auto` needs an XPU build of torch."""
+    folder = fake_gpus("")
+    for number, vendor in enumerate(["0x8086", "0x1002", "0x8086"]):
+        path = tmp_path / f"renderD{128 + number}/device/vendor"
+        path.parent.mkdir(parents=True)
+        path.write_text(f"{vendor}\n")
+    assert gpu_lock.list_intel_gpus(tmp_path) == ["0", "1"]
+    monkeypatch.setattr(gpu_lock, "list_intel_gpus", lambda: ["0", "1"])
+    first, second, given = {}, {}, {"ZE_AFFINITY_MASK": "3, 2"}
+    held = [gpu_lock.lock_free_gpu("xpu", one, folder) for one in (first, second, given)]
+    names = [one["ZE_AFFINITY_MASK"] for one in (first, second, given)]
+    assert names == ["0", "1", "3"] and "CUDA_VISIBLE_DEVICES" not in first
+    assert gpu_lock.lock_free_gpu("auto", {}, folder) == ()
+    monkeypatch.setattr(gpu_lock, "_torch_build", lambda: "xpu")
+    auto = {"ZE_AFFINITY_MASK": "2"}
+    held.append(gpu_lock.lock_free_gpu("auto", auto, folder))
+    assert len(held[-1]) == 2
+    monkeypatch.setattr(gpu_lock, "list_intel_gpus", lambda: [])
+    assert gpu_lock.lock_free_gpu("xpu", {}, folder) == ()
+    for descriptor in itertools.chain(*held):
+        os.close(descriptor)
+
+
+def test_jobs_of_a_mac_take_turns(fake_gpus, monkeypatch):
+    """Its one GPU has a lock and no variable."""
+    folder, environ = fake_gpus(""), {}
+    assert gpu_lock.lock_free_gpu("auto", environ, folder) == ()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    held = gpu_lock.lock_free_gpu("auto", environ, folder)
+    assert (
+        len(held) == 2 and environ == {} and [path.name for path in folder.iterdir()] == ["gpu-mps"]
+    )
+    assert gpu_lock._try_lock("gpu-mps", held[0], folder) is None
+    assert gpu_lock.lock_free_gpu("cpu", environ, folder) == ()
+    for descriptor in held:
+        os.close(descriptor)

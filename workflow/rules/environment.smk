@@ -124,14 +124,16 @@ def make_again(*names):
 @functools.cache
 def gpu_problem():
     """Return why this machine cannot train on the config's device; None if it can."""
-    if config["device"] != "cuda" or not workflow.local_exec or deployed:
+    kind = config["device"]
+    if kind in ("auto", "cpu") or not workflow.local_exec or deployed:
         return None
-    code = "import torch; exit(not torch.cuda.is_available())"
+    code = f"import torch; exit(not torch.get_device_module({kind!r}).is_available())"
     if not subprocess.run([sys.executable, "-c", code], capture_output=True).returncode:
         return None
     return (
-        f"device is cuda, but torch in {sys.executable} sees no GPU. Nothing was changed. Use "
-        "device: auto or device: cpu, or run on a machine with a GPU and a CUDA build of torch."
+        f"device is {kind}, but torch in {sys.executable} sees no GPU of this kind. Nothing was "
+        "changed. Use device: auto or device: cpu, or run on a machine with such a GPU and a build "
+        "of torch for it."
     )
 
 

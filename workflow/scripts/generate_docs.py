@@ -230,7 +230,16 @@ def _output(command: list[str]) -> str:
     return done.stdout
 
 
+def gpu_status() -> str:
+    """Return the README's sentence on GPUs, from the reports of `make gpu`."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    from gpu import report
+
+    return f"- **GPU:** {report.status()}"
+
+
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"gpu": gpu_status},
     "config/README.md": {"keys": config_keys, "hyperparameters": hyperparameters},
     "results/README.md": {
         "tables": reference_tables,
