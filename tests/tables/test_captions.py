@@ -42,4 +42,4 @@ def test_a_table_of_own_tasks_alone_has_no_published_values():
     config = changed(tasks=own, tables__table2__tasks=["mine"])
     assert captions.caption(grid.load(config), "table2").endswith("There are no published values.")
     config = changed(tasks=own, tables__table2__tasks=["mine", "sst2"])
-    assert captions.caption(grid.load(config), "table2").endswith("are above ours.")
+    assert captions.caption(grid.load(config), "table2").endswith("are beside ours.")

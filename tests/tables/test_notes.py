@@ -51,7 +51,7 @@ def test_a_start_that_differs_from_the_papers_has_a_footnote(tmp_path):
 def test_tasks_of_the_config_are_named_with_their_classes():
     own = own_task("mine.csv", labels=["bad", "so-so", "good"], title="Mine")
     scores = own_task("mine.csv", labels="regression")
-    assert notes._own([own, scores]) == [
+    assert [note.text for note in notes._own([own, scores])] == [
         "Tasks of the config, without published values: Mine (bad, so-so and good); mine (scores)."
     ]
     assert notes._own([load().tasks["sst2"]]) == []
