@@ -39,7 +39,7 @@ def add_predict(parser: ArgumentParser) -> None:
         type=paths.argument,
         required=True,
         metavar="FILE",
-        help="texts: a .csv, .tsv, .jsonl or .parquet file, or .txt with a text in each line",
+        help="texts: a CSV, TSV, JSONL or parquet file, or .txt with a text in each line",
     )
     parser.add_argument(
         "--text",

@@ -4,17 +4,21 @@ The standard library's `csv` and `json` read text files line by line, because th
 are those of an editor, also where a cell has line ends. pyarrow and `datasets` read the others.
 """
 
+import contextlib
 import csv
 import difflib
 import gzip
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lora.data import arrow, table_files
 from lora.errors import shown
 from lora.experiment.task import TableOptions, Task
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
 
 SEPARATORS = (",", ";", "\t", "|")
 LONGEST_CELL = 2**31 - 1
@@ -51,6 +55,28 @@ def read(task: Task, path: Path, report: Callable[[str], None]) -> Iterator[Row]
     if kind in (".csv", ".tsv"):
         return _csv_rows(task, path, kind, report)
     return _json_rows(task, path, report)
+
+
+def columns_of(task: Task, path: Path) -> list[str]:
+    """Return the names of a file's columns; of a JSONL file the keys of its first object.
+
+    Args:
+        task: Its columns decide which separator a CSV file has.
+        path: The file.
+
+    Raises:
+        ValueError: If the file cannot be read.
+    """
+    kind = table_files.kind_of(path).removesuffix(".gz")
+    if kind == ".parquet":
+        return list(_parquet(path).schema_arrow.names)
+    if kind in (".csv", ".tsv"):
+        return _cells(next(_lines(path), ""), _separator(task, path, kind))
+    for line in _lines(path):
+        with contextlib.suppress(ValueError, RecursionError):
+            if isinstance(row := json.loads(line), dict):
+                return list(row)
+    return []
 
 
 def read_saved(task: Task, folder: Path, split: str) -> Iterator[Row]:
@@ -190,14 +216,10 @@ def _json_rows(task: Task, path: Path, report: Callable[[str], None]) -> Iterato
 
 
 def _parquet_rows(task: Task, path: Path) -> Iterator[Row]:
-    import pyarrow.parquet as pq
     from datasets import ClassLabel, Features
 
-    try:
-        file = pq.ParquetFile(path)
-        features = Features.from_arrow_schema(file.schema_arrow)
-    except arrow.DAMAGED as error:
-        raise ValueError(f"{path}: it is not a parquet file ({error}); write it again") from None
+    file = _parquet(path)
+    features = Features.from_arrow_schema(file.schema_arrow)
     check_columns(task, file.schema_arrow.names, str(path))
     kind = features[_label(task)]
     names = kind.names if isinstance(kind, ClassLabel) else None
@@ -207,3 +229,15 @@ def _parquet_rows(task: Task, path: Path) -> Iterator[Row]:
         for *texts, label in zip(*lists, strict=True):
             number += 1
             yield Row(number, tuple(texts), _named(label, names))
+
+
+def _parquet(path: Path) -> "ParquetFile":
+    import pyarrow.parquet as pq
+    from datasets import Features
+
+    try:
+        file = pq.ParquetFile(path)
+        Features.from_arrow_schema(file.schema_arrow)
+    except arrow.DAMAGED as error:
+        raise ValueError(f"{path}: it is not a parquet file ({error}); write it again") from None
+    return file

@@ -34,7 +34,7 @@ def test_texts_are_those_that_were_written(name, tmp_path):
     """Every cell is text: no number, date or missing value is made of it."""
     path = write(tmp_path / name, pd.DataFrame({"id": IDS, "one": FIRST, "two": SECOND}))
     assert texts.read(path, ["one", "two"]) == Texts(IDS, FIRST, SECOND)
-    assert texts.read(path, ["two"], "one") == Texts(FIRST, SECOND)
+    assert texts.read(path, ["two"], "id") == Texts(IDS, SECOND)
     assert texts.read(path, ["id"]).ids == ["1", "2", "3", "4", "5", "6", "7"]
 
 
@@ -45,18 +45,27 @@ def test_a_text_file_has_a_text_in_each_line(tmp_path):
     assert texts.read(path, ["sentence"]) == expected
 
 
+def test_a_semicolon_separates_cells_where_the_header_fits(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text('id;one\n7;"a; b"\n8;c, d\n')
+    assert texts.read(path, ["one"]) == Texts(["7", "8"], ["a; b", "c, d"])
+
+
 @pytest.mark.parametrize(
     ("name", "content", "columns", "message"),
     [
         ("x.csv", "id,one\n1,a\n", ["two"], "no column"),
         ("x.csv", "id,one\n", ["one"], "no text; expected at least one row"),
-        ("x.csv", "", ["one"], "cannot be read"),
-        ("x.jsonl", '{"one": "a"}\n{"one"\n', ["one"], "cannot be read"),
-        ("x.jsonl", '{"one": "a"}\n{"one": 3}\n{"one": null}\n', ["one"], "row 2, column one: 3"),
-        ("x.jsonl", '{"one": "a", "id": null}\n', ["one"], "row 1: no id"),
-        ("x.csv", b"one\n\xff\xfe\n", ["one"], "cannot be read"),
-        ("x.parquet", "no parquet", ["one"], "cannot be read"),
-        ("x.xlsx", "", ["one"], "the ending is '.xlsx'; allowed: .csv, .tsv"),
+        ("x.csv", "", ["one"], "is empty"),
+        ("x.csv", "id,one\n1,a\n2,b,c\n", ["one"], "line 3: 3 cells; expected 2"),
+        ("x.csv", 'one\n"a\n', ["one"], "is not CSV"),
+        ("x.jsonl", '{"one": "a"}\n{"one"\n', ["one"], "line 2: it is not JSON"),
+        ("x.jsonl", '{"one": "a"}\n{"one": 3}\n{"one": null}\n', ["one"], "line 2, column one: 3"),
+        ("x.jsonl", '{"one": "a", "id": null}\n', ["one"], "line 1: no id"),
+        ("x.csv", "id,one\n,a\n", ["one"], "line 2: no id"),
+        ("x.csv", b"one\n\xff\xfe\n", ["one"], "is not UTF-8"),
+        ("x.parquet", "no parquet", ["one"], "not a parquet file"),
+        ("x.xlsx", "", ["one"], "not a table; allowed: a file that ends in .csv, .tsv"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused(name, content, columns, message, tmp_path):
