@@ -55,6 +55,20 @@ def add_output_dir(
     parser.add_argument("--output-dir", type=paths.argument, required=required, help=text)
 
 
+def add_data_dirs(parser: ArgumentParser) -> None:
+    """Add --data-dir and --tokens-dir."""
+    parser.add_argument(
+        "--data-dir",
+        type=paths.argument,
+        help="local folder of the task's data; without it they are fetched",
+    )
+    parser.add_argument(
+        "--tokens-dir",
+        type=paths.argument,
+        help="output of `lora prepare`; without it tokens are prepared",
+    )
+
+
 def add_device(parser: ArgumentParser) -> None:
     """Add --device. The default is that of config/config.yaml."""
     parser.add_argument(

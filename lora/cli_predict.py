@@ -102,16 +102,7 @@ def add_evaluate(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--task", help="task of config/tasks.csv or of --config (default: the run's)"
     )
-    parser.add_argument(
-        "--data-dir",
-        type=paths.argument,
-        help="local folder of the task's data; without it they are fetched",
-    )
-    parser.add_argument(
-        "--tokens-dir",
-        type=paths.argument,
-        help="output of `lora prepare`; without it tokens are prepared",
-    )
+    cli_options.add_data_dirs(parser)
     parser.add_argument(
         "--cache-dir",
         type=paths.argument,

@@ -97,16 +97,7 @@ def _add_job_arguments(
         type=paths.argument,
         help="local model folder; without it the model is fetched",
     )
-    parser.add_argument(
-        "--data-dir",
-        type=paths.argument,
-        help="local folder of the task's data; without it they are fetched",
-    )
-    parser.add_argument(
-        "--tokens-dir",
-        type=paths.argument,
-        help="output of `lora prepare`; without it tokens are prepared",
-    )
+    cli_options.add_data_dirs(parser)
     parser.add_argument(
         "--cache-dir",
         type=paths.argument,

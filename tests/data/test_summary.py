@@ -62,7 +62,7 @@ def test_labels_and_scores_are_counted(tmp_path):
 
 @pytest.mark.parametrize("classes", [2, 300])
 def test_the_text_fits_a_terminal_of_80_columns(tmp_path, classes):
-    names = [f"class {at} with a very long name that nobody reads" for at in range(classes)]
+    names = [f"class {at} with a very long name that fills lines" for at in range(classes)]
     path = write(tmp_path / "mine.csv", names * 3)
     found = summary.of_task(*formats.read_with_task(own_task(path), path))
     found |= {"model": "a-model-with-a-name-of-more-than-thirty-characters", "max_tokens": 512}

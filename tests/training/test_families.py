@@ -40,7 +40,7 @@ def test_packed_runs_equal_runs_alone(other, tokens_dir, tmp_path, method):
 
 @pytest.mark.parametrize("method", ["lora", "ft", "bitfit"])
 def test_a_merged_run_has_the_parameters_of_the_run(other, tokens_dir, tmp_path, method):
-    """Another run that starts from it and hardly learns has its accuracy."""
+    """Another run that starts from it with a tiny learning rate has its accuracy."""
     rank = 4 if method == "lora" else 0
     one = make_spec(tmp_path, 0, WEIGHTS[method], rank, method, epochs=1)
     train([one], other, tokens_dir, tmp_path / "state")

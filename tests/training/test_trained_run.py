@@ -140,7 +140,7 @@ def test_the_base_model_is_found_in_the_results_folder_or_by_the_adapter(
     assert trained_run.load(folder).model_dir == own
     shutil.rmtree(own)
     config = folder / "adapter/adapter_config.json"
-    for name in ("somebody/model", str(tmp_path / "moved"), None):
+    for name in ("owner/model", str(tmp_path / "moved"), None):
         changed = json.loads(config.read_text()) | dict(base_model_name_or_path=name)
         config.write_text(json.dumps(changed))
         with pytest.raises(ValueError, match="the base model tiny .* --model-dir"):
