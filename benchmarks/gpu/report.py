@@ -9,7 +9,7 @@ import report as tables
 from gpu.settings import HERE
 
 NOT_RUN = (
-    "Not run on a GPU yet; `make gpu` measures it in ten minutes. The code for it is tested on a "
+    "Not run on a GPU yet; `make gpu` measures it. The code for it is tested on a "
     "simulated device."
 )
 TITLES = {
