@@ -9,8 +9,7 @@ import report as tables
 from gpu.settings import HERE
 
 NOT_RUN = (
-    "Not run on a GPU yet; `make gpu` measures it. The code for it is tested on a "
-    "simulated device."
+    "Not run on a GPU yet; `make gpu` measures it. The code for it is tested on a simulated device."
 )
 TITLES = {
     "tests": "Tests on the GPU",
