@@ -10,6 +10,7 @@ gpu_lock: Lock a free GPU for this process before torch is imported.
 loop: The training loop: the runs of a pack in lock-step over one frozen base model.
 metrics: Metrics of one evaluation, computed from logits and labels.
 optim: AdamW for all runs of a pack, each with its own learning rate and clipping.
+pack_step: One optimizer step of all runs of a pack, in as many forward passes as memory needs.
 predictions: Labels and probabilities of texts, by a finished run.
 progress: Progress line on a terminal and in the log.
 run_outputs: Outputs of a finished run: adapter/, run.json and metrics.csv.

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from lora.adapters import belonging, label_names, warm_start
@@ -22,7 +21,7 @@ from lora.errors import ConfigError, Interrupted
 from lora.experiment import earlier_outputs, kept_outputs
 from lora.experiment.cell import BASE_METHODS
 from lora.experiment.run_spec import JobOptions, RunSpec
-from lora.model import collate, compiled, dropout, layers, methods, pretrained
+from lora.model import compiled, dropout, methods, pretrained
 from lora.model import config as model_config
 from lora.model.methods import AdapterSpec
 from lora.model.packed_model import PackedModel
@@ -32,12 +31,13 @@ from lora.training import (
     checkpoint,
     evaluation,
     optim,
+    pack_step,
     progress,
     run_outputs,
     run_state,
     signals,
 )
-from lora.training.batching import MicroBatch, TokenBudget
+from lora.training.batching import TokenBudget
 from lora.training.checkpoint_schedule import CheckpointSchedule
 from lora.training.device import DTYPES, pick_device, pick_precision
 from lora.training.progress import Progress
@@ -303,63 +303,6 @@ def _train_epochs(
             continue
         for run in left:
             run.begin_epoch(model.device)
-        examples = _optimizer_step(model, left, budget)
+        examples = pack_step.optimizer_step(model, left, budget)
         bar.show(examples, progress.position(left))
         schedule.save_if_due()
-
-
-def _optimizer_step(model: PackedModel, pack: Sequence[RunState], budget: TokenBudget) -> int:
-    """Make one optimizer step of every run; return the number of examples they saw together."""
-    chosen = [(run, _step_examples(run)) for run in pack]
-    losses = [run.loss.clone() for run in pack if run.loss is not None]
-
-    def attempt() -> Iterator[tuple[int, bool]]:
-        for batches in batching.split_step(chosen, budget):
-            single = len(batches) == len(batches[0].indices) == 1
-            yield sum(batch.tokens for batch in batches), single
-            _forward_backward(model, batches)
-
-    def undo() -> None:
-        for run, loss in zip(pack, losses, strict=True):
-            run.loss = loss.clone()
-        optim.zero_gradients(run.optimizer for run in pack)
-
-    batching.run_within_memory(budget, attempt, undo)
-    optim.step([(run.optimizer, run.spec.hparams, run.learning_rate(run.step)) for run in pack])
-    for run in pack:
-        run.step += 1
-    return sum(len(indices) for _, indices in chosen)
-
-
-def _step_examples(run: RunState) -> np.ndarray:
-    """Return the indices of the examples of the run's next optimizer step."""
-    assert run.order is not None  # the epoch has begun
-    size = run.spec.hparams.examples_per_step
-    first = run.step % run.steps_per_epoch * size
-    return run.order[first : first + size]
-
-
-def _forward_backward(model: PackedModel, batches: Sequence[MicroBatch]) -> None:
-    """Add the gradients of these micro-batches, in one forward and one backward pass.
-
-    The loss of a run is the mean over the examples of its optimizer step.
-    """
-    parts, labels = [], []
-    for batch in batches:
-        run = batch.run
-        ids, types, lengths, targets = run.tokens["train"].gather(batch.indices)
-        parts.append(
-            collate.RunSequences(
-                run.index, ids, types, lengths, run.spec.seed, run.step, batch.first
-            )
-        )
-        labels.append(targets)
-    on_device = collate.on_device(np.concatenate(labels), model.device)
-    split = on_device.split([len(targets) for targets in labels])
-    losses = []
-    for batch, logits, targets in zip(batches, model(model.batch(parts)), split, strict=True):
-        loss = layers.loss_sum(logits, targets)
-        assert batch.run.loss is not None  # the epoch has begun
-        batch.run.loss += loss.detach()
-        losses.append(loss / batch.step_size)
-    torch.stack(losses).sum().backward()

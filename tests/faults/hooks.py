@@ -29,8 +29,8 @@ from lora.training.batching import MicroBatch
 
 # Every attribute that this folder patches: name -> (module path, attribute).
 PATCHES = {
-    "step": ("lora.training.loop", "_optimizer_step"),
-    "gradients": ("lora.training.loop", "_forward_backward"),
+    "step": ("lora.training.pack_step", "optimizer_step"),
+    "gradients": ("lora.training.pack_step", "forward_backward"),
     "pass": ("lora.model.packed_model", "PackedModel.forward"),
     "optimizer": ("lora.training.optim", "step"),
     "evaluation": ("lora.training.evaluation", "predict"),

@@ -26,7 +26,7 @@ from lora.experiment.cell import BASE_METHODS
 from lora.model import lora_layer, pretrained
 from lora.model.families.registry import FAMILIES
 from lora.model.packed_model import PackedModel
-from lora.training import batching, device, evaluation, loop
+from lora.training import batching, device, evaluation, loop, pack_step
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -99,7 +99,7 @@ def test_step_and_evaluation_stay_on_the_device(
                 patch.setattr(torch, "isfinite", lambda value: np.ones(1))
                 for run, adapter in zip(pack, adapters, strict=True):
                     start_values.copy(adapter, run.parameters, family, "start:")
-        loop._optimizer_step(model, pack, batching.TokenBudget(200))
+        pack_step.optimizer_step(model, pack, batching.TokenBudget(200))
         monkeypatch.setattr(torch.Tensor, "cpu", copy_to_cpu)
         indices = [run.index for run in pack]
         logits = evaluation.predict(model, indices, random_tokens(6), batching.TokenBudget(600))
@@ -133,7 +133,7 @@ def launches_of_a_step(folder, ranks, layers=2, dtype=torch.bfloat16) -> list[st
         accelerator.move(model, npu)
         pack = [begun(spec, model, random_tokens(64), run) for run, spec in enumerate(specs)]
         with accelerator.Launches() as launches:
-            loop._optimizer_step(model, pack, batching.TokenBudget(65536))
+            pack_step.optimizer_step(model, pack, batching.TokenBudget(65536))
     return launches.names
 
 
@@ -191,7 +191,7 @@ def test_a_tensor_on_the_cpu_fails(model_dirs, tmp_path):
             for module, name in [(one, name) for one, own in left.items() for name in own]:
                 moved, module._parameters[name] = module._parameters[name], left[module][name]
                 with pytest.raises(Exception, match="(?i)device"):
-                    loop._optimizer_step(model, pack, batching.TokenBudget(4096))
+                    pack_step.optimizer_step(model, pack, batching.TokenBudget(4096))
                 module._parameters[name] = moved
 
 

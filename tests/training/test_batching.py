@@ -15,7 +15,7 @@ from lora.data.tokens import Tokens
 from lora.experiment.cell import BASE_METHODS, Cell
 from lora.files import read_csv
 from lora.model import attention, collate, memory, methods, modules, packed_model, pretrained
-from lora.training import batching, device, loop
+from lora.training import batching, device, pack_step
 
 
 def make_run(lengths: list[int]) -> types.SimpleNamespace:
@@ -79,7 +79,7 @@ def test_out_of_memory_between_micro_batches_repeats_the_step_from_the_start(
     """Gradients and losses of the micro-batches before the failing one are cleared."""
     expected = make_spec(tmp_path / "expected", 0, epochs=1)
     train([expected], bert_dir, tokens_dir, tmp_path / "expected-state", micro_batch=4)
-    forward_backward, calls = loop._forward_backward, []
+    forward_backward, calls = pack_step.forward_backward, []
 
     def fail_at_second_call(model, pieces):
         forward_backward(model, pieces)
@@ -89,7 +89,7 @@ def test_out_of_memory_between_micro_batches_repeats_the_step_from_the_start(
                 "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"
             )
 
-    monkeypatch.setattr(loop, "_forward_backward", fail_at_second_call)
+    monkeypatch.setattr(pack_step, "forward_backward", fail_at_second_call)
     monkeypatch.setattr(batching.TokenBudget, "shrink", lambda *_: None)
     repeated = make_spec(tmp_path / "repeated", 0, epochs=1)
     train([repeated], bert_dir, tokens_dir, tmp_path / "repeated-state", micro_batch=4)

@@ -14,7 +14,7 @@ from lora.experiment.cell import BASE_METHODS
 from lora.model import compiled, dropout, layers, lora_layer, pretrained
 from lora.model.families.registry import FAMILIES
 from lora.model.packed_model import PackedModel
-from lora.training import batching, device, device_trial, loop
+from lora.training import batching, device, device_trial, loop, pack_step
 
 DEVICE = os.environ.get("LORA_TEST_DEVICE", "")
 if not DEVICE and torch.accelerator.is_available():
@@ -44,7 +44,7 @@ def gradients_of_a_step(model_dir, folder, method, dtype, kind):
     pack = [begun(spec, model, tokens, index) for index, spec in enumerate(specs)]
     steps = [(run, np.arange(8)) for run in pack]
     for batches in batching.split_step(steps, batching.TokenBudget(4096)):
-        loop._forward_backward(model, batches)
+        pack_step.forward_backward(model, batches)
     found = {}
     for run in pack:
         found[run.index, "loss"] = run.loss

@@ -10,7 +10,7 @@ from helpers.training import begun, course_hparams, make_spec
 
 from lora.data import tokens
 from lora.model import collate, methods, packed_model, pretrained
-from lora.training import batching, loop, optim
+from lora.training import batching, optim, pack_step
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_five_steps_match_peft_and_torch_adamw(model_dir, family, tokens_dir, tm
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        loop._optimizer_step(model, [run], batching.TokenBudget(4096))
+        pack_step.optimizer_step(model, [run], batching.TokenBudget(4096))
     ours = sum(value.detach().abs().sum() for value in model.parameters_of(0).values())
     theirs = sum(value.detach().abs().sum() for value in trained.values())
     assert abs(ours - theirs) < 1e-10

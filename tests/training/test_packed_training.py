@@ -15,7 +15,7 @@ from lora.columns import METRICS_COLUMNS
 from lora.data.tokens import load, steps_per_epoch
 from lora.experiment.cell import BASE_METHODS
 from lora.model import methods, packed_model, pretrained
-from lora.training import batching, evaluation, loop
+from lora.training import batching, evaluation, pack_step
 
 
 @pytest.mark.filterwarnings("ignore:.*newly initialized.*")
@@ -83,7 +83,7 @@ def test_ft_and_bitfit_steps_equal_transformers_with_adamw(
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        loop._optimizer_step(model, [run], batching.TokenBudget(4096))
+        pack_step.optimizer_step(model, [run], batching.TokenBudget(4096))
     for name, value in trained.items():
         assert (ours[name] - value).abs().max() < 1e-10, name
 

@@ -17,7 +17,7 @@ from helpers.training import adapter_of, make_spec, rows_of, train
 from lora.__main__ import main
 from lora.errors import Interrupted
 from lora.experiment.run_spec import RunSpec
-from lora.training import checkpoint_schedule, evaluation, loop, run_state, signals
+from lora.training import checkpoint_schedule, evaluation, pack_step, run_state, signals
 
 STEPS = 3 * 6  # three epochs of 42 examples in steps of 8
 
@@ -47,7 +47,7 @@ def test_stopped_training_resumes_to_the_same_bits(
     """
     before = signal.getsignal(number)
     specs = make_specs(tmp_path)
-    optimizer_step, calls = loop._optimizer_step, []
+    optimizer_step, calls = pack_step.optimizer_step, []
 
     def step_and_send_signal(*arguments):
         examples = optimizer_step(*arguments)
@@ -56,10 +56,10 @@ def test_stopped_training_resumes_to_the_same_bits(
             os.kill(os.getpid(), number)
         return examples
 
-    monkeypatch.setattr(loop, "_optimizer_step", step_and_send_signal)
+    monkeypatch.setattr(pack_step, "optimizer_step", step_and_send_signal)
     with pytest.raises(Interrupted, match="run the same command again"):
         train(specs, bert_dir, tokens_dir, tmp_path / "state")
-    monkeypatch.setattr(loop, "_optimizer_step", optimizer_step)
+    monkeypatch.setattr(pack_step, "optimizer_step", optimizer_step)
     assert signal.getsignal(number) == before
     if count % 2:
         train(specs[1:], bert_dir, tokens_dir, tmp_path / "state")
@@ -72,13 +72,13 @@ def test_training_stops_before_its_time_limit_and_resumes_to_the_same_bits(
 ):
     """As often as needed. Limits below 40 s save at half of their time."""
     specs, attempts = make_specs(tmp_path), 0
-    optimizer_step = loop._optimizer_step
+    optimizer_step = pack_step.optimizer_step
 
     def slow_step(*arguments):
         time.sleep(0.25)
         return optimizer_step(*arguments)
 
-    monkeypatch.setattr(loop, "_optimizer_step", slow_step)
+    monkeypatch.setattr(pack_step, "optimizer_step", slow_step)
     while attempts < 20:
         try:
             train(specs, bert_dir, tokens_dir, tmp_path / "state", limit_s=4)
@@ -102,7 +102,7 @@ def test_stop_in_an_evaluation_keeps_the_steps_of_the_epoch(
 ):
     """The resumed run evaluates the epoch without repeating its steps."""
     spec, steps, sent = make_spec(tmp_path, 0), [], []
-    predict, optimizer_step = evaluation.predict, loop._optimizer_step
+    predict, optimizer_step = evaluation.predict, pack_step.optimizer_step
 
     def predict_and_send_signal(*arguments):
         if len(steps) == 6 and not sent:
@@ -115,7 +115,7 @@ def test_stop_in_an_evaluation_keeps_the_steps_of_the_epoch(
         return optimizer_step(*arguments)
 
     monkeypatch.setattr(evaluation, "predict", predict_and_send_signal)
-    monkeypatch.setattr(loop, "_optimizer_step", count_step)
+    monkeypatch.setattr(pack_step, "optimizer_step", count_step)
     with pytest.raises(Interrupted):
         train([spec], bert_dir, tokens_dir, tmp_path / "state")
     steps.clear()
@@ -152,7 +152,7 @@ def test_checkpoint_is_saved_after_an_epoch_if_saving_is_cheap(
     finished run is always saved.
     """
     saved_steps, now = [], [0.0]
-    optimizer_step, save = loop._optimizer_step, run_state.save
+    optimizer_step, save = pack_step.optimizer_step, run_state.save
 
     def timed_step(*arguments):
         now[0] += 0.5
@@ -164,7 +164,7 @@ def test_checkpoint_is_saved_after_an_epoch_if_saving_is_cheap(
         save(run, *rest)
 
     monkeypatch.setattr(checkpoint_schedule.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(loop, "_optimizer_step", timed_step)
+    monkeypatch.setattr(pack_step, "optimizer_step", timed_step)
     monkeypatch.setattr(run_state, "save", timed_save)
     spec = make_spec(tmp_path, 0)
     train([spec], bert_dir, tokens_dir, tmp_path / "state", checkpoint_every_s=1e9)
@@ -178,13 +178,13 @@ sys.path[:0] = [{tests!r}, {root!r}]
 import torch
 torch.set_num_threads(1)
 from helpers.training import make_spec, train
-from lora.training import loop
-step = loop._optimizer_step
+from lora.training import pack_step
+step = pack_step.optimizer_step
 def slow(*arguments):
     import time
     time.sleep(0.02)
     return step(*arguments)
-loop._optimizer_step = slow
+pack_step.optimizer_step = slow
 folder = Path(sys.argv[1])
 specs = [make_spec(folder, 0), make_spec(folder, 1, "qkvo", 2, epochs=2)]
 model_dir, tokens_dir = map(Path, sys.argv[2:4])

@@ -13,7 +13,7 @@ from lora import files
 from lora.columns import METRICS_COLUMNS
 from lora.errors import Interrupted
 from lora.experiment.run_spec import RunSpec
-from lora.training import loop, signals, tracking
+from lora.training import pack_step, signals, tracking
 from lora.training.tracking import Tracking
 
 LIBRARY = {
@@ -126,7 +126,7 @@ def test_a_resumed_run_has_each_epoch_once(bert_dir, tokens_dir, tmp_path, monke
     """Stopped in an epoch or at its end, then resumed; a finished run is written again."""
     folder, specs = tmp_path / "tracking", both(tmp_path)
     options = dict(tracking=("tensorboard",), tracking_dir=folder)
-    optimizer_step, calls = loop._optimizer_step, []
+    optimizer_step, calls = pack_step.optimizer_step, []
 
     def step_and_stop(*arguments):
         calls.append(arguments)
@@ -134,10 +134,10 @@ def test_a_resumed_run_has_each_epoch_once(bert_dir, tokens_dir, tmp_path, monke
             raise Interrupted(signals.SIGNALS[0])
         return optimizer_step(*arguments)
 
-    monkeypatch.setattr(loop, "_optimizer_step", step_and_stop)
+    monkeypatch.setattr(pack_step, "optimizer_step", step_and_stop)
     with pytest.raises(Interrupted):
         train(specs, bert_dir, tokens_dir, tmp_path / "state", **options)
-    monkeypatch.setattr(loop, "_optimizer_step", optimizer_step)
+    monkeypatch.setattr(pack_step, "optimizer_step", optimizer_step)
     for _ in range(2):
         train(specs, bert_dir, tokens_dir, tmp_path / "state", **options)
         for spec in specs:
