@@ -31,6 +31,17 @@ def test_auto_precision_is_the_faster_one(monkeypatch):
         device.pick_precision("fp16", cpu)
 
 
+@pytest.mark.parametrize(
+    ("speedup", "warns"), [(0.02, True), (0.9, True), (1.2, False), (5, False)]
+)
+def test_bf16_where_it_is_slower_has_a_warning(speedup, warns, monkeypatch, caplog):
+    """A CPU without bf16 instructions takes 50 times as long as in fp32."""
+    monkeypatch.setattr(device, "_bf16_speedup", lambda: speedup)
+    assert device.pick_precision("bf16", torch.device("cpu")) == "bf16"
+    assert ("slower than with precision fp32" in caplog.text) == warns
+    assert (f"{speedup} times as fast here" in caplog.text) == warns
+
+
 def test_free_memory_is_limited_by_the_control_group(monkeypatch):
     """Without a limit it is MemAvailable of the machine."""
     files = {
