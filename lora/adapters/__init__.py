@@ -7,6 +7,7 @@ belonging: check that an adapter belongs to a run or a base model
 card: README.md of an adapter folder: what the adapter is, and the code that loads it
 label_names: names of an adapter's classes, and what a warm start does with its output layer
 merge: merge a trained run into a plain transformers checkpoint
+peft_biases: biases of the base model in a PEFT folder, and checks against its config
 peft_checks: description of a PEFT folder, and the checks that it fits together
 peft_config: checks of adapter_config.json
 peft_folder: read and write PEFT LoRA folders

@@ -10,18 +10,17 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from lora.adapters import peft_rules
+from lora.adapters.peft_biases import check_biases, stored_biases
 from lora.adapters.peft_names import PREFIX, as_peft_writes, module_of, run_name
 from lora.adapters.peft_tensors import (
     StoredTensor,
     check_base_weights,
-    check_biases,
     check_family,
     check_head,
     check_pairs,
     check_size,
     check_types,
     check_unknown,
-    stored_biases,
     width_of,
 )
 from lora.errors import ConfigError

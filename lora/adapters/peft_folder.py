@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from lora import files
+from lora.adapters.peft_biases import adapted_biases, stored_biases
 from lora.adapters.peft_checks import Adapter
 from lora.adapters.peft_header import CONFIG, TENSORS, describe_folder, read_header
 from lora.adapters.peft_names import peft_name
-from lora.adapters.peft_tensors import adapted_biases, check_types, stored_biases
+from lora.adapters.peft_tensors import check_types
 from lora.errors import ConfigError
 from lora.model.families.registry import FAMILIES
 from lora.model.tensor_files import save_tensors

@@ -1,4 +1,4 @@
-"""Checks of the tensors in a PEFT folder against its config: pairs, head, biases, types, shapes.
+"""Checks of the tensors in a PEFT folder against its config: pairs, head, types, shapes.
 
 Each function returns one line for each problem; keys of several layers share a line. `tensors` has
 types and shapes by the names that runs use. This module imports no torch.
@@ -102,7 +102,7 @@ def check_size(tensors: Tensors, layers: int | None, width: int | None) -> list[
         layers: Number of layers of the base model; None if unknown.
         width: Its width; None if unknown.
     """
-    if not _pairs(tensors):
+    if not pairs_of(tensors):
         return ["no LoRA pair is in it; a run that failed in its first epoch has none"]
     got = width_of(tensors)
     if width is not None and got != width:
@@ -119,14 +119,14 @@ def check_size(tensors: Tensors, layers: int | None, width: int | None) -> list[
     return []
 
 
-def _pairs(tensors: Iterable[str]) -> set[str]:
+def pairs_of(tensors: Iterable[str]) -> set[str]:
     """Return the names of pairs of which A or B is there."""
     return {name[:-2] for name in tensors if not name.startswith(("head.", "base."))}
 
 
 def depth_of(tensors: Iterable[str]) -> int:
     """Return the number of layers up to the last one with a pair."""
-    return 1 + max(int(pair.split(".")[0]) for pair in _pairs(tensors))
+    return 1 + max(int(pair.split(".")[0]) for pair in pairs_of(tensors))
 
 
 def width_of(tensors: Tensors) -> int:
@@ -151,7 +151,7 @@ def check_pairs(
         layers: Number of layers of the base model; None if unknown.
         unknown: Keys of tensors that have no meaning in a run.
     """
-    found, depth = _pairs(tensors), depth_of(tensors)
+    found, depth = pairs_of(tensors), depth_of(tensors)
     adapted = set(peft_rules.adapted_modules(config, family, min(layers or depth, MOST_LAYERS)))
     wanted = {
         pair
@@ -222,7 +222,7 @@ def _by_letter(pairs: set[str], of: set[str], family: str, what: str, but: str) 
 
 def _check_shapes(config: Mapping[str, Any], tensors: Tensors, family: str) -> list[str]:
     width, problems = width_of(tensors), []
-    for pair in sorted(_pairs(tensors)):
+    for pair in sorted(pairs_of(tensors)):
         ranks = peft_rules.ranks_of(config, module_of(pair, family))
         a = tensors.get(f"{pair}.a")
         rank = a.shape[0] if a and a.shape[:1] and a.shape[0] in ranks else ranks[0]
@@ -261,73 +261,4 @@ def check_head(tensors: Tensors, family: str, bias: str | None) -> list[str]:
         f"{peft_name(name, family)} has shape {list(tensors[name].shape)}; expected {list(shape)}"
         for name, shape in shapes.items()
         if name in tensors and tensors[name].shape != shape
-    ]
-
-
-def stored_biases(tensors: Iterable[str], family: str) -> str:
-    """Return which biases of the base model are among an adapter's tensors.
-
-    Args:
-        tensors: Names of the tensors.
-        family: Family of the model, a key of FAMILIES.
-
-    Returns:
-        `none`, `lora_only` (only those of adapted layers) or `all`, as peft names them.
-    """
-    names = set(tensors)
-    found = {name for name in names if name.startswith("base.")}
-    if not found:
-        return "none"
-    return "lora_only" if found <= adapted_biases(names, family) else "all"
-
-
-def adapted_biases(tensors: Iterable[str], family: str) -> set[str]:
-    """Return the names of the biases of the layers that have pairs."""
-    return {f"base.{FAMILIES[family].module_of(pair)}.bias" for pair in _pairs(tensors)}
-
-
-def check_biases(
-    config: Mapping[str, Any], tensors: Tensors, family: str, layers: int | None
-) -> list[str]:
-    """Compare the biases of the base model with those that `bias` of adapter_config.json stores.
-
-    Args:
-        config: adapter_config.json.
-        tensors: The tensors.
-        family: Family of the model, a key of FAMILIES.
-        layers: Number of layers of the base model; None if unknown.
-    """
-    bias = config.get("bias") or "none"
-    found = {name for name in tensors if name.startswith("base.")}
-    adapted = adapted_biases(tensors, family)
-    number = re.compile(rf"base\.{re.escape(FAMILIES[family].layers)}\.(\d+)\.")
-    above = [
-        name
-        for name in sorted(found)
-        if layers and (match := number.match(name)) and int(match[1]) >= layers
-    ]
-    if above:
-        return [
-            f"{peft_name(above[0], family)}: the base model has {layers} layers, counted from 0; "
-            "give the base model that it was trained on"
-        ]
-    if bias == "none" and found or bias == "lora_only" and found - adapted:
-        extra = peft_name(min(found if bias == "none" else found - adapted), family)
-        return [
-            f"{extra} is there, but bias is {bias!r} in adapter_config.json; save the adapter "
-            "again, with the bias that it was trained with"
-        ]
-    if bias != "none" and adapted - found:
-        return [
-            f"{peft_name(min(adapted - found), family)} is missing, though bias is {bias!r} in "
-            "adapter_config.json (older versions of peft do not save biases); save it with a "
-            "newer one, or set bias to 'none' there to use the base model's own biases"
-        ]
-    width = width_of(tensors)
-    return [
-        f"{peft_name(name, family)} has shape {list(tensors[name].shape)}; expected [{width}]"
-        for name in sorted(found)
-        if tensors[name].shape != (width,)
-        and name.startswith(f"base.{FAMILIES[family].layers}.")
-        and not name.endswith(f".{FAMILIES[family].inner}.bias")
     ]

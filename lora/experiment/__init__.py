@@ -5,10 +5,12 @@ Snakemake imports this room in every job, so it loads neither torch, pandas, tra
 cell: Cells: a cell is a run without its seed. The methods and weight types that it may have.
 compared_runs: The three runs whose subspaces are compared: a lower rank, two seeds of a higher one.
 config: The config: its keys, as pydantic models.
+config_data: Config keys of data sets, models and the user's own tasks.
 config_errors: Messages about a config: which key, what was given, what is allowed.
 config_files: Reading a config from YAML files or JSON text, over the defaults.
 config_repair: The valid part of a config that has problems, so that every problem is listed.
-config_types: Types of config values: lists without repeats, seeds, hyperparameters, names.
+config_types: Types of config values: lists without repeats, seeds, hyperparameters, names; and a
+    section.
 config_values: Values as a user writes them: numbers and lists given as text, and paths.
 csv_tables: Columns and allowed values of the tables in config/*.csv, and reading one table.
 earlier_outputs: Check that a run does not replace another run in its output folder.

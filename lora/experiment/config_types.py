@@ -1,17 +1,25 @@
-"""Types of config values: lists without repeats, seeds, hyperparameters, names."""
+"""Types of config values: lists without repeats, seeds, hyperparameters, names; and a section."""
 
 from collections.abc import Callable
 from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     ValidationError,
     WithJsonSchema,
     WrapValidator,
 )
 from pydantic_core import PydanticCustomError
+
+
+class Section(BaseModel):
+    """A part of the config: closed (no unknown keys), strict (no conversion of types), frozen."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
 def _as_tuple(value: object) -> object:

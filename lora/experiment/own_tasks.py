@@ -14,7 +14,7 @@ from pathlib import Path
 from lora import files, paths
 from lora.errors import ConfigError, shown
 from lora.experiment import local_data, task_names
-from lora.experiment.config import TaskConfig
+from lora.experiment.config_data import TaskConfig
 from lora.experiment.names import simplified
 from lora.experiment.source import Source
 from lora.experiment.task import TABLE, TableOptions, Task

@@ -17,6 +17,7 @@ layout_ranks: Arrange Tables 5 and 6: the shape over weight types and over ranks
 majority: Metric of always predicting the most frequent evaluation label.
 margins: Notes on which differences to published values are within their uncertainty.
 notes: Notes of a table.
+protocol_notes: Notes on protocols: sources of their values, overrides, and warm starts.
 provenance: Data, model, versions, device and commit of every run.
 published: Match published values to our cells, and compute the differences.
 published_notes: Notes on published values, and on our differences to them.

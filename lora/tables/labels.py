@@ -178,6 +178,11 @@ def listed(words: list[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
+def listed_once(names: list[str]) -> str:
+    """Return the names as `listed` does, each once."""
+    return listed(list(dict.fromkeys(names)))
+
+
 def model_name(model: str) -> str:
     """Return the usual spelling of a model's name."""
     return MODELS.get(model, model)

@@ -10,7 +10,15 @@ import math
 
 from lora.experiment.grid import Grid, Table
 from lora.files import Row
-from lora.tables import constant, layout_ranks, majority, margins, notes, published_notes
+from lora.tables import (
+    constant,
+    layout_ranks,
+    majority,
+    margins,
+    notes,
+    protocol_notes,
+    published_notes,
+)
 from lora.tables.labels import (
     GLUE,
     METHODS,
@@ -219,7 +227,7 @@ def _of_cell(cell: Row, center: str) -> Subjects:
         found.append(("constant",))
     if cell["source_problem"]:
         found.append(("source problem", cell["source_problem"]))
-    return (*found, notes.start_of(cell))
+    return (*found, protocol_notes.start_of(cell))
 
 
 def _published_lines(grid: Grid, values: list[Row], titles: dict[str, str]) -> list[Line]:

@@ -15,6 +15,7 @@ from lora.tables.labels import (
     Subject,
     Subjects,
     listed,
+    listed_once,
     model_name,
     origin,
     published_name,
@@ -42,7 +43,7 @@ def differences(grid: Grid, values: list[Row]) -> list[Note]:
     unknown = [SYMBOLS[value["method"]] for value in same if value["statistic"] == "unknown"]
     if unknown:
         text += (
-            f"; those of {_distinct(unknown)} are unknown, and our median over best epochs is "
+            f"; those of {listed_once(unknown)} are unknown, and our median over best epochs is "
             "compared"
         )
     over = " with the overrides of the config" if grid.config.overrides else ""
@@ -53,7 +54,7 @@ def differences(grid: Grid, values: list[Row]) -> list[Note]:
     if not pairs:
         return [Note(f"{text}.")]
     which = "; ".join(
-        f"ours {ours}{over}, published {_distinct(theirs)}" for ours, theirs in pairs.items()
+        f"ours {ours}{over}, published {listed_once(theirs)}" for ours, theirs in pairs.items()
     )
     return [Note(f"{text}. The protocols differ: {which}.")]
 
@@ -121,10 +122,6 @@ def of_row(value: Row) -> Subjects:
 def of_value(grid: Grid, value: Row) -> Subjects:
     """Return the subjects of notes on one published value."""
     return (("value", _row_of(value), margins.column_name(grid, value)),)
-
-
-def _distinct(titles: list[str]) -> str:
-    return listed(list(dict.fromkeys(titles)))
 
 
 def _row_of(value: Row) -> str:

@@ -1,4 +1,4 @@
-"""Pairs and biases are exactly those that adapter_config.json describes, for this base model."""
+"""Pairs are exactly those that adapter_config.json describes, for this base model."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers.encoders import saved_adapter
 from helpers.models import make_model
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from lora.adapters import peft_folder, peft_header
 from lora.errors import ConfigError
@@ -116,29 +116,6 @@ def test_pairs_that_the_config_does_not_describe_are_named(models, tmp_path, cha
     with pytest.raises(ConfigError) as caught:
         peft_header.describe_folder(tmp_path)
     assert any(problem.startswith(message) for problem in caught.value.problems)
-
-
-def test_biases_that_the_config_does_not_describe_are_refused(models, tmp_path):
-    for stored, written in (("lora_only", "none"), ("all", "lora_only")):
-        saved_adapter(tmp_path, models[4], bias=stored)
-        with_config(tmp_path, bias=written)
-        with pytest.raises(ConfigError, match=f"bias is there, but bias is '{written}'") as caught:
-            peft_header.describe_folder(tmp_path)
-        assert len(caught.value.problems) == 1
-
-
-def test_biases_are_read_under_the_names_of_older_versions_of_peft(models, tmp_path):
-    """They replaced the linear layer itself, so there was no `base_layer` in the key."""
-    saved_adapter(tmp_path, models[4], bias="lora_only")
-    before, described = peft_folder.read_adapter(tmp_path, "bert")
-    stored = load_file(tmp_path / peft_folder.TENSORS)
-    renamed = {key.replace(".base_layer.", "."): value for key, value in stored.items()}
-    assert renamed.keys() != stored.keys()
-    save_file(renamed, tmp_path / peft_folder.TENSORS)
-    after, again = peft_folder.read_adapter(tmp_path, "bert")
-    assert after.keys() == before.keys() and again.pairs == described.pairs
-    assert all(torch.equal(after[name], before[name]) for name in before)
-    assert sum(name.startswith("base.") for name in after) == 8
 
 
 OTHER_MODELS = [  # pairs of other architectures, and the only problem

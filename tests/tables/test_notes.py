@@ -1,7 +1,7 @@
 """Footnotes of tables: their text."""
 
 from helpers.own_tasks import own_task
-from helpers.synthetic import load, make_table, table
+from helpers.synthetic import load
 
 from lora.tables import notes
 
@@ -36,16 +36,6 @@ def test_footnotes_name_precision_start_sets_and_protocols(paper_table2):
         "Houlsby adapter (Adpt^H) [",
     ):
         assert method in protocols
-
-
-def test_a_start_that_differs_from_the_papers_has_a_footnote(tmp_path):
-    grid = load(
-        seeds=[0], tables=dict(table2=table(["roberta-base"], ["mrpc", "sst2"]), table6=None)
-    )
-    notes = make_table(grid, tmp_path).page.footnotes
-    assert (
-        "Start: MRPC of LoRA under course from the pre-trained model, unlike the paper's." in notes
-    )
 
 
 def test_tasks_of_the_config_are_named_with_their_classes():

@@ -14,10 +14,9 @@ from safetensors.torch import load_file
 
 from lora import files
 from lora.columns import METRICS_COLUMNS
-from lora.data import tokens
 from lora.errors import ConfigError
 from lora.experiment.run_spec import RunSpec
-from lora.model import layers, methods, packed_model, pretrained
+from lora.model import methods, packed_model, pretrained
 from lora.training import device, evaluation, loop
 
 
@@ -213,17 +212,6 @@ def test_all_bad_settings_are_reported_before_training(bert_dir, tokens_dir, tmp
     message = str(caught.value)
     assert "rank is 33; at most the model's width, 32" in message
     assert "the prepared tokens have 20" in message and "takes at most 40" in message
-
-
-def test_loss_of_the_last_short_step_is_the_mean_over_its_examples():
-    """Of 42 examples in steps of 8, the last step has 2."""
-    assert tokens.steps_per_epoch(42, 8) == 6
-    logits = torch.randn(2, 2, requires_grad=True)
-    (layers.loss_sum(logits, torch.tensor([0.0, 1.0])) / 2).backward()
-    ours = logits.grad.clone()
-    logits.grad = None
-    torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1])).backward()
-    assert torch.allclose(ours, logits.grad)
 
 
 def test_peft_reads_the_config_of_a_trained_adapter(bert_dir, tokens_dir, tmp_path):

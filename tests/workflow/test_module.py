@@ -10,6 +10,7 @@ repository, a URL). Each works, or is refused in one message before any job.
 
 import functools
 import http.server
+import os
 import re
 import subprocess
 import threading
@@ -84,8 +85,9 @@ def test_a_module_end_to_end(small, tmp_path):
     }
     environment = (tmp_path / "project/own.txt").read_text().splitlines()
     assert "MARK=importer" in environment
-    ours = [line for line in environment if line.startswith(("LORA_", "PYTHONSAFEPATH="))]
-    assert [line for line in ours if not line.startswith("LORA_SCREEN=")] == []  # of the tests
+    ours = {line for line in environment if line.startswith(("LORA_", "PYTHONSAFEPATH="))}
+    of_the_tests = {f"{name}={value}" for name, value in os.environ.items()}
+    assert {line for line in ours - of_the_tests if not line.startswith("LORA_SCREEN=")} == set()
     assert not [
         line for line in environment if line.startswith("PYTHONPATH=/") and str(checkout) in line
     ]
