@@ -101,7 +101,7 @@ COMMANDS = {
     "plan": Command(
         RUN,
         "Estimate time, memory and disk of a grid; nothing is downloaded",
-        "--config config/paper.yaml",
+        "--config config/config.yaml",
         cli_run.add_plan,
         cli_run.plan,
     ),
@@ -115,21 +115,21 @@ COMMANDS = {
     "data": Command(
         RUN,
         "Show the data of a task: examples, labels, token lengths",
-        "product-sentiment --config config/demo.yaml --model minilm",
+        "product-sentiment --config config/config.yaml --model minilm",
         cli_data.add_arguments,
         cli_data.data,
     ),
     "status": Command(
         RUN,
         "Show what of a grid is done, running, failed or missing",
-        "--config config/demo.yaml",
+        "--config config/config.yaml",
         cli_show.add_status,
         cli_show.status,
     ),
     "show": Command(
         TABLES,
         "Show tables in the terminal",
-        "table2 --config config/demo.yaml",
+        "table2 --config config/config.yaml",
         cli_show.add_show,
         cli_show.show,
     ),
@@ -199,28 +199,28 @@ COMMANDS = {
     "collect": Command(
         WORKFLOW,
         "Collect the metrics of a grid's runs in one file",
-        "--config config/demo.yaml --runs-dir results/demo/runs --output-dir tables",
+        "--config config/config.yaml --runs-dir results/runs --output-dir tables",
         cli_tables.add_collect,
         cli_tables.collect,
     ),
     "table": Command(
         WORKFLOW,
         "Write one table as CSV, Markdown, LaTeX and HTML",
-        "table2 --config config/demo.yaml --runs-csv tables/runs.csv --output-dir tables",
+        "table2 --config config/config.yaml --runs-csv tables/runs.csv --output-dir tables",
         cli_tables.add_table,
         cli_tables.table,
     ),
     "provenance": Command(
         WORKFLOW,
         "List versions, device, commit and input hashes of every run",
-        "--config config/demo.yaml --runs-dir results/demo/runs --output-dir tables",
+        "--config config/config.yaml --runs-dir results/runs --output-dir tables",
         cli_tables.add_provenance,
         cli_tables.provenance,
     ),
     "report-home": Command(
         WORKFLOW,
         "Write the first page of the report",
-        "--config config/demo.yaml --runs-csv tables/runs.csv --figures-dir figures "
+        "--config config/config.yaml --runs-csv tables/runs.csv --figures-dir figures "
         "--output-dir tables",
         cli_tables.add_report_home,
         cli_tables.report_home,

@@ -196,9 +196,10 @@ def _has_grouped_kernel(device: torch.device) -> bool:
     """Return whether the GPU has a kernel for grouped products: Hopper and Blackwell.
 
     On other GPUs torch 2.13 computes the groups one by one, and waits for the GPU to read where
-    each ends (pytorch/pytorch #161407, #194227).
+    each ends (pytorch/pytorch #161407, #194227). An AMD MI300 also has capability 9.
     """
-    return torch.cuda.get_device_capability(device)[0] in (9, 10)
+    nvidia = torch.version.hip is None
+    return nvidia and torch.cuda.get_device_capability(device)[0] in (9, 10)
 
 
 class _Grouped:

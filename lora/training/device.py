@@ -71,7 +71,7 @@ def pick_device(requested: str) -> torch.device:
     variable = VISIBLE.get(device.type, VISIBLE["cuda"])
     visible = os.environ.get(variable)
     note += "" if visible is None else f" ({variable}={visible})"
-    log.info("training on %s%s, %d CPU threads", device_name(device), note, torch.get_num_threads())
+    log.info("device %s%s, %d CPU threads", device_name(device), note, torch.get_num_threads())
     return device
 
 

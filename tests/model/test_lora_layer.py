@@ -112,9 +112,17 @@ def test_grouped_products_equal_those_of_a_loop_over_runs(dtype, runs_of):
 
 
 @pytest.mark.parametrize(
-    "capability, grouped",
-    [((7, 5), False), ((8, 0), False), ((9, 0), True), ((10, 0), True), ((12, 0), False)],
+    "capability, hip, grouped",
+    [
+        ((7, 5), None, False),
+        ((8, 0), None, False),
+        ((9, 0), None, True),
+        ((10, 0), None, True),
+        ((12, 0), None, False),
+        ((9, 4), "7.0", False),  # an AMD MI300
+    ],
 )
-def test_grouped_products_need_a_gpu_with_the_kernel(monkeypatch, capability, grouped):
+def test_grouped_products_need_a_gpu_with_the_kernel(monkeypatch, capability, hip, grouped):
+    monkeypatch.setattr(torch.version, "hip", hip)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert lora_layer._has_grouped_kernel.__wrapped__(torch.device("cuda")) == grouped

@@ -83,7 +83,7 @@ def test_other_gpus_are_used_if_they_can_train(monkeypatch, fake_gpu, caplog, ki
     with caplog.at_level(logging.INFO):
         assert device.pick_device("auto") == device.pick_device(kind) == found
         assert device.pick_device("cpu").type == "cpu"
-    assert tried == [found, found] and f"training on Some {kind}" in caplog.text
+    assert tried == [found, found] and f"device Some {kind}" in caplog.text
     monkeypatch.setattr(device.device_trial, "find_problem", lambda one: "no such operation")
     caplog.clear()
     with caplog.at_level(logging.INFO):

@@ -95,7 +95,7 @@ def test_training_uses_the_threads_that_snakemake_gives(one_table, tmp_path):
         env=dict(OMP_NUM_THREADS="1"),
     )
     assert re.search(
-        r" 2 CPU threads, 3 were requested.* 8th digit.*\n.*training on CPU.*, 2 CPU threads\n",
+        r" 2 CPU threads, 3 were requested.* 8th digit.*\n.*device CPU.*, 2 CPU threads\n",
         train_log(tmp_path),
     )
 
