@@ -155,16 +155,19 @@ def _filled(line: Line, page: Page) -> tuple[str, ...]:
     return line.cells + ("",) * (len(page.columns) - len(line.cells))
 
 
-def _spread_widths(page: Page) -> list[int]:
-    """Return the most characters of a spread in each column; 0 without spreads."""
+def _spread_widths(page: Page) -> list[float]:
+    """Return the width of the widest spread in each column, in digits; 0 without spreads."""
     rows = [_filled(line, page) for section in page.sections for line in section.lines]
     columns = (map(VALUE.fullmatch, column) for column in zip(page.columns, *rows, strict=True))
-    return [
-        max(len(found["spread"] or "") if found else 0 for found in column) for column in columns
-    ]
+    return [max(_width(found["spread"] or "") if found else 0 for found in one) for one in columns]
 
 
-def _value(text: str, spread_width: int, marks: Markup) -> Markup:
+def _width(text: str) -> float:
+    """Return the width of a text in digits: in most fonts a sign is wider, a point narrower."""
+    return sum(1 if sign.isdigit() else 1.4 if sign in "±−" else 0.6 for sign in text)
+
+
+def _value(text: str, spread_width: float, marks: Markup) -> Markup:
     """Return a value in HTML with the letters of its notes.
 
     In a column with spreads they are in a box of one width, which aligns the decimals.
@@ -172,9 +175,9 @@ def _value(text: str, spread_width: int, marks: Markup) -> Markup:
     found = VALUE.fullmatch(text)
     if found is None:
         return Markup(markup(text)) + marks
-    spread = Markup(found["spread"] or "") + marks
+    spread = Markup((found["spread"] or "").replace(" ", "\u00a0")) + marks
     if spread_width:
-        spread = Markup(f'<span class="pm" style="width:{spread_width}ch">{spread}</span>')
+        spread = Markup(f'<span class="pm" style="width:{spread_width:.1f}ch">{spread}</span>')
     rest = f'<span class="rest">{markup(found["rest"])}</span>' if found["rest"] else ""
     return Markup(f"{found['value']}{spread}{rest}")
 

@@ -159,6 +159,10 @@ class _Text:
             return text.replace("\N{NO-BREAK SPACE}", " ")
 
         def lines(cells: Sequence[str]) -> list[str]:
+            over = len(cells[0]) - widths[0]
+            values = line(["", *cells[1:]])[widths[0] :]
+            if over > 0 and values[: over + len(GAP)].isspace():  # room before the first value
+                return [cells[0] + values[over:]]
             label = wrap(cells[0], widths[0], subsequent_indent=INDENT) or [""]
             blank = [""] * (len(cells) - 1)
             return [line([part, *blank]) for part in label[:-1]] + [line([label[-1], *cells[1:]])]

@@ -6,6 +6,7 @@ import pytest
 from helpers.synthetic import load, make_runs, paper_grid
 
 from lora.tables import cells, claims, collect, differences, selection, terminal
+from lora.tables.labels import Line, Page, Section
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +74,19 @@ def test_names_are_whole_in_a_table_that_is_cut_into_blocks(pages):
     """The first column is narrowed only if all columns then fit side by side."""
     text = terminal.to_text(pages[0], 80)
     assert re.search("^full fine-tuning ", text, re.M)
+
+
+@pytest.mark.parametrize("value, lines", [("47.2", 1), ("47.2 [46.0, 48.0]", 2)])
+def test_a_long_name_is_on_one_line_where_the_first_value_leaves_room(value, lines):
+    """The ranges make the first column narrow; a short value leaves room to its left."""
+    wide = "59.8 [59.0, 62.0]"
+    rows = tuple(Line("ours", (name, *[wide] * 3, "8.8")) for name in ("Wq", "Wq,Wk,Wv,Wo"))
+    rows += (Line("reference", ("Product sentiment", *[value] * 3)),)
+    columns = ("Weight type", "r = 1", "r = 8", "r = 64", "Spread over r")
+    page = Page("table6", "Title", "", "", columns, (Section("Task", rows),))
+    text = terminal.to_text(page, 80).splitlines()
+    found = [line for line in text if "Product" in line or "sentiment" in line]
+    assert len(found) == lines and found[-1].count(value) == 3
+    assert found[-1].endswith(value)
+    assert len(found[-1]) == next(line for line in text if wide in line).rindex("]") + 1
+    assert all(len(line) <= 80 for line in text)
