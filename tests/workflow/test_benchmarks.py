@@ -6,6 +6,7 @@ import pytest
 import report
 import run
 import shapes
+import step_profile
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -83,6 +84,30 @@ def test_ours_and_peft_are_measured(tmp_path, monkeypatch):
         assert row["tokens"] / row["examples"] == pytest.approx(54, rel=0.15)
     run.write(tmp_path / "out", rows, ["Device: none"])
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 2 + len(rows)
+
+
+def test_the_kinds_of_operations_add_up_to_a_step(tmp_path, monkeypatch):
+    """Two packs of a tiny model; the table has a line for each kind, and their sum is a step."""
+    monkeypatch.setattr(step_profile, "CACHE", tmp_path)
+    monkeypatch.setitem(step_profile.MODELS, "tiny", TINY)
+    monkeypatch.setattr(step_profile, "SIZE", 64)
+    rows = []
+    for pack in (1, 2):
+        request = dict(model="tiny", lengths="sst2", pack=pack)
+        rows.append(request | step_profile.measure(request | dict(steps=1, threads=1)))
+    for row in rows:
+        assert set(step_profile.KINDS) < set(row["kinds"]) and row["share"] > 0
+        of_operations = [row["kinds"][kind] for kind in step_profile.KINDS]
+        assert min(of_operations) > 0  # each name is one of torch's
+        assert sum(of_operations) < sum(row["kinds"].values())
+    assert rows[1]["kinds"]["attention: products"] > 0
+    lines = step_profile.table(rows).splitlines()
+    assert len({line.count("|") for line in lines}) == 1
+    shares = [
+        [float(cell) for cell in line.split("|")[2:-1]] for line in lines if "% of a step" in line
+    ]
+    assert len(shares) == len(step_profile.KINDS) + 1
+    assert all(abs(sum(column) - 100) < 1 for column in zip(*shares, strict=True))
 
 
 def test_failed_measurement_has_a_status(tmp_path, monkeypatch):
