@@ -215,6 +215,7 @@ def compare(rows: Rows, metric: str) -> list[str]:
             digits = 2 if scale > 1 else 5
             numbers = f"{mean:+.{digits}f} | {low:+.{digits}f} to {high:+.{digits}f}"
             p_value = "-" if math.isnan(test.pvalue) else f"{test.pvalue:.3f}"
+            p_value = "< 0.001" if test.pvalue < 0.001 else p_value
             lines.append(
                 f"| {title} | {level:.{digits - 1}f} | {second} - {first} | {numbers} | {p_value} |"
             )
