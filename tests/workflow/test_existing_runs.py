@@ -76,6 +76,7 @@ def test_reference_tables_are_made_in_seconds(tmp_path):
     existing += ["--config", "mode=existing", "results=results/reference"]
     output = snakemake(*existing)
     assert trained(output) == 0
+    assert "No subspace figures: a compared run has no adapter/." in output
     cells = (tmp_path / "results/reference/tables/table2.csv").read_text().splitlines()
     assert len(cells) == 1 + 4
     snakemake(*existing, "--report", tmp_path / "report.html")

@@ -59,6 +59,9 @@ def subspace_outputs():
     files = [*compared_files(), subspace_model(None)]
     absent = [name for name in files if not Path(name).exists()]
     if config["mode"] != "train" and absent:
-        logger.warning(f"No subspace figures: {absent[0]} does not exist.")
+        why = f"{absent[0]} does not exist"
+        if Path(absent[0]).parent.name == "adapter":
+            why = "a compared run has no adapter/"
+        logger.warning(f"No subspace figures: {why}.")
         return []
     return ["table7.html", *(f"figure{number}.svg" for number in (3, 4, 6, 7))]
