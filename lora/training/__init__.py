@@ -6,6 +6,7 @@ checkpoint_schedule: When checkpoints are saved, and how long each run has train
 device: The device, the precision it trains in, and its memory.
 device_trial: Trial of a GPU before training: one step of a tiny model, compared with the CPU.
 evaluation: Evaluation at the end of an epoch, and its row of metrics.csv.
+fit: Check that the runs of a pack fit their model and their tokens, before any training.
 gpu_lock: Lock a free GPU for this process before torch is imported.
 loop: The training loop: the runs of a pack in lock-step over one frozen base model.
 metrics: Metrics of one evaluation, computed from logits and labels.

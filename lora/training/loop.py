@@ -8,7 +8,7 @@ or its outputs, never trained again.
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,7 @@ from lora.training import (
     batching,
     checkpoint,
     evaluation,
+    fit,
     optim,
     pack_step,
     progress,
@@ -45,7 +46,7 @@ from lora.training.run_state import RunState
 from lora.training.tracking import Tracking
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +200,7 @@ def _train_pack(
     base = pretrained.load_base(options.model_dir, DTYPES[pack[0].precision])
     for run in pack:
         run.tokens = splits[run.spec.tokens_dir]
-    _check_fits(pack, base)
+    fit.check(pack, base)
     adapters = [adapter_spec(run.spec, run.start) for run in pack]
     trainable = [methods.trainable_parameters(base, adapter) for adapter in adapters]
     budget = batching.plan_budget(pack, base, trainable, device, options.micro_batch)
@@ -226,41 +227,6 @@ def _train_pack(
         _train_epochs(model, pack, schedule, budget, record, bar, trackers)
     for run in pack:  # so that the memory of this base model is free before the next one is loaded
         run.release()
-
-
-def _check_fits(pack: Sequence[RunState], base: "PreTrainedModel") -> None:
-    """Raise ConfigError with every reason why a run does not fit its model or its tokens."""
-    problems = [problem for run in pack for problem in _misfits(run, base)]
-    if problems:
-        raise ConfigError("The run does not fit its model and data:", sorted(set(problems)))
-
-
-def _misfits(run: RunState, base: "PreTrainedModel") -> Iterator[str]:
-    spec, facts = run.spec, run.facts
-    config = model_config.with_defaults(base.config.to_dict())
-    task, max_tokens = spec.task, spec.hparams.max_tokens
-    longest = model_config.longest_sequence(config)
-    if (facts.task, facts.num_labels) != (task.name, task.num_labels):
-        yield (
-            f"task is {task.name}, but the tokens in {spec.tokens_dir} are of {facts.task}; "
-            f"give those of {task.name}"
-        )
-    lacking = [split for split in ("train", *task.eval_splits) if split not in facts.splits]
-    if lacking:
-        yield (
-            f"the tokens in {spec.tokens_dir} have no split {', '.join(lacking)}; "
-            "prepare them again"
-        )
-    if max_tokens != facts.max_tokens:
-        yield f"max_tokens is {max_tokens}, the prepared tokens have {facts.max_tokens}"
-    if max_tokens > longest:
-        yield f"max_tokens is {max_tokens}; this model takes at most {longest}"
-    yield from tokens.misfits(run.tokens, config)
-    if spec.cell.rank > config["hidden_size"]:
-        yield f"rank is {spec.cell.rank}; at most the model's width, {config['hidden_size']}"
-    last = config["num_hidden_layers"] - 1
-    if spec.cell.first_layer > last:
-        yield f"weights is {spec.cell.weights}; allowed: at most this model's last layer, {last}"
 
 
 def _train_epochs(

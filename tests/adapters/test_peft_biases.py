@@ -43,7 +43,7 @@ def test_biases_are_read_under_the_names_of_older_versions_of_peft(model_dir, tm
 
 @pytest.mark.parametrize("bias", ["none", "lora_only", "all"])
 def test_which_biases_are_stored_is_read_from_their_names(model_dir, tmp_path, bias):
-    """Against what peft was told to store."""
+    """Against the `bias` of peft's LoraConfig."""
     saved_adapter(tmp_path, model_dir, bias=bias)
     tensors, _ = peft_folder.read_adapter(tmp_path, "bert")
     assert peft_biases.stored_biases(tensors, "bert") == bias

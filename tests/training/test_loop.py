@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 
 from lora import files
 from lora.columns import METRICS_COLUMNS
-from lora.errors import ConfigError
 from lora.experiment.run_spec import RunSpec
 from lora.model import methods, packed_model, pretrained
 from lora.training import device, evaluation, loop
@@ -202,16 +201,6 @@ def test_frozen_head_is_not_trained(bert_dir, tokens_dir, tmp_path):
     saved = load_file(spec.output_dir / "adapter/adapter_model.safetensors")
     assert torch.equal(saved["base_model.model.classifier.weight"], initial)
     assert record_of(spec)["parameters"]["head"] == 0
-
-
-def test_all_bad_settings_are_reported_before_training(bert_dir, tokens_dir, tmp_path):
-    """A rank above the model's width, and more tokens than prepared and than the model allows."""
-    spec = make_spec(tmp_path, 0, rank=33, max_tokens=64)
-    with pytest.raises(ConfigError) as caught:
-        train([spec], bert_dir, tokens_dir, tmp_path / "state")
-    message = str(caught.value)
-    assert "rank is 33; at most the model's width, 32" in message
-    assert "the prepared tokens have 20" in message and "takes at most 40" in message
 
 
 def test_peft_reads_the_config_of_a_trained_adapter(bert_dir, tokens_dir, tmp_path):

@@ -268,20 +268,6 @@ def test_rules_at_a_url_are_refused(tmp_path):
     assert "Clone the repository" in message and "github(..., tag=...)" in message
 
 
-def test_the_catalog_file(tmp_path):
-    """The keys that the catalog reads (scripts/generate-catalog.py there), and the files that it
-    looks for."""
-    usage = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
-    assert set(usage) == {"mandatory-flags", "software-stack-deployment", "report"}
-    assert set(usage["mandatory-flags"]) == {"desc", "flags"} and usage["report"] is True
-    deployment = usage["software-stack-deployment"]
-    assert set(deployment) == {"conda", "apptainer", "apptainer+conda"}
-    assert all(isinstance(value, bool) for value in deployment.values())
-    for name in ("workflow/Snakefile", "config/README.md", "README.md", "workflow/rules"):
-        assert (ROOT / name).exists()
-    assert {"snakemake", "workflow"} <= set((ROOT / "README.md").read_text().lower().split())
-
-
 def test_jobs_of_the_importing_workflow_keep_their_gpus(small, tmp_path):
     """One training job at a time is a limit of this workflow's own rules."""
     path = importer(tmp_path / "project", module(config=small | dict(device="auto")))
