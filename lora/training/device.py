@@ -127,7 +127,7 @@ def _bf16_speedup() -> float:
     """Return the speedup of a matrix product in bf16 over fp32 on this CPU, from the best times.
 
     One thread, CPU time: the load of the machine must not decide the precision of a grid. A CPU
-    without bf16 instructions takes 50 times as long, which shows at once.
+    without bf16 instructions takes 50 times as long; two repeats are enough to see that.
     """
     pairs = {
         dtype: (torch.ones(256, 1024, dtype=dtype), torch.ones(1024, 1024, dtype=dtype))
