@@ -36,7 +36,7 @@ from lora.data import tokens
 from lora.experiment import hparam_rows, registry
 from lora.experiment.cell import Cell
 from lora.experiment.run_spec import JobOptions, RunSpec
-from lora.model import dropout, layers, modules
+from lora.model import dropout, frozen, layers, modules
 from lora.model.families import registry as families
 from lora.model.lora_layer import LoRA
 from lora.model.pretrained import BaseModel
@@ -54,7 +54,7 @@ def float32_residual() -> Iterator[None]:
     Embeddings, sums and LayerNorms are in float32. Matrix products, attention and activations have
     bf16 inputs and outputs, as without this function.
     """
-    product, lora_forward = layers.product, LoRA.forward
+    product, lora_forward = frozen.product, LoRA.forward
 
     def norm(module: nn.LayerNorm, x_TD: Tensor) -> Tensor:
         weight_D, bias_D = module.weight.float(), module.bias.float()
@@ -92,7 +92,7 @@ def float32_residual() -> Iterator[None]:
     with (
         mock.patch.object(modules, "embed", embed),
         mock.patch.object(dropout, "drop_add_norm", drop_add_norm),
-        mock.patch.object(layers, "product", narrow_product),
+        mock.patch.object(frozen, "product", narrow_product),
         mock.patch.object(LoRA, "forward", narrow_lora),
     ):
         yield

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lora.model import attention, autograd, dropout, layers, modules, relative_positions
+from lora.model import attention, autograd, dropout, frozen, layers, modules, relative_positions
 from lora.model.architecture import Architecture
 from lora.model.collate import SITES_PER_LAYER, Batch
 from lora.model.lora_layer import LoRA
@@ -64,7 +64,7 @@ class Encoder:
         keys = None if batch.dropout_keys is None else batch.dropout_keys[0]
         x_TD = dropout.drop(x_TD, self.architecture.hidden_dropout, keys)
         if self.projection is not None:
-            x_TD = layers.linear(self.projection, x_TD)
+            x_TD = frozen.linear(self.projection, x_TD)
             x_TD = self.biases.add(self.projection, x_TD, batch.segments)
         embedded_TD = x_TD
         for layer in self.layers:
@@ -100,7 +100,7 @@ class Encoder:
         window = [autograd.take(rows, place_T + offset) for offset in range(-side, side + 1)]
         weight = modules.convolution.weight.permute(0, 2, 1).flatten(1)  # [D, kernel * D]
         assert modules.convolution.bias is not None
-        out_TD = layers.product(weight, modules.convolution.bias, torch.cat(window, dim=1))
+        out_TD = frozen.product(weight, modules.convolution.bias, torch.cat(window, dim=1))
         segments = batch.example_segments if first_only else batch.segments
         out_TD = self.biases.add(modules.convolution, out_TD, segments)
         out_TD = dropout.drop(out_TD, self.architecture.hidden_dropout, keys)
@@ -178,7 +178,7 @@ class _Layer:
 
     def _linear(self, linear: nn.Linear, x_TD: Tensor, segments: layers.Segments) -> Tensor:
         """Apply a frozen linear layer."""
-        return self.biases.add(linear, layers.linear(linear, x_TD), segments)
+        return self.biases.add(linear, frozen.linear(linear, x_TD), segments)
 
     def _project(
         self,

@@ -1,4 +1,4 @@
-"""Frozen linear layers, bottleneck adapters and classification heads for S runs at once.
+"""Bottleneck adapters and classification heads for S runs at once.
 
 The rows of all runs are in one flat matrix; `Segments` says which rows belong to which run.
 
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lora.model.autograd import Context
 from lora.model.dropout import drop
 
 # Standard deviation of an adapter's initial weights; biases start at zero (AdapterHub's
@@ -43,49 +42,6 @@ class Segments:
 
     def __iter__(self) -> Iterator[tuple[int, slice]]:
         return iter(self.slices)
-
-
-def frozen_product(x_TI: Tensor, weight_IO: Tensor, bias_O: Tensor | None = None) -> Tensor:
-    """Return x W + bias, with bits of a row that do not depend on the number of rows.
-
-    Measured on a CPU (torch 2.13): the rows of a float32 matrix product have the same bits for any
-    number of rows from 6 per thread on, and not below. So a short matrix (the last layer's first
-    tokens in a short step) is padded with zeros.
-    """
-    rows = len(x_TI)
-    missing = max(32, 8 * torch.get_num_threads()) - rows
-    if missing > 0:
-        x_TI = functional.pad(x_TI, (0, 0, 0, missing))
-    out_TO = x_TI @ weight_IO if bias_O is None else torch.addmm(bias_O, x_TI, weight_IO)
-    return out_TO[:rows]
-
-
-class _FrozenLinear(torch.autograd.Function):
-    """A frozen linear layer: forward and gradient are both a `frozen_product`."""
-
-    @staticmethod
-    def forward(ctx: Context, x_TI: Tensor, weight_OI: Tensor, bias_O: Tensor) -> Tensor:
-        ctx.save_for_backward(weight_OI)
-        return frozen_product(x_TI, weight_OI.T, bias_O)
-
-    @staticmethod
-    def backward(ctx: Context, g_TO: Tensor) -> tuple[Tensor, None, None]:
-        return frozen_product(g_TO, ctx.saved_tensors[0]), None, None
-
-
-def linear(linear: nn.Linear, x_TI: Tensor) -> Tensor:
-    """Return the base model's product W0 x + bias, [T, O]."""
-    return product(linear.weight, linear.bias, x_TI)
-
-
-def product(weight_OI: Tensor, bias_O: Tensor, x_TI: Tensor) -> Tensor:
-    """Return W x + bias, [T, O].
-
-    If W or the bias trains, torch's own function computes it and its gradients.
-    """
-    if weight_OI.requires_grad or bias_O.requires_grad:
-        return functional.linear(x_TI, weight_OI, bias_O)
-    return _FrozenLinear.apply(x_TI, weight_OI, bias_O)
 
 
 class Bottleneck(nn.Module):

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lora.model.autograd import Context
-from lora.model.layers import Segments, frozen_product
+from lora.model.frozen import frozen_product
+from lora.model.layers import Segments
 
 
 class LoRA(nn.Module):

@@ -92,3 +92,42 @@ def test_dropout_keeps_the_mean():
     keys = dropout.mix(torch.from_numpy(dropout.token_numbers(0, 0, *positions)))
     left = attention.attend(query, key, torch.ones(rows, E, dtype=torch.float64), groups, keys, 0.3)
     assert abs(left.mean().item() - 1) < 0.01 and left.std() > 0.1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("first_only", [False, True])
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+@pytest.mark.parametrize("head_width", [32, 64])  # of MiniLM and of RoBERTa
+def test_bits_of_a_sequence_do_not_depend_on_the_others(dtype, first_only, rate, head_width):
+    """Of its values and gradients, at each padded width, on two threads, from two heads on."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    for width in attention.WIDTHS:
+        sequences = max(12, 2048 // width)
+        random = torch.Generator().manual_seed(width)
+        key, value, grad = (
+            torch.randn(sequences, width, head_width, generator=random).to(dtype) for _ in range(3)
+        )
+        queries = 1 if first_only else width
+        query, grad = key.flip(0)[:, :queries].contiguous(), grad[:, :queries].contiguous()
+        keys = dropout.mix(torch.arange(sequences * width, dtype=torch.int32))
+        bias = torch.zeros(sequences, 1, width, dtype=dtype)
+        bias[::3, :, width - 5 :] = -torch.inf
+
+        def results(part, queries=queries, width=width, rows=(query, key, value), **of):
+            flat = [one[part].flatten(0, 1).requires_grad_(rate > 0) for one in rows]
+            group = attention.Group(part.stop - part.start, width, of["bias"][part])
+            row_keys = of["keys"].view(-1, width)[part].flatten() if rate else None
+            out = attention.attend(*flat, [group], row_keys, rate)
+            if rate:
+                out.backward(of["grad"][part].flatten(0, 1))
+            found = [out.detach(), *(one.grad for one in flat if rate)]
+            return [each.view(group.sequences, -1) for each in found]
+
+        of = dict(bias=bias, keys=keys, grad=grad)
+        together = results(slice(0, sequences), **of)
+        for count in (2, 3, 7, 12):
+            part = slice(sequences - count, sequences)
+            for alone, expected in zip(results(part, **of), together, strict=True):
+                assert torch.equal(alone, expected[part]), (width, count)
+    torch.set_num_threads(threads)
