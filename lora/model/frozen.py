@@ -34,8 +34,13 @@ def _cpu_facts() -> frozenset[str]:
     """Return the vendor and the instruction sets of the CPU; nothing where /proc is missing."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    words = [line.split(":", 1)[1].split() for line in lines if line[:5] in ("vendo", "flags")]
-    return frozenset(word for line in words for word in line)
+    pairs = (line.partition(":")[::2] for line in lines)
+    return frozenset(
+        word
+        for name, value in pairs
+        if name.strip() in ("vendor_id", "flags")
+        for word in value.split()
+    )
 
 
 def request_strict_mkl() -> None:
