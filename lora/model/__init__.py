@@ -8,8 +8,9 @@ compiled: torch.compile for elementwise functions on a GPU
 config: check of a model folder's config.json
 dropout: dropout with hashed masks, alone and together with softmax or LayerNorm
 encoder: forward pass of a frozen encoder for all runs of a pack
+frozen: products with frozen weights, whose rows have the same bits next to any other rows
 initial_values: initial values of trained parameters
-layers: frozen linear layers, bottleneck adapters, heads and the loss
+layers: bottleneck adapters, heads and the loss
 lora_layer: LoRA layers for several runs
 memory: memory estimates and token budgets
 methods: what each method adds and trains, and how many parameters
