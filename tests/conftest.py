@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from helpers import fuzzing
 from helpers.models import make_model
 from helpers.training import make_tokens
@@ -32,6 +33,15 @@ def bert_dir(tmp_path_factory) -> Path:
 def tokens_dir(tmp_path_factory) -> Path:
     """A prepared data set of 42 training and 30 evaluation examples."""
     return make_tokens(tmp_path_factory.mktemp("tokens") / "toy")
+
+
+@pytest.fixture
+def two_threads():
+    """A library may divide the sums of a product between threads, so one thread shows less."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -98,10 +98,10 @@ def test_dropout_keeps_the_mean():
 @pytest.mark.parametrize("first_only", [False, True])
 @pytest.mark.parametrize("rate", [0.0, 0.1])
 @pytest.mark.parametrize("head_width", [32, 64])  # of MiniLM and of RoBERTa
-def test_bits_of_a_sequence_do_not_depend_on_the_others(dtype, first_only, rate, head_width):
-    """Of its values and gradients, at each padded width, on two threads, from two heads on."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
+def test_bits_of_a_sequence_do_not_depend_on_the_others(
+    two_threads, dtype, first_only, rate, head_width
+):
+    """Of its values and gradients, at each padded width, from two heads on."""
     for width in attention.WIDTHS:
         sequences = max(12, 2048 // width)
         random = torch.Generator().manual_seed(width)
@@ -130,4 +130,3 @@ def test_bits_of_a_sequence_do_not_depend_on_the_others(dtype, first_only, rate,
             part = slice(sequences - count, sequences)
             for alone, expected in zip(results(part, **of), together, strict=True):
                 assert torch.equal(alone, expected[part]), (width, count)
-    torch.set_num_threads(threads)

@@ -81,7 +81,8 @@ def _has_fast_bf16() -> bool:
 def test_which_cpus_compute_products_whole(monkeypatch, words, fp32_needs_strict, bf16_whole):
     monkeypatch.setattr(frozen, "_cpu_facts", lambda: frozenset(words.split()))
     frozen._computes_whole.cache_clear()
-    monkeypatch.delenv("MKL_CBWR", raising=False)
+    monkeypatch.setenv("MKL_CBWR", "")  # so that it is restored where it was not set
+    monkeypatch.delenv("MKL_CBWR")
     frozen.request_strict_mkl()
     assert os.environ.get("MKL_CBWR") == ("AUTO,STRICT" if fp32_needs_strict else None)
     assert frozen._computes_whole(torch.bfloat16) == bf16_whole

@@ -23,15 +23,6 @@ SIZES = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def two_threads():
-    """BLAS may divide a product between threads along the sum, so one thread shows less."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("width", SIZES)
 def test_a_pack_of_a_published_width_equals_its_runs_trained_alone(
