@@ -3,11 +3,12 @@
     python benchmarks/step_profile.py --models roberta-base --lengths sst2 mrpc --packs 5 10
 
 Each measurement runs in a separate process: packs of LoRA (rank 8 on query and value) with random
-weights and tokens, as in run.py. The first step is not counted. The next steps are timed as they
-are, and after each the rate of matrix products is measured, because the speed of a shared machine
-drifts. The necessary operations of the steps over their seconds are a share of that rate. The last
-two steps run under torch's profiler. The time of an operation is that of the main thread without
-the operations that it calls, so the kinds add up to the step.
+weights and tokens, as in run.py. The first ten steps are not counted: in them the process gets its
+memory from the operating system. The next steps are timed as they are, and after each the rate of
+matrix products is measured, because the speed of a shared machine drifts. The necessary operations
+of the steps over their seconds are a share of that rate. The last two steps run under torch's
+profiler. The time of an operation is that of the main thread without the operations that it calls,
+so the kinds add up to the step.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import numpy as np
 from shapes import EXAMPLES_PER_STEP, LENGTHS, MODELS, training_flops, write_model, write_tokens
 
 CACHE = Path(__file__).resolve().parent / ".cache"
+WARM_UP = 10  # steps that are not counted
 PROFILED = 2  # steps
 SIZE = 2048  # of the matrices whose product gives the rate, as in ways.py
 KINDS = {
@@ -69,7 +71,7 @@ class StepProfile:
         self.seconds[-1] = time.perf_counter() - self.seconds[-1]
         if len(self.seconds) == self.steps:
             self.profile.stop()
-        elif len(self.seconds) <= self.steps - PROFILED:
+        elif WARM_UP < len(self.seconds) <= self.steps - PROFILED:
             self.rates += [self._product_rate() for _ in range(3)]
 
     def _product_rate(self) -> float:
@@ -93,7 +95,7 @@ def measure(request: dict) -> dict:
     """Train one pack and return its measurements.
 
     Args:
-        request: model, lengths, pack, steps, threads.
+        request: model, lengths, pack, steps, threads, precision.
 
     Returns:
         `step_s`, `tokens_per_s`, `share` of the rate of products, `rate` in GFLOP/s, `precision`,
@@ -107,22 +109,23 @@ def measure(request: dict) -> dict:
 
     torch.set_num_threads(request["threads"])
     shape, facts = MODELS[request["model"]], LENGTHS[request["lengths"]]
-    steps, pack = request["steps"] + 1 + PROFILED, request["pack"]
+    steps, pack = WARM_UP + request["steps"] + PROFILED, request["pack"]
     model_dir = CACHE / request["model"]
     if not (model_dir / "config.json").is_file():
         write_model(model_dir, shape)
-    precision = device.pick_precision("auto", torch.device("cpu"))
+    precision = device.pick_precision(request["precision"], torch.device("cpu"))
     with tempfile.TemporaryDirectory() as folder:
         write_tokens(Path(folder), facts, steps, shape.vocabulary)
         profile = StepProfile(steps, precision)
-        settings = dict(pack=pack, rank=8, seed=0, classes=facts.classes, device="cpu")
-        ways.train_ours(settings | dict(tokens_dir=folder, model_dir=str(model_dir)), profile)
+        settings = dict(pack=pack, rank=8, seed=0, classes=facts.classes, precision=precision)
+        folders = dict(tokens_dir=folder, model_dir=str(model_dir))
+        ways.train_ours(settings | folders | dict(device="cpu"), profile)
         lengths = tokens.load(folder)["train"].lengths
-    timed = slice(EXAMPLES_PER_STEP, EXAMPLES_PER_STEP * (steps - PROFILED))
+    timed = slice(EXAMPLES_PER_STEP * WARM_UP, EXAMPLES_PER_STEP * (steps - PROFILED))
     seen = np.concatenate(
         [lengths[tokens.epoch_order(seed, 0, len(lengths))[timed]] for seed in range(pack)]
     )
-    seconds = sum(profile.seconds[1:-PROFILED])
+    seconds = sum(profile.seconds[WARM_UP:-PROFILED])
     rate = float(np.median(profile.rates))
     flops = training_flops(shape, seen, 8, facts.classes)
     return dict(
@@ -162,6 +165,7 @@ def main() -> None:
     parser.add_argument("--packs", nargs="+", type=int, default=[5, 10])
     parser.add_argument("--steps", type=int, default=4, help="timed steps")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto")
     parser.add_argument("--request", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.request:
@@ -172,7 +176,9 @@ def main() -> None:
         for lengths in arguments.lengths:
             for pack in arguments.packs:
                 request = dict(model=model, lengths=lengths, pack=pack)
-                fixed = dict(steps=arguments.steps, threads=arguments.threads)
+                fixed = dict(
+                    steps=arguments.steps, threads=arguments.threads, precision=arguments.precision
+                )
                 command = [sys.executable, __file__, "--request", json.dumps(request | fixed)]
                 done = subprocess.run(
                     command,

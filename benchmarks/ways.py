@@ -89,7 +89,10 @@ def train_ours(request: dict, clock: Clock) -> dict:
             for seed in seeds
         ]
         options = JobOptions(
-            Path(request["model_dir"]), Path(folder, "state"), device=request["device"]
+            Path(request["model_dir"]),
+            Path(folder, "state"),
+            device=request["device"],
+            precision=request["precision"],
         )
         with (
             mock.patch.object(pack_step, "optimizer_step", timed_step),

@@ -93,7 +93,7 @@ def test_the_kinds_of_operations_add_up_to_a_step(tmp_path, monkeypatch):
     monkeypatch.setattr(step_profile, "SIZE", 64)
     rows = []
     for pack in (1, 2):
-        request = dict(model="tiny", lengths="sst2", pack=pack)
+        request = dict(model="tiny", lengths="sst2", pack=pack, precision="fp32")
         rows.append(request | step_profile.measure(request | dict(steps=1, threads=1)))
     for row in rows:
         assert set(step_profile.KINDS) < set(row["kinds"]) and row["share"] > 0
