@@ -134,6 +134,6 @@ def status(folder: Path = HERE) -> str:
         failed = checks.count("failed")
         found.append(
             f"[{machine['device_name']}](benchmarks/gpu/{path.stem}.md) on {machine['date']}, "
-            f"{checks.count('ok')} checks passed, {failed} failed"
+            f"checks passed: {checks.count('ok')}, failed: {failed}"
         )
     return f"Run on GPUs: {'; '.join(found)}." if found else NOT_RUN

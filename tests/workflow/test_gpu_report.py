@@ -90,5 +90,5 @@ def test_status_names_the_devices_that_were_measured(tmp_path):
     report.write(tmp_path, make_results())
     assert report.status(tmp_path) == (
         "Run on GPUs: [NVIDIA H100 80GB HBM3](benchmarks/gpu/nvidia-h100-80gb-hbm3.md) on "
-        "2026-01-02, 1 checks passed, 1 failed."
+        "2026-01-02, checks passed: 1, failed: 1."
     )
