@@ -117,9 +117,17 @@ def measure(request: dict) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         write_tokens(Path(folder), facts, steps, shape.vocabulary)
         profile = StepProfile(steps, precision)
-        settings = dict(pack=pack, rank=8, seed=0, classes=facts.classes, precision=precision)
-        folders = dict(tokens_dir=folder, model_dir=str(model_dir))
-        ways.train_ours(settings | folders | dict(device="cpu"), profile)
+        settings = dict(
+            tokens_dir=folder,
+            model_dir=str(model_dir),
+            pack=pack,
+            rank=8,
+            seed=0,
+            classes=facts.classes,
+            device="cpu",
+            precision=precision,
+        )
+        ways.train_ours(settings, profile)
         lengths = tokens.load(folder)["train"].lengths
     timed = slice(EXAMPLES_PER_STEP * WARM_UP, EXAMPLES_PER_STEP * (steps - PROFILED))
     seen = np.concatenate(
